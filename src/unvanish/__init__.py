@@ -1,0 +1,15 @@
+"""Recurrent networks that remember: any cell at full speed, and a measurement of how far its gradient reaches."""
+
+from unvanish import errors, flow
+from unvanish.cells import CATALOGUE as cells
+from unvanish.equations import Cell, Drawn, Grouped
+from unvanish.nn import CLASSES, Recurrent
+
+__version__ = "0.1.0"
+__all__ = ["Cell", "Drawn", "Grouped", "Recurrent", "cells", "errors", "flow", *CLASSES]
+globals().update(CLASSES)
+
+
+def __getattr__(name: str) -> type[Recurrent]:
+    """Tell type checkers what a cell's class is; every class that exists is found before this is asked."""
+    raise AttributeError(f"module 'unvanish' has no attribute '{name}'")

@@ -1,0 +1,81 @@
+"""How a cell's parameters are stored: stacked, one array for all gates in the order of the lines, as torch does.
+
+| stack | holds | rows × columns |
+|---|---|---|
+| weight_ih | matrices that meet the input | their rows side by side × input |
+| weight_hh | recurrent matrices | … × hidden (projected width, where there is a projection) |
+| weight_NAME | matrices that meet a declared width NAME | … × its size |
+| bias_ih, bias_hh | biases `b…`, biases `bh…` | |
+| vector, scalar | other vectors (peepholes), scalars | |
+| weight_hr | the projection | projected × hidden |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unvanish.equations.system import Parameter, System
+from unvanish.equations.transform import PROJECTION
+from unvanish.equations.widths import HIDDEN, INPUT
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One stored array: its name, its shape, and the rows of each parameter in it."""
+
+    name: str
+    shape: tuple[int, ...]
+    rows: Mapping[str, slice]
+
+
+def layout(system: System, sizes: Mapping[str, int]) -> tuple[Stack, ...]:
+    """Say which arrays a layer of this system stores, in torch's order."""
+    projected = PROJECTION in {parameter.columns for parameter in system.parameters}
+    members: dict[str, list[Parameter]] = {}
+    for parameter in system.parameters:
+        members.setdefault(_stack_name(parameter, projected), []).append(parameter)
+    order = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
+    names = sorted(members, key=lambda name: order.index(name) if name in order else len(order))
+    return tuple(_stack(name, members[name], sizes) for name in names)
+
+
+def _stack_name(parameter: Parameter, projected: bool) -> str:
+    if parameter.columns is None:
+        return {"bias": "bias_ih", "hidden_bias": "bias_hh"}.get(parameter.role, parameter.role)
+    if parameter.rows == PROJECTION:
+        return "weight_hr"
+    recurrent = PROJECTION if projected else HIDDEN
+    return {INPUT: "weight_ih", recurrent: "weight_hh"}.get(parameter.columns, f"weight_{parameter.columns}")
+
+
+def _stack(name: str, members: list[Parameter], sizes: Mapping[str, int]) -> Stack:
+    rows, start = {}, 0
+    for parameter in members:
+        height = sizes[parameter.rows]
+        rows[parameter.name] = slice(start, start + height)
+        start += height
+    columns = members[0].columns
+    return Stack(name, (start, sizes[columns]) if columns else (start,), rows)
+
+
+class Weights:
+    """The stored arrays of one layer, read by the names of the equations."""
+
+    def __init__(self, stacks: tuple[Stack, ...], arrays: Mapping[str, Tensor]) -> None:
+        self.arrays = arrays
+        self.rows = {name: (stack, rows) for stack in stacks for name, rows in stack.rows.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        stack, rows = self.rows[name]
+        return self.arrays[stack.name][rows]
+
+    def side_by_side(self, names: tuple[str, ...]) -> Tensor:
+        """Return several matrices stacked by rows: the stored array itself where it holds just these."""
+        stack = self.rows[names[0]][0]
+        if tuple(stack.rows) == names:
+            return self.arrays[stack.name]
+        return torch.cat([self[name] for name in names])

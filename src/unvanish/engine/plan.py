@@ -1,0 +1,121 @@
+"""System -> plan: what is worked out once, what for all steps at once, and what step by step in which stages."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from unvanish.equations.expression import Phase, Ref, walk
+from unvanish.equations.system import Elementwise, Product, Statement, System, reads
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Products of one operand: run as a single product with all gates side by side."""
+
+    operand: Ref
+    products: tuple[Product, ...]
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The names of the matrices, each once."""
+        return tuple(product.matrix for product in self.products)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Recurrent products that can start together, and the statements that follow from them."""
+
+    groups: tuple[Group, ...]
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a system is run.
+
+    `once` depends on parameters alone, `hoisted` on the input as well but on no state: it is worked out for
+    all time steps at once. `stages` are run at every step, one after the other.
+    """
+
+    system: System
+    once: tuple[Statement, ...]
+    hoisted: tuple[Group | Statement, ...]
+    stages: tuple[Stage, ...]
+
+    def describe(self) -> str:
+        """Say in words what is hoisted and how many products a step needs.
+
+        >>> from unvanish.cells import find
+        >>> make_plan(find("gru").system()).describe()
+        '3 input products hoisted out of time as 1; 3 recurrent products a step in 2 stages'
+        """
+        groups = [group for group in self.hoisted if isinstance(group, Group)]
+        hoisted = sum(len(group.products) for group in groups)
+        stepped = [stage for stage in self.stages if stage.groups]
+        products = sum(len(group.products) for stage in stepped for group in stage.groups)
+        return (
+            f"{hoisted} input product{'s' * (hoisted != 1)} hoisted out of time as {len(groups)}; "
+            f"{products} recurrent product{'s' * (products != 1)} a step in {len(stepped)} "
+            f"stage{'s' * (len(stepped) != 1)}"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def make_plan(system: System) -> Plan:
+    """Sort the statements of a system by when they can be run."""
+    params = {parameter.name for parameter in system.parameters} | set(system.numbers)
+    once: list[Statement] = []
+    hoisted: list[Statement] = []
+    stepped: list[Statement] = []
+    fixed, timeless = set(params), {*params, "x"}
+    for statement in system.statements:
+        names = {ref.name for ref in reads(statement) if not ref.is_past}
+        stays = not any(ref.is_past for ref in reads(statement)) and not _reads_time(statement)
+        if stays and names <= fixed:
+            once.append(statement)
+            fixed.add(statement.target.name)
+            timeless.add(statement.target.name)
+        elif stays and names <= timeless:
+            hoisted.append(statement)
+            timeless.add(statement.target.name)
+        else:
+            stepped.append(statement)
+    return Plan(system, tuple(once), _grouped(hoisted), _stages(stepped))
+
+
+def _reads_time(statement: Statement) -> bool:
+    return isinstance(statement, Elementwise) and any(
+        isinstance(node, Phase) for node in walk(statement.expression)
+    )
+
+
+def _grouped(statements: list[Statement]) -> tuple[Group | Statement, ...]:
+    """Bring products of one operand together at the place of the first of them."""
+    groups: dict[Ref, list[Product]] = {}
+    for statement in statements:
+        if isinstance(statement, Product):
+            groups.setdefault(statement.operand, []).append(statement)
+    found: list[Group | Statement] = []
+    for statement in statements:
+        if not isinstance(statement, Product):
+            found.append(statement)
+        elif groups[statement.operand][0] is statement:
+            found.append(Group(statement.operand, tuple(groups[statement.operand])))
+    return tuple(found)
+
+
+def _stages(statements: list[Statement]) -> tuple[Stage, ...]:
+    level: dict[str, int] = {}
+    placed: dict[int, list[Statement]] = {}
+    for statement in statements:
+        before = (level.get(ref.name, 0) for ref in reads(statement) if not ref.is_past)
+        rank = max(before, default=0) + isinstance(statement, Product)
+        level[statement.target.name] = rank
+        placed.setdefault(rank, []).append(statement)
+    stages = []
+    for rank in sorted(placed):
+        parts = _grouped(placed[rank])
+        groups = tuple(part for part in parts if isinstance(part, Group))
+        stages.append(Stage(groups, tuple(part for part in parts if not isinstance(part, Group))))
+    return tuple(stages)

@@ -1,0 +1,134 @@
+"""The reference back end: plain torch, step by step. Slow, obvious, the truth that the others are held to.
+
+Any dtype, any device, differentiable to any order. Shapes: T time, B batch, I input, W width, D depth in time.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unvanish.engine.arrays import evaluate, rowwise
+from unvanish.engine.plan import Group
+from unvanish.engine.sequence import Result, Run
+from unvanish.equations.expression import Ref
+from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
+
+
+def run_reference(run: Run) -> Result:
+    """Run a plan over a sequence."""
+    return _Reference(run).run()
+
+
+class _Reference:
+    def __init__(self, run: Run) -> None:
+        self.job, self.plan, self.x_TBI = run, run.plan, run.x_TBI
+        system = run.plan.system
+        self.timeless: dict[str, Tensor] = {p.name: run.weights[p.name] for p in system.parameters}
+        self.timeless.update(run.numbers)
+        self.present: dict[str, Tensor] = {}
+        # For each state, its past in order of time; [-1] is the last step.
+        self.past: dict[str, list[Tensor]] = {
+            state.name: list(reversed(run.states[state.name].chunk(state.depth, dim=-1))) for state in system.states
+        }
+        self.depth = {state.name: state.depth for state in system.states}
+        self.outputs: list[Tensor] = []
+
+    def run(self) -> Result:
+        steps = self.x_TBI.shape[0]
+        for statement in self.plan.once:
+            self.timeless[statement.target.name] = self.value(statement, None)
+        over_time = self.hoist()
+        grouped = self.group_weights()
+        for step in range(steps):
+            self.present = {name: values[step] for name, values in over_time.items()}
+            time = None if self.job.time_B1 is None else self.job.time_B1 + step
+            self.step(time, grouped)
+            self.finish_step(step)
+        return self.result()
+
+    def group_weights(self) -> dict[Group, Tensor]:
+        """Put the matrices of each group side by side, once for all steps."""
+        groups = [group for stage in self.plan.stages for group in stage.groups]
+        return {group: self.job.weights.side_by_side(group.matrices) for group in groups}
+
+    def hoist(self) -> dict[str, Tensor]:
+        """Work out for all steps at once what depends on no state."""
+        self.present = {"x": self.x_TBI}
+        for part in self.plan.hoisted:
+            if isinstance(part, Group):
+                self.products(part, self.job.weights.side_by_side(part.matrices))
+            else:
+                self.present[part.target.name] = self.value(part, None)
+        return self.present
+
+    def step(self, time: Tensor | None, grouped: dict[Group, Tensor]) -> None:
+        for stage in self.plan.stages:
+            for group in stage.groups:
+                self.products(group, grouped[group])
+            for statement in stage.statements:
+                self.present[statement.target.name] = self.value(statement, time)
+
+    def products(self, group: Group, weight: Tensor) -> None:
+        """Run the products of one operand as one, and cut the result into its parts."""
+        side_by_side = F.linear(self.read(group.operand), weight)
+        widths = [self.job.weights[matrix].shape[0] for matrix in group.matrices]
+        for product, part in zip(group.products, torch.split(side_by_side, widths, -1), strict=True):
+            self.present[product.target.name] = part
+
+    def value(self, statement: Statement, time: Tensor | None) -> Tensor:
+        match statement:
+            case Elementwise(_, expression):
+                value = evaluate(expression, self.read, time, self.x_TBI)
+                return value if isinstance(value, Tensor) else self.x_TBI.new_tensor(value)
+            case Rowwise(_, function, operand):
+                return rowwise(function, self.read(operand))
+            case Product(_, matrix, operand):
+                return F.linear(self.read(operand), self.job.weights[matrix])
+
+    def read(self, ref: Ref) -> Tensor:
+        if ref.is_past:
+            return self.past[ref.name][-int(ref.delay or 0)]
+        found = self.present.get(ref.name)
+        return self.timeless[ref.name] if found is None else found
+
+    def finish_step(self, step: int) -> None:
+        """Carry the new states on: rows past their end keep what they had, a watcher may look."""
+        system, batch = self.plan.system, self.x_TBI.shape[1]
+        new = {}
+        for state in system.states:
+            old = self.past[state.name][-1]
+            value = self.present[state.name].expand(batch, old.shape[-1])
+            if self.job.lengths_B is not None:
+                value = torch.where((step < self.job.lengths_B)[:, None], value, old)
+            new[state.name] = value
+        if self.job.observer is not None:
+            new = self.job.observer.boundary(step, new)
+        for name, value in new.items():
+            self.past[name].append(value)
+        output = system.output.name
+        self.outputs.append(new[output] if output in new else self.present[output].expand(batch, -1))
+
+    def result(self) -> Result:
+        output_TBW = torch.stack(self.outputs)
+        lengths_B = self.job.lengths_B
+        if lengths_B is not None:
+            active_TB1 = (
+                torch.arange(len(self.outputs), device=output_TBW.device)[:, None, None] < lengths_B[:, None]
+            )
+            output_TBW = torch.where(active_TB1, output_TBW, output_TBW.new_zeros(()))
+        every = None
+        if self.job.wants_all_states:
+            every = {name: torch.stack(past[self.depth[name] :]) for name, past in self.past.items()}
+        return Result(output_TBW, {name: self.carried(name) for name in self.past}, every)
+
+    def carried(self, name: str) -> Tensor:
+        """The last D values of a state, newest first."""
+        depth, past = self.depth[name], self.past[name]
+        if self.job.lengths_B is None or depth == 1:
+            return torch.cat(past[: -depth - 1 : -1], -1)
+        past_SBW = torch.stack(past)
+        rows = torch.arange(past_SBW.shape[1], device=past_SBW.device)
+        newest_B = depth - 1 + self.job.lengths_B
+        return torch.cat([past_SBW[newest_B - back, rows] for back in range(depth)], -1)

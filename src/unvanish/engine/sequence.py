@@ -1,0 +1,59 @@
+"""What every back end takes and gives.
+
+Shapes: T time, B batch, I input width, W width of a state, D how many steps back it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from unvanish.engine.layout import Weights
+from unvanish.engine.plan import Plan
+
+
+class Observer(Protocol):
+    """Sees the states at the end of every step of a pass that is being recorded."""
+
+    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take the states of a step; what is returned goes into the output and into the next step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One layer, one direction, one sequence.
+
+    `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
+    index of the first step, for plans that read t; `lengths_B` ends rows early.
+    """
+
+    plan: Plan
+    weights: Weights
+    numbers: Mapping[str, Tensor]
+    x_TBI: Tensor
+    states: Mapping[str, Tensor]
+    time_B1: Tensor | None = None
+    lengths_B: Tensor | None = None
+    observer: Observer | None = None
+    wants_all_states: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The output of all steps (zero after a row's end), the states to carry on, and all states if asked for."""
+
+    output_TBW: Tensor
+    states: Mapping[str, Tensor]
+    all_states: Mapping[str, Tensor] | None = None
+
+
+def final_time(run: Run) -> Tensor | None:
+    """Return the index of the step that would come next, row by row."""
+    if run.time_B1 is None:
+        return None
+    steps = run.x_TBI.shape[0] if run.lengths_B is None else run.lengths_B[:, None]
+    return run.time_B1 + steps

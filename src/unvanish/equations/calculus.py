@@ -1,0 +1,277 @@
+"""Derivatives, line by line: never of the whole cell at once, whose expression would grow without bound.
+
+`linearise` says of each statement how its target moves with each thing that it reads. Walked forwards the
+terms give the forward derivative; walked backwards they give the reverse one:
+
+    forward   tangent[target]  += factor · tangent[operand]
+    reverse   adjoint[operand] += factorᵀ · adjoint[target]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref, refs
+from unvanish.equations.system import Elementwise, Product, Rowwise, Statement, System
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """∂target/∂operand = diag(factor)."""
+
+    target: Ref
+    operand: Ref
+    factor: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """∂target/∂operand = matrix; and the adjoint of the matrix is (adjoint of target) ⊗ operand."""
+
+    target: Ref
+    operand: Ref
+    matrix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """∂target/∂operand of a row-wise function, which couples all units of a row."""
+
+    target: Ref
+    operand: Ref
+    function: str
+
+
+Term = Scale | Matrix | Row
+
+
+def linearise(system: System) -> tuple[Term, ...]:
+    """Return every partial derivative of every statement, in the order of the statements."""
+    return tuple(term for statement in system.statements for term in partials(statement))
+
+
+@functools.lru_cache(maxsize=4096)
+def partials(statement: Statement) -> tuple[Term, ...]:
+    """Return how the target of one statement moves with each thing that it reads.
+
+    >>> from unvanish.equations.parse import parse
+    >>> line = parse("h[t] = tanh(a)")[0]
+    >>> partials(Elementwise(Ref("h", 0), line.expression, "hidden"))[0].factor == \\
+    ...     parse("h[t] = 1 - tanh(a) ** 2")[0].expression
+    True
+    """
+    match statement:
+        case Product(target, matrix, operand):
+            return (Matrix(target, operand, matrix),)
+        case Rowwise(target, function, operand):
+            return (Row(target, operand, function),)
+        case Elementwise(target, expression):
+            return _elementwise(target, expression)
+
+
+def _elementwise(target: Ref, expression: Expr) -> tuple[Scale, ...]:
+    bridge = Bridge()
+    whole = bridge.to_sympy(expression)
+    terms = []
+    for ref in dict.fromkeys(refs(expression)):
+        factor = sympy.diff(whole, bridge.symbol(ref))
+        if factor != 0:
+            terms.append(Scale(target, ref, bridge.from_sympy(factor)))
+    return tuple(terms)
+
+
+class _Sigmoid(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return self * (1 - self)
+
+
+class _Softplus(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return _Sigmoid(self.args[0])
+
+
+class _Tanh(sympy.Function):  # type: ignore[misc]
+    """Not SymPy's own, which rewrites tanh(-x) and knows values that floating point does not."""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return 1 - self**2
+
+
+class _Positive(sympy.Function):  # type: ignore[misc]
+    """1 where the argument is positive, else 0: torch's derivative of relu."""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        return sympy.Integer(0)
+
+
+class _HalfStep(_Positive):
+    """1, 1/2 or 0 by sign: torch shares the derivative of minimum and maximum evenly in a tie."""
+
+
+class _Sign(_Positive):
+    """-1, 0 or 1 by sign."""
+
+
+class _Relu(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return _Positive(self.args[0])
+
+
+class _Abs(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return _Sign(self.args[0])
+
+
+class _Sqrt(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return 1 / (2 * self)
+
+
+class _Exp(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return self
+
+
+class _Log(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return 1 / self.args[0]
+
+
+class _Sin(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return _Cos(self.args[0])
+
+
+class _Cos(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        return -_Sin(self.args[0])
+
+
+class _Minimum(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        a, b = self.args
+        return _HalfStep(b - a) if argindex == 1 else _HalfStep(a - b)
+
+
+class _Maximum(sympy.Function):  # type: ignore[misc]
+    def fdiff(self, argindex: int = 1) -> Any:
+        a, b = self.args
+        return _HalfStep(a - b) if argindex == 1 else _HalfStep(b - a)
+
+
+class _Where(sympy.Function):  # type: ignore[misc]
+    """The condition is a symbol that stands for a comparison; nothing is differentiated through it."""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        condition = self.args[0]
+        return _Where(condition, int(argindex == 2), int(argindex == 3)) if argindex > 1 else sympy.Integer(0)
+
+
+FUNCTIONS: dict[str, Any] = {
+    "sigmoid": _Sigmoid,
+    "tanh": _Tanh,
+    "relu": _Relu,
+    "exp": _Exp,
+    "log": _Log,
+    "softplus": _Softplus,
+    "sqrt": _Sqrt,
+    "abs": _Abs,
+    "sin": _Sin,
+    "cos": _Cos,
+    "minimum": _Minimum,
+    "maximum": _Maximum,
+    "where": _Where,
+    "sign": _Sign,
+    "positive": _Positive,
+    "half_step": _HalfStep,
+}
+_NAMES = {function: name for name, function in FUNCTIONS.items()}
+
+
+class Bridge:
+    """Carries expressions to SymPy and back; each name, with its delay, is one real symbol."""
+
+    def __init__(self) -> None:
+        self.to_symbol: dict[Ref | Compare, Any] = {}
+        self.from_symbol: dict[Any, Ref | Compare] = {}
+
+    def symbol(self, meaning: Ref | Compare) -> Any:
+        if meaning not in self.to_symbol:
+            symbol = sympy.Symbol(f"s{len(self.to_symbol)}", real=True)
+            self.to_symbol[meaning], self.from_symbol[symbol] = symbol, meaning
+        return self.to_symbol[meaning]
+
+    def to_sympy(self, expr: Expr) -> Any:
+        match expr:
+            case Number(value):
+                return sympy.Integer(int(value)) if value.is_integer() and abs(value) < 1e9 else sympy.Float(value)
+            case Ref() | Compare():
+                return self.symbol(expr)
+            case Negate(operand):
+                return -self.to_sympy(operand)
+            case Binary(op, left, right):
+                return _OPERATORS[op](self.to_sympy(left), self.to_sympy(right))
+            case Call("identity", (operand,)):
+                return self.to_sympy(operand)
+            case Call(function, args):
+                return FUNCTIONS[function](*(self.to_sympy(arg) for arg in args))
+            case Phase():
+                raise AssertionError("t % period stands only inside a comparison")  # pragma: no cover
+
+    def from_sympy(self, expr: Any) -> Expr:
+        if expr.is_Symbol:
+            return self.from_symbol[expr]
+        if expr.is_Number:
+            return Number(float(expr))
+        if expr.is_Add:
+            return self.fold_sum(expr)
+        if expr.is_Mul:
+            return self.fold_product(expr)
+        if expr.is_Pow:
+            return self.power(self.from_sympy(expr.base), int(expr.exp))
+        return Call(_NAMES[type(expr)], tuple(self.from_sympy(arg) for arg in expr.args))
+
+    def fold_sum(self, expr: Any) -> Expr:
+        terms = sorted(expr.args, key=_looks_negative)  # a - b rather than -b + a
+        total = self.from_sympy(terms[0])
+        for term in terms[1:]:
+            if _looks_negative(term):
+                total = Binary("-", total, self.from_sympy(-term))
+            else:
+                total = Binary("+", total, self.from_sympy(term))
+        return total
+
+    def fold_product(self, expr: Any) -> Expr:
+        above, below = sympy.fraction(expr, exact=True)
+        if below != 1:
+            return Binary("/", self.from_sympy(above), self.from_sympy(below))
+        if _looks_negative(expr):
+            return Negate(self.from_sympy(-expr))
+        factors = [self.from_sympy(factor) for factor in expr.args]
+        total = factors[0]
+        for factor in factors[1:]:
+            total = Binary("*", total, factor)
+        return total
+
+    def power(self, base: Expr, exponent: int) -> Expr:
+        if exponent < 0:
+            return Binary("/", Number(1.0), self.power(base, -exponent))
+        return base if exponent == 1 else Binary("**", base, Number(float(exponent)))
+
+
+def _looks_negative(expr: Any) -> bool:
+    return bool(expr.could_extract_minus_sign()) if expr.is_Mul or expr.is_Number else False
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "**": lambda a, b: a**b,
+}

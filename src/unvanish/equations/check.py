@@ -1,0 +1,129 @@
+"""Are the lines of a cell a recurrence? Every name defined once, every state updated, no idle line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from unvanish.equations.expression import Binary, Expr, Place, Ref, children, refs, walk
+from unvanish.equations.parse import Line
+from unvanish.errors import CellError
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What a cell says beside its lines."""
+
+    output: str
+    scalars: frozenset[str]
+    numbers: frozenset[str]
+    per_unit: frozenset[str]
+    delays: Mapping[str, int]
+    widths: Mapping[str, str]
+
+
+def error_at(what: str, mend: str, place: Place) -> CellError:
+    return CellError(what, mend, line=place[0] or None, column=place[1] or None)
+
+
+def matrices(expr: Expr) -> list[tuple[Ref, Expr]]:
+    """Return each `matrix @ operand` in an expression."""
+    return [
+        (node.left, node.right)
+        for node in walk(expr)
+        if isinstance(node, Binary) and node.op == "@" and isinstance(node.left, Ref)
+    ]
+
+
+def _vector_refs(expr: Expr) -> Iterator[Ref]:
+    """Yield each name that is read as a vector: all but those left of @."""
+    if isinstance(expr, Ref):
+        yield expr
+    elif isinstance(expr, Binary) and expr.op == "@":
+        yield from _vector_refs(expr.right)
+    else:
+        for child in children(expr):
+            yield from _vector_refs(child)
+
+
+class Checker:
+    """Refuses, with its place, what is not a recurrence."""
+
+    def __init__(self, lines: tuple[Line, ...], declared: Declarations) -> None:
+        self.lines, self.declared = lines, declared
+        self.defined: dict[str, Line] = {}
+        for line in lines:
+            if line.name in self.defined:
+                first = self.defined[line.name].place
+                raise error_at(
+                    f"'{line.name}' is defined a second time (first in line {first[0]})",
+                    "give the second one a name of its own",
+                    line.place,
+                )
+            self.defined[line.name] = line
+
+    def check(self) -> None:
+        self.check_declarations()
+        seen: set[str] = set()
+        for line in self.lines:
+            for matrix, operand in matrices(line.expression):
+                self.check_matrix(matrix)
+                self.check_operand(operand, line)
+            for ref in _vector_refs(line.expression):
+                self.check_ref(ref, seen)
+            seen.add(line.name)
+        self.check_use()
+
+    def check_declarations(self) -> None:
+        output = self.defined.get(self.declared.output)
+        if output is None or not output.timed:
+            raise CellError(
+                f"no line defines the output {self.declared.output}[t]",
+                f"write {self.declared.output}[t] = …, or declare output='…'",
+            )
+        used = {ref.name for line in self.lines for ref in refs(line.expression)}
+        for name in sorted(self.declared.scalars | self.declared.numbers):
+            if name in self.defined:
+                raise error_at(f"'{name}' is declared and defined", "keep one", self.defined[name].place)
+            if name not in used:
+                raise CellError(f"'{name}' is declared but no line uses it", "use it or take it out")
+        for name in sorted(self.declared.widths):
+            if name not in used and name not in self.defined:
+                raise CellError(f"a width is declared for '{name}', which does not occur", "take it out")
+
+    def check_matrix(self, ref: Ref) -> None:
+        if ref.name == "x" or ref.name in self.defined or ref.name in self.declared.numbers | self.declared.scalars:
+            raise error_at(f"'{ref.name}' stands left of @ but is no matrix", "name a matrix there", ref.place)
+
+    def check_operand(self, operand: Expr, line: Line) -> None:
+        if not any(ref.name not in self.declared.scalars | self.declared.numbers for ref in refs(operand)):
+            raise error_at("the right side of @ is not a vector", "multiply a state, x[t] or a line", line.place)
+
+    def check_ref(self, ref: Ref, seen: set[str]) -> None:
+        name, line = ref.name, self.defined.get(ref.name)
+        if name == "x":
+            if ref.delay is None or ref.is_past:
+                mend = "write x[t]" if ref.delay is None else "carry it: past[t] = x[t], then read past[t-1]"
+                raise error_at("the input is read at the present step only", mend, ref.place)
+        elif ref.delay is not None and line is None:
+            raise error_at(
+                f"the state '{name}' is read but no line updates it", f"add a line {name}[t] = …", ref.place
+            )
+        elif line is not None:
+            self.check_line_ref(ref, line, seen)
+
+    def check_line_ref(self, ref: Ref, line: Line, seen: set[str]) -> None:
+        name = ref.name
+        if not line.timed and ref.delay is not None:
+            raise error_at(f"'{name}' is not carried in time", f"define it as {name}[t] = …", ref.place)
+        if line.timed and ref.delay is None:
+            raise error_at(f"'{name}' has steps", f"write {name}[t] or {name}[t-1]", ref.place)
+        if not ref.is_past and name not in seen:
+            mend = f"move line {line.place[0]} up, or read {name}[t-1]"
+            raise error_at(f"'{name}' is used before its definition", mend, ref.place)
+
+    def check_use(self) -> None:
+        read = {ref.name for line in self.lines for ref in refs(line.expression) if ref.name != line.name}
+        for line in self.lines:
+            if line.name not in read and line.name != self.declared.output:
+                raise error_at(f"no other line uses '{line.name}'", "use it or take the line out", line.place)

@@ -1,0 +1,262 @@
+"""Text -> lines of expressions. Python's `ast` reads it; nothing in it is ever executed.
+
+The text may come from a configuration file of a stranger, so its size is bounded before Python's parser sees
+it, and every node that is not on the list below is refused with its place.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import textwrap
+import warnings
+from dataclasses import dataclass
+
+from unvanish.equations.expression import (
+    ARITY,
+    ROWWISE,
+    Binary,
+    Call,
+    Compare,
+    Expr,
+    Negate,
+    Number,
+    Phase,
+    Place,
+    Ref,
+)
+from unvanish.errors import CellError, nearest
+
+MAX_CHARACTERS = 20_000
+MAX_LINES = 400
+MAX_DEPTH = 60
+MAX_EXPONENT = 8
+MAX_NUMBER = 1e30
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**", ast.MatMult: "@"}
+_COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+RESERVED = frozenset({"t", *ARITY, *ROWWISE})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One assignment as written: `name = expression` or, carried in time, `name[t] = expression`."""
+
+    name: str
+    timed: bool
+    expression: Expr
+    place: Place
+
+
+def parse(text: str, functions: frozenset[str] = frozenset()) -> tuple[Line, ...]:
+    """Read the equations of a cell.
+
+    `functions` are names of function slots that the cell declares. Raises `CellError`, and nothing else,
+    on anything that is not a list of assignments in the language.
+
+    >>> [line.name for line in parse("h[t] = tanh(W @ x[t] + U @ h[t-1])")]
+    ['h']
+    """
+    if not isinstance(text, str):
+        raise CellError(f"equations are a text, not a {type(text).__name__}", "pass a str")
+    _check_size(text)
+    text = text.expandtabs(4)
+    body = textwrap.dedent(text)
+    reader = _Reader(text, body, functions)
+    tree = _syntax_tree(body, reader)
+    if not tree.body:
+        raise CellError("there is no equation in the text", "write at least h[t] = …")
+    return tuple(reader.line(node) for node in tree.body)
+
+
+def _check_size(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise CellError(
+            f"the text has {len(text):,} characters, more than the {MAX_CHARACTERS:,} a cell may have",
+            "split it into several cells",
+        )
+    if text.count("\n") > MAX_LINES:
+        raise CellError(f"the text has more than {MAX_LINES} lines", "split it into several cells")
+    depth = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth > MAX_DEPTH:
+            raise CellError(f"brackets are nested deeper than {MAX_DEPTH}", "name the inner parts in lines")
+
+
+def _syntax_tree(body: str, reader: _Reader) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes and the like: refused below as nodes
+            return ast.parse(body)
+    except SyntaxError as fault:
+        line, column = fault.lineno or 1, fault.offset or 1
+        raise reader.error(
+            f"not an equation: {fault.msg}", "write name = expression", (line, max(column, 1) + reader.margin)
+        ) from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as fault:
+        reason = str(fault) or "nested too deeply"
+        raise CellError(f"the text cannot be read: {reason}", "write one plain assignment a line") from None
+
+
+class _Reader:
+    """Turns `ast` nodes into expressions, refusing what is not in the language."""
+
+    def __init__(self, text: str, body: str, functions: frozenset[str]) -> None:
+        self.lines = text.split("\n")
+        self.body = body.split("\n")
+        self.functions = functions
+        longest = max(range(len(self.body)), key=lambda i: len(self.body[i]))
+        self.margin = len(self.lines[longest]) - len(self.body[longest])
+
+    def error(self, what: str, mend: str, place: Place) -> CellError:
+        line, column = place
+        source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        return CellError(what, mend, line=line, column=column, source=source)
+
+    def place(self, node: ast.expr | ast.stmt) -> Place:
+        """Line and column in the text as given; `ast` counts the column in UTF-8 bytes of the dedented one."""
+        source = self.body[node.lineno - 1] if node.lineno <= len(self.body) else ""
+        before = source.encode(errors="replace")[: node.col_offset]
+        return node.lineno, len(before.decode(errors="ignore")) + 1 + self.margin
+
+    def line(self, node: ast.stmt) -> Line:
+        place = self.place(node)
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            raise self.error("not an assignment", "write name = expression or name[t] = expression", place)
+        target = node.targets[0]
+        timed = isinstance(target, ast.Subscript)
+        left = target.value if isinstance(target, ast.Subscript) else target
+        if not isinstance(left, ast.Name):
+            raise self.error("the left side is not a name", "write name = … or name[t] = …", self.place(target))
+        if isinstance(target, ast.Subscript) and not _is_time(target.slice):
+            raise self.error("a line defines the present step", f"write {left.id}[t] = …", self.place(target))
+        name = self.name(left.id, self.place(left))
+        if name in RESERVED or name == "x" or name in self.functions:
+            raise self.error(f"'{name}' cannot be defined", "take another name for it", place)
+        return Line(name, timed, self.expression(node.value, 0), place)
+
+    def name(self, name: str, place: Place) -> str:
+        if not _NAME.match(name):
+            raise self.error(f"'{name}' is not a name", "use ASCII letters, digits and _, a letter first", place)
+        return name
+
+    def expression(self, node: ast.expr, depth: int) -> Expr:
+        place = self.place(node)
+        if depth > MAX_DEPTH:
+            raise self.error(f"nested deeper than {MAX_DEPTH}", "name the inner parts in lines of their own", place)
+        match node:
+            case ast.Constant(value):
+                return self.number(value, place)
+            case ast.Name(name):
+                return self.plain_name(name, place)
+            case ast.Subscript(ast.Name(name), index):
+                return Ref(self.name(name, place), self.delay(index), place)
+            case ast.UnaryOp(ast.USub(), operand):
+                return Negate(self.expression(operand, depth + 1))
+            case ast.UnaryOp(ast.UAdd(), operand):
+                return self.expression(operand, depth + 1)
+            case ast.BinOp():
+                return self.binary(node, depth)
+            case ast.Call():
+                return self.call(node, depth)
+            case ast.Compare():
+                raise self.error("a comparison stands alone", "use it inside where(condition, a, b)", place)
+        raise self.error(
+            f"{type(node).__name__} is not part of the language",
+            "use + - * / @ **, names, numbers, name[t-1] and the functions of the language",
+            place,
+        )
+
+    def plain_name(self, name: str, place: Place) -> Ref:
+        self.name(name, place)
+        if name == "t":
+            raise self.error("t stands only in an index and in t % period", "write where(t % p == 0, …)", place)
+        if name in RESERVED or name in self.functions:
+            raise self.error(f"'{name}' is a function", f"call it: {name}(…)", place)
+        return Ref(name, None, place)
+
+    def number(self, value: object, place: Place) -> Number:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(f"{type(value).__name__} is not a number", "use a plain number", place)
+        if abs(value) > MAX_NUMBER or not math.isfinite(value):
+            raise self.error(f"a number is larger than {MAX_NUMBER:g}", "scale the equation", place)
+        return Number(float(value))
+
+    def delay(self, index: ast.expr) -> int | str:
+        """Read what stands in the brackets: t, t-1, t-d."""
+        match index:
+            case ast.Name("t"):
+                return 0
+            case ast.BinOp(ast.Name("t"), ast.Sub(), ast.Constant(int(steps))) if not isinstance(steps, bool):
+                if 1 <= steps <= 1_000_000:
+                    return steps
+            case ast.BinOp(ast.Name("t"), ast.Sub(), ast.Name(name)):
+                return self.name(name, self.place(index))
+        raise self.error("an index is t, t-1, … or t-d", "read a past step as name[t-1]", self.place(index))
+
+    def binary(self, node: ast.BinOp, depth: int) -> Expr:
+        place = self.place(node)
+        op = _BINARY.get(type(node.op))
+        if op is None:
+            mend = "write t % period inside where" if isinstance(node.op, ast.Mod) else "use + - * / @ **"
+            raise self.error(f"the operator {type(node.op).__name__} stands where it has no meaning", mend, place)
+        if op == "**":
+            return Binary(op, self.expression(node.left, depth + 1), self.exponent(node.right), place)
+        left = self.expression(node.left, depth + 1)
+        if op == "@" and not (isinstance(left, Ref) and left.delay is None):
+            raise self.error(
+                "the left side of @ is not the name of a matrix",
+                "@ binds as tightly as *: put the product in parentheses, a * (M @ v)",
+                self.place(node.left),
+            )
+        return Binary(op, left, self.expression(node.right, depth + 1), place)
+
+    def exponent(self, node: ast.expr) -> Number:
+        sign, inner = 1, node
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            sign, inner = -1, node.operand
+        value = inner.value if isinstance(inner, ast.Constant) else None
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_EXPONENT:
+            raise self.error(
+                f"an exponent is a whole number from 1 to {MAX_EXPONENT}, or its negative",
+                "use sqrt, exp and log for other powers",
+                self.place(node),
+            )
+        return Number(float(sign * value))
+
+    def call(self, node: ast.Call, depth: int) -> Expr:
+        place = self.place(node)
+        if not isinstance(node.func, ast.Name):
+            raise self.error("only the functions of the language can be called", "name one directly", place)
+        name = node.func.id
+        arity = 1 if name in ROWWISE or name in self.functions else ARITY.get(name)
+        if arity is None:
+            known = [*ARITY, *ROWWISE, *self.functions]
+            raise self.error(f"unknown function '{name}'", nearest(name, known), place)
+        if node.keywords or len(node.args) != arity:
+            raise self.error(f"{name} takes {arity} argument{'s' * (arity > 1)}", "give just those", place)
+        if name == "where":
+            head: Expr = self.condition(node.args[0], depth + 1)
+            return Call(name, (head, *(self.expression(arg, depth + 1) for arg in node.args[1:])), place)
+        return Call(name, tuple(self.expression(arg, depth + 1) for arg in node.args), place)
+
+    def condition(self, node: ast.expr, depth: int) -> Compare:
+        if not isinstance(node, ast.Compare) or len(node.ops) != 1 or type(node.ops[0]) not in _COMPARE:
+            raise self.error(
+                "the first argument of where is one comparison", "write where(a < b, …)", self.place(node)
+            )
+        left = self.comparand(node.left, depth)
+        return Compare(_COMPARE[type(node.ops[0])], left, self.comparand(node.comparators[0], depth))
+
+    def comparand(self, node: ast.expr, depth: int) -> Expr:
+        match node:
+            case ast.BinOp(ast.Name("t"), ast.Mod(), period):
+                return Phase(self.expression(period, depth + 1))
+        return self.expression(node, depth + 1)
+
+
+def _is_time(index: ast.expr) -> bool:
+    return isinstance(index, ast.Name) and index.id == "t"

@@ -1,0 +1,89 @@
+"""Every exception that unvanish raises on purpose.
+
+    UnvanishError
+    ├── CellError          the text or the declarations of a cell
+    ├── OptionError        an argument that cannot be meant so
+    ├── FlowError          a measurement that has nothing to measure
+    ├── DataError          a file or a text that cannot be trained on
+    ├── RunError           a run folder, a checkpoint, a disk
+    ├── NonFiniteError     a loss or a gradient became NaN or infinite
+    └── MissingExtraError  an optional dependency is not installed
+
+A message says what is wrong, why, and what to do. Those that stand for a bad value are `ValueError`s as
+well, so that code which knows nothing of this package can catch them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnvanishError(Exception):
+    """Base of everything that unvanish raises on purpose."""
+
+
+class CellError(UnvanishError, ValueError):
+    """The text or the declarations of a cell are at fault.
+
+    `line` and `column` count from 1 in the text as given; they are None where a declaration is at fault.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        mend: str = "",
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        source: str = "",
+    ) -> None:
+        self.what, self.mend, self.line, self.column, self.source = what, mend, line, column, source
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        place = f"line {self.line}, column {self.column}: " if self.line is not None else ""
+        mend = f" Mend: {self.mend}" if self.mend else ""
+        shown = self.source.rstrip()
+        if not shown or self.line is None or self.column is None or len(shown) > 160:
+            return f"{place}{self.what}{mend}"
+        return f"{place}{self.what}{mend}\n    {shown}\n    {' ' * (self.column - 1)}^"
+
+
+class OptionError(UnvanishError, ValueError):
+    """An argument has a value that cannot be meant so."""
+
+
+class FlowError(UnvanishError):
+    """A measurement of the gradient has nothing to measure."""
+
+
+class DataError(UnvanishError, ValueError):
+    """A file or a text cannot be trained on."""
+
+
+class RunError(UnvanishError):
+    """A run folder, a checkpoint or a disk is not usable."""
+
+
+class NonFiniteError(UnvanishError, ArithmeticError):
+    """A loss or a gradient became NaN or infinite."""
+
+
+class MissingExtraError(UnvanishError, ImportError):
+    """An optional dependency is not installed."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known words come nearest to a mistyped one.
+
+    >>> nearest("lstn", ["lstm", "gru", "rnn"])
+    "did you mean 'lstm'?"
+    >>> nearest("zzz", ["lstm", "gru"])
+    'known: gru, lstm'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(name) for name in close) + "?"
+    return "known: " + (", ".join(names) or "none")

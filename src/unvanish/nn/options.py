@@ -1,0 +1,74 @@
+"""A layer's keywords for its cell: fixed numbers, delays, function slots, sizes of declared widths.
+
+Shapes: H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unvanish.equations import Cell, Drawn, Grouped
+from unvanish.errors import OptionError, nearest
+
+
+@dataclass(slots=True)
+class CellOptions:
+    """The keywords of a layer, sorted by what they mean to its cell."""
+
+    numbers: dict[str, Any] = field(default_factory=dict)
+    delays: dict[str, int] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def sort_options(cell: Cell, options: Mapping[str, Any]) -> CellOptions:
+    """Sort keywords by what the cell declares, refusing what it does not."""
+    found = CellOptions()
+    widths = {f"{width}_size": width for width in cell.widths.values()}
+    for name, value in options.items():
+        if name in cell.numbers:
+            found.numbers[name] = value
+        elif name in cell.delays:
+            found.delays[name] = value
+        elif name in cell.functions:
+            found.functions[name] = value
+        elif name in widths:
+            found.sizes[widths[name]] = check_size(name, value)
+        else:
+            raise OptionError(f"{cell.name} takes no keyword '{name}': {nearest(name, cell.options)}")
+    return found
+
+
+def check_size(name: str, value: object) -> int:
+    """Refuse what is not a whole number from 1 on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"{name} is {value!r}: give a whole number from 1 on")
+    return value
+
+
+def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dtype: torch.dtype) -> Tensor:
+    """Return a fixed number as an array: one for all units, or one a unit, drawn where its rule says so."""
+    rule = cell.numbers[name] if given is None else given
+    if isinstance(rule, Drawn):
+        low, high = (math.log(v) if rule.spacing == "log" else v for v in (rule.low, rule.high))
+        drawn_H = torch.empty(hidden, device=device, dtype=dtype).uniform_(low, high)
+        return drawn_H.exp() if rule.spacing == "log" else drawn_H
+    if isinstance(rule, Grouped):
+        groups = min(len(rule.values), hidden)
+        index_H = torch.arange(hidden, device=device) * groups // hidden
+        return torch.tensor(rule.values, device=device, dtype=dtype)[index_H]
+    try:
+        number = torch.as_tensor(rule, device=device, dtype=dtype).clone()
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise OptionError(f"{name}={given!r} is no number: {fault}") from fault
+    if number.shape not in ((), (hidden,)) or not bool(torch.isfinite(number).all()):
+        raise OptionError(
+            f"{name} has shape {tuple(number.shape)}: give one finite number, or one for each of the {hidden} units"
+        )
+    return number
