@@ -236,7 +236,7 @@ class Recurrent(nn.Module):
         self._check_input(x_TBI)
         if lengths is not None:
             lengths = check_lengths(lengths, x_TBI.shape[0], x_TBI.shape[1], x_TBI.device)
-        initial = self._initial_states(hx, x_TBI, batched)
+        initial = self._initial_states(hx, x_TBI.shape[1], batched)
         output_TBW, final, every = self._run_stack(x_TBI, initial, lengths, all_states)
         states: Any = tuple(final if batched else (state[:, 0] for state in final))
         states = states[0] if len(states) == 1 else states
@@ -274,25 +274,29 @@ class Recurrent(nn.Module):
                 "bring them together with .to(…)"
             )
 
-    def _initial_states(self, hx: States | None, x_TBI: Tensor, batched: bool) -> tuple[Tensor, ...]:
-        count, batch = sum(1 for _ in self.parts()), x_TBI.shape[1]
+    def zero_states(self, batch: int) -> tuple[Tensor, ...]:
+        """Return the states that a sequence starts from: zeros, (L·R, B, D·W) each."""
+        weight, count = next(self.parameters()), sum(1 for _ in self.parts())
         widths = [self._sizes[state.width] * state.depth for state in self._system.states]
-        widths += [1] if self._system.uses_time else []
+        states = [weight.new_zeros(count, batch, width) for width in widths]
+        if self._system.uses_time:
+            states.append(weight.new_zeros(count, batch, 1, dtype=torch.long))
+        return tuple(states)
+
+    def _initial_states(self, hx: States | None, batch: int, batched: bool) -> tuple[Tensor, ...]:
+        zeros = self.zero_states(batch)
         if hx is None:
-            zeros = [x_TBI.new_zeros(count, batch, width) for width in widths]
-            return tuple(
-                zero.long() if name == "t" else zero for name, zero in zip(self.state_names, zeros, strict=True)
-            )
+            return zeros
         given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(given) != len(widths):
+        if len(given) != len(zeros):
             raise OptionError(
-                f"{self.cell.name} has {len(widths)} states {self.state_names}, {len(given)} were given"
+                f"{self.cell.name} has {len(zeros)} states {self.state_names}, {len(given)} were given"
             )
         given = given if batched else tuple(state[:, None] for state in given)
-        for name, state, width in zip(self.state_names, given, widths, strict=True):
-            if state.shape != (count, batch, width):
+        for name, state, zero in zip(self.state_names, given, zeros, strict=True):
+            if state.shape != zero.shape:
                 raise OptionError(
-                    f"the initial state {name} has shape {tuple(state.shape)}, not {(count, batch, width)}"
+                    f"the initial state {name} has shape {tuple(state.shape)}, not {tuple(zero.shape)}"
                 )
         return given
 
