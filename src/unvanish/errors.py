@@ -47,7 +47,8 @@ class CellError(UnvanishError, ValueError):
         shown = self.source.rstrip()
         if not shown or self.line is None or self.column is None or len(shown) > 160:
             return f"{place}{self.what}{mend}"
-        return f"{place}{self.what}{mend}\n    {shown}\n    {' ' * (self.column - 1)}^"
+        before = "".join("\t" if character == "\t" else " " for character in shown[: self.column - 1])
+        return f"{place}{self.what}{mend}\n    {shown}\n    {before.ljust(self.column - 1)}^"
 
 
 class OptionError(UnvanishError, ValueError):

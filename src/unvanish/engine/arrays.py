@@ -5,6 +5,7 @@ Shapes: T time, B batch, H any width. A value has its width last; parameters (H,
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 
@@ -72,33 +73,59 @@ def rowwise(function: str, operand_BH: Tensor) -> Tensor:
     return F.layer_norm(operand_BH, operand_BH.shape[-1:], eps=LAYERNORM_EPSILON)
 
 
+Program = Callable[[Lookup, Tensor | None, Tensor], Value]
+
+
 def evaluate(expr: Expr, lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
     """Work out an elementwise expression; `like` gives dtype and device to plain numbers in functions."""
+    return program(expr)(lookup, time, like)
 
-    def visit(node: Expr) -> Value:
-        match node:
-            case Number(value):
-                return value
-            case Ref():
-                return lookup(node)
-            case Binary(op, left, right) | Compare(op, left, right):
-                return _OPERATORS[op](visit(left), visit(right))
-            case Negate(operand):
-                return -visit(operand)
-            case Call("where", (condition, yes, no)):
-                chosen = visit(condition)
-                return torch.where(
-                    _tensor(chosen, like).bool(), _tensor(visit(yes), like), _tensor(visit(no), like)
-                )
-            case Call(function, args):
-                return FUNCTIONS[function](*(_tensor(visit(arg), like) for arg in args))
-            case Phase(period):
-                if time is None:
-                    raise AssertionError("a plan that reads t runs with a time index")  # pragma: no cover
-                return time % visit(period)
-        raise AssertionError(node)  # pragma: no cover
 
-    return visit(expr)
+@functools.lru_cache(maxsize=4096)
+def program(expr: Expr) -> Program:
+    """Turn an expression into nested closures, so that its tree is not walked anew at every step."""
+    match expr:
+        case Number(value):
+            return lambda lookup, time, like: value
+        case Ref():
+            return lambda lookup, time, like: lookup(expr)
+        case Negate(operand):
+            inner = program(operand)
+            return lambda lookup, time, like: -inner(lookup, time, like)
+        case Binary(op, left, right) | Compare(op, left, right):
+            return _binary(_OPERATORS[op], program(left), program(right))
+        case Call("where", (condition, yes, no)):
+            return _where(program(condition), program(yes), program(no))
+        case Call(function, args):
+            return _call(FUNCTIONS[function], tuple(program(arg) for arg in args))
+        case Phase(period):
+            return _phase(program(period))
+    raise AssertionError(expr)  # pragma: no cover  (the parser makes nothing else)
+
+
+def _binary(operation: Callable[[Value, Value], Value], left: Program, right: Program) -> Program:
+    return lambda lookup, time, like: operation(left(lookup, time, like), right(lookup, time, like))
+
+
+def _call(function: Callable[..., Tensor], args: tuple[Program, ...]) -> Program:
+    return lambda lookup, time, like: function(*[_tensor(arg(lookup, time, like), like) for arg in args])
+
+
+def _where(condition: Program, yes: Program, no: Program) -> Program:
+    def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
+        chosen = _tensor(condition(lookup, time, like), like).bool()
+        return torch.where(chosen, _tensor(yes(lookup, time, like), like), _tensor(no(lookup, time, like), like))
+
+    return run
+
+
+def _phase(period: Program) -> Program:
+    def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
+        if time is None:
+            raise AssertionError("a plan that reads t runs with a time index")  # pragma: no cover
+        return time % period(lookup, time, like)
+
+    return run
 
 
 def _tensor(value: Value, like: Tensor) -> Tensor:

@@ -29,8 +29,10 @@ def refusal(run: Run) -> str | None:
         return "torch has no fused kernel for these equations"
     if run.observer is not None:
         return "a fused kernel hides its steps, and this pass is being recorded"
-    if run.wants_all_states and len(run.plan.system.states) > 1:
-        return "a fused kernel hides all states but its output"
+    if run.wants_all_states and (len(run.plan.system.states) > 1 or run.lengths_B is not None):
+        return "a fused kernel hides all states but its output, and that past the end of a row"
+    if torch._C._functorch.maybe_current_level() is not None:
+        return "a function transform such as vmap cannot look into a fused kernel"
     if run.lengths_B is not None and bool((run.lengths_B < 1).any()):
         return "a fused kernel takes no empty rows"
     return None

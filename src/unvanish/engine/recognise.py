@@ -18,6 +18,10 @@ from unvanish.equations.expression import Compare, Phase, Ref, walk
 from unvanish.equations.system import Elementwise, Product, System
 from unvanish.equations.transform import PROJECTION
 
+# Torch's cells are small. What is larger is none of them, and would be slow to multiply out: a value doubles
+# with every line that reads it twice.
+_MOST_NODES, _MOST_OPERATIONS = 60, 24
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -76,6 +80,7 @@ class _Reader:
         self.symbols: dict[_Sum, Any] = {}
         self.products: dict[str, Product] = {}
         self.value: dict[str, Any] = {}
+        self.vectors = {p.name for p in system.parameters if p.columns is None and p.role != "scalar"}
         self.readable = all(self.read(statement) for statement in system.statements)
 
     def read(self, statement: object) -> bool:
@@ -86,10 +91,12 @@ class _Reader:
             case Elementwise(target, expression):
                 if any(isinstance(node, Compare | Phase) for node in walk(expression)):
                     return False
+                if sum(1 for _ in walk(expression)) > _MOST_NODES:
+                    return False
                 whole = self.abstract(self.bridge.to_sympy(expression))
                 known = {self.bridge.symbol(ref): self.value[ref.name] for ref in self.present(expression)}
                 self.value[target.name] = whole.subs(known)
-                return True
+                return int(sympy.count_ops(self.value[target.name])) <= _MOST_OPERATIONS
         return False
 
     def present(self, expression: Any) -> list[Ref]:
@@ -130,7 +137,7 @@ class _Reader:
 
     def is_bias(self, expr: Any) -> bool:
         ref = self.bridge.from_symbol.get(expr)
-        return isinstance(ref, Ref) and ref.name in {p.name for p in self.system.parameters}
+        return isinstance(ref, Ref) and ref.name in self.vectors
 
     def match(self) -> Fused | None:
         projection, output = None, self.system.output.name

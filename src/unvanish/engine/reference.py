@@ -99,7 +99,7 @@ class _Reference:
         new = {}
         for state in system.states:
             old = self.past[state.name][-1]
-            value = self.present[state.name].expand(batch, old.shape[-1])
+            value = self.read(Ref(state.name, 0)).expand(batch, old.shape[-1])
             if self.job.lengths_B is not None:
                 value = torch.where((step < self.job.lengths_B)[:, None], value, old)
             new[state.name] = value
@@ -108,7 +108,7 @@ class _Reference:
         for name, value in new.items():
             self.past[name].append(value)
         output = system.output.name
-        self.outputs.append(new[output] if output in new else self.present[output].expand(batch, -1))
+        self.outputs.append(new[output] if output in new else self.read(system.output).expand(batch, -1))
 
     def result(self) -> Result:
         output_TBW = torch.stack(self.outputs)

@@ -10,6 +10,7 @@ terms give the forward derivative; walked backwards they give the reverse one:
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import sympy
 
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref, refs
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement, System
+from unvanish.errors import CellError
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +228,8 @@ class Bridge:
     def from_sympy(self, expr: Any) -> Expr:
         if expr.is_Symbol:
             return self.from_symbol[expr]
-        if expr.is_Number:
-            return Number(float(expr))
+        if expr.is_Number or expr is sympy.zoo:
+            return self.number(expr)
         if expr.is_Add:
             return self.fold_sum(expr)
         if expr.is_Mul:
@@ -235,6 +237,12 @@ class Bridge:
         if expr.is_Pow:
             return self.power(self.from_sympy(expr.base), int(expr.exp))
         return Call(_NAMES[type(expr)], tuple(self.from_sympy(arg) for arg in expr.args))
+
+    def number(self, expr: Any) -> Number:
+        value = float(expr) if expr.is_finite else math.inf
+        if not math.isfinite(value):
+            raise CellError("a derivative of the equations has no finite value", "scale the equation")
+        return Number(value)
 
     def fold_sum(self, expr: Any) -> Expr:
         terms = sorted(expr.args, key=_looks_negative)  # a - b rather than -b + a

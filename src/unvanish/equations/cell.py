@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import keyword
 import math
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unvanish.equations.check import Declarations
-from unvanish.equations.expression import ARITY, Call, Expr, rebuild
+from unvanish.equations.expression import ARITY, Call, Expr, Ref, rebuild, walk
 from unvanish.equations.latex import latex_lines
 from unvanish.equations.parse import RESERVED, Line, parse
 from unvanish.equations.system import System, build
@@ -22,6 +23,8 @@ from unvanish.errors import CellError, OptionError, nearest
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 MAX_DELAY = 1_000_000
 SLOT_FUNCTIONS = tuple(name for name, arity in ARITY.items() if arity == 1)
+# A layer stores matrices of a width by its name, and torch's names are taken.
+_RESERVED_WIDTHS = frozenset({INPUT, HIDDEN, PROJECTION, "one", "ih", "hh", "hr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +97,15 @@ class Cell:
     def __post_init__(self) -> None:
         self._check_declarations()
         object.__setattr__(self, "_lines", parse(self.equations, frozenset(self.functions)))
+        self._check_use()
         try:
             system = self.system()
         except OptionError as fault:  # a default that no layer could be given either
             raise CellError(f"a default of {self.name} cannot be meant so: {fault}") from fault
         names = {parameter.name: parameter for parameter in system.parameters}
+        for pattern in self.initial:
+            if not fnmatch.filter(names, pattern):
+                raise CellError(f"initial names '{pattern}', which is no parameter", nearest(pattern, names))
         for matrix, number in self.slower_to_faster.items():
             parameter = names.get(matrix)
             if parameter is None or (parameter.rows, parameter.columns) != (HIDDEN, HIDDEN):
@@ -124,10 +131,21 @@ class Cell:
                     raise CellError(f"'{name}' is declared in {seen[name]} and in {group}", "declare it once")
                 seen[name] = group
         for name, number in self.numbers.items():
-            _check_number(name, number)
+            try:
+                check_number(name, number)
+            except OptionError as fault:
+                raise CellError(str(fault)) from fault
         for name, width in self.widths.items():
-            if width in (INPUT, HIDDEN, PROJECTION) or not _IDENTIFIER.match(width):
-                raise CellError(f"'{width}' is no new width for '{name}'", "name it, e.g. memory")
+            if width in _RESERVED_WIDTHS or not isinstance(width, str) or not _IDENTIFIER.match(width):
+                raise CellError(f"{width!r} is no new width for '{name}'", "name it, e.g. memory")
+
+    def _check_use(self) -> None:
+        nodes = [node for line in self.lines for node in walk(line.expression)]
+        used = {node.function for node in nodes if isinstance(node, Call)}
+        used |= {str(node.delay) for node in nodes if isinstance(node, Ref)}
+        for name in (*self.functions, *self.delays):
+            if name not in used:
+                raise CellError(f"'{name}' is declared but no line uses it", "use it or take it out")
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -185,10 +203,13 @@ class Cell:
         unknown = sorted(set(plain) - known)
         if unknown:
             raise CellError(f"a cell has no field '{unknown[0]}'", nearest(unknown[0], known))
-        fields = dict(plain)
-        fields["scalars"] = tuple(fields.get("scalars", ()))
-        fields["numbers"] = {name: _number(n) for name, n in dict(fields.get("numbers", {})).items()}
-        return cls(**fields)
+        try:
+            fields = dict(plain)
+            fields["scalars"] = tuple(fields.get("scalars", ()))
+            fields["numbers"] = {name: _number(n) for name, n in dict(fields.get("numbers", {})).items()}
+            return cls(**fields)
+        except (TypeError, AttributeError) as fault:
+            raise CellError(f"a cell cannot be made of this: {fault}", "give what to_dict returns") from fault
 
 
 @functools.lru_cache(maxsize=1024)
@@ -208,7 +229,7 @@ def _system(
         return inner
 
     lines = tuple(Line(line.name, line.timed, fill(line.expression), line.place) for line in cell.lines)
-    lines = lines if bias else without_biases(lines)
+    lines = lines if bias else without_biases(lines, frozenset(cell.scalars) | frozenset(cell.numbers))
     output, widths = cell.output, dict(cell.widths)
     if projection:
         system = _system(cell, bias, False, delays, functions)
@@ -239,16 +260,22 @@ def check_function(slot: str, function: object) -> None:
         )
 
 
-def _check_number(name: str, number: object) -> None:
+def check_number(name: str, number: object) -> None:
+    """Refuse what is neither a finite number nor a rule that gives one for each unit."""
     match number:
         case Drawn(low, high, spacing):
-            fits = math.isfinite(low) and math.isfinite(high) and low <= high and (spacing != "log" or low > 0)
+            fits = _is_finite(low) and _is_finite(high) and low <= high
+            fits &= spacing == "linear" or (spacing == "log" and fits and low > 0)
         case Grouped(values):
-            fits = len(values) > 0 and all(math.isfinite(value) for value in values)
+            fits = len(values) > 0 and all(map(_is_finite, values))
         case _:
-            fits = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+            fits = _is_finite(number)
     if not fits:
-        raise CellError(f"the fixed number '{name}' is {number!r}", "give a finite number, Drawn or Grouped")
+        raise OptionError(f"the fixed number {name} is {number!r}: give a finite number, Drawn or Grouped")
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
 
 
 def _plain_number(number: FixedNumber) -> Any:

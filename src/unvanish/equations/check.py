@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unvanish.equations.expression import Binary, Expr, Place, Ref, children, refs, walk
+from unvanish.equations.expression import ROWWISE, Binary, Call, Expr, Place, Ref, children, refs, walk
 from unvanish.equations.parse import Line
 from unvanish.errors import CellError
 
@@ -51,6 +51,8 @@ class Checker:
 
     def __init__(self, lines: tuple[Line, ...], declared: Declarations) -> None:
         self.lines, self.declared = lines, declared
+        # What is one number for all units, or may be made so by a layer's arguments.
+        self.single = set(declared.scalars | declared.numbers)
         self.defined: dict[str, Line] = {}
         for line in lines:
             if line.name in self.defined:
@@ -68,10 +70,16 @@ class Checker:
         for line in self.lines:
             for matrix, operand in matrices(line.expression):
                 self.check_matrix(matrix)
-                self.check_operand(operand, line)
+                self.check_vector(operand, "the right side of @", matrix.place)
+            for node in walk(line.expression):
+                if isinstance(node, Call) and node.function in ROWWISE:
+                    self.check_vector(node.args[0], f"the argument of {node.function}", node.place)
             for ref in _vector_refs(line.expression):
                 self.check_ref(ref, seen)
             seen.add(line.name)
+            if not self.is_vector(line.expression):
+                self.single.add(line.name)
+        self.check_vector(Ref(self.declared.output, 0), "the output", self.defined[self.declared.output].place)
         self.check_use()
 
     def check_declarations(self) -> None:
@@ -82,22 +90,26 @@ class Checker:
                 f"write {self.declared.output}[t] = …, or declare output='…'",
             )
         used = {ref.name for line in self.lines for ref in refs(line.expression)}
-        for name in sorted(self.declared.scalars | self.declared.numbers):
+        for name in sorted(self.declared.scalars | self.declared.numbers | set(self.declared.delays)):
             if name in self.defined:
                 raise error_at(f"'{name}' is declared and defined", "keep one", self.defined[name].place)
-            if name not in used:
+            if name not in used and name not in self.declared.delays:
                 raise CellError(f"'{name}' is declared but no line uses it", "use it or take it out")
         for name in sorted(self.declared.widths):
             if name not in used and name not in self.defined:
                 raise CellError(f"a width is declared for '{name}', which does not occur", "take it out")
 
     def check_matrix(self, ref: Ref) -> None:
-        if ref.name == "x" or ref.name in self.defined or ref.name in self.declared.numbers | self.declared.scalars:
+        declared = self.declared.numbers | self.declared.scalars | set(self.declared.delays)
+        if ref.name == "x" or ref.name in self.defined or ref.name in declared:
             raise error_at(f"'{ref.name}' stands left of @ but is no matrix", "name a matrix there", ref.place)
 
-    def check_operand(self, operand: Expr, line: Line) -> None:
-        if not any(ref.name not in self.declared.scalars | self.declared.numbers for ref in refs(operand)):
-            raise error_at("the right side of @ is not a vector", "multiply a state, x[t] or a line", line.place)
+    def is_vector(self, expr: Expr) -> bool:
+        return any(ref.is_past or ref.name not in self.single for ref in refs(expr))
+
+    def check_vector(self, operand: Expr, what: str, place: Place) -> None:
+        if not self.is_vector(operand):
+            raise error_at(f"{what} is one number, not a vector", "take a state, x[t] or a line of them", place)
 
     def check_ref(self, ref: Ref, seen: set[str]) -> None:
         name, line = ref.name, self.defined.get(ref.name)
@@ -105,6 +117,8 @@ class Checker:
             if ref.delay is None or ref.is_past:
                 mend = "write x[t]" if ref.delay is None else "carry it: past[t] = x[t], then read past[t-1]"
                 raise error_at("the input is read at the present step only", mend, ref.place)
+        elif name in self.declared.delays:
+            raise error_at(f"the delay '{name}' stands only in an index", f"write h[t-{name}]", ref.place)
         elif ref.delay is not None and line is None:
             raise error_at(
                 f"the state '{name}' is read but no line updates it", f"add a line {name}[t] = …", ref.place
@@ -123,7 +137,10 @@ class Checker:
             raise error_at(f"'{name}' is used before its definition", mend, ref.place)
 
     def check_use(self) -> None:
-        read = {ref.name for line in self.lines for ref in refs(line.expression) if ref.name != line.name}
+        live, found = {self.declared.output}, 0
+        while found < len(live):
+            found = len(live)
+            live |= {ref.name for line in self.lines if line.name in live for ref in refs(line.expression)}
         for line in self.lines:
-            if line.name not in read and line.name != self.declared.output:
-                raise error_at(f"no other line uses '{line.name}'", "use it or take the line out", line.place)
+            if line.name not in live:
+                raise error_at(f"the output does not depend on '{line.name}'", "use it or take it out", line.place)

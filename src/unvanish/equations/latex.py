@@ -85,7 +85,7 @@ class _Printer:
             case "@":
                 return _PRODUCT, f"{self.text(left)} {self.text(right, _POWER)}"
             case "/":
-                return _ATOM, rf"\frac{{{self.text(left)}}}{{{self.text(right)}}}"
+                return _POWER, rf"\frac{{{self.text(left)}}}{{{self.text(right)}}}"
         return _POWER, f"{{{self.text(left, _ATOM)}}}^{{{self.text(right)}}}"
 
     def call(self, function: str, args: tuple[Expr, ...]) -> tuple[int, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import math
 import re
-import textwrap
 import warnings
 from dataclasses import dataclass
 
@@ -25,13 +24,17 @@ from unvanish.equations.expression import (
     Phase,
     Place,
     Ref,
+    children,
+    walk,
 )
 from unvanish.errors import CellError, nearest
 
 MAX_CHARACTERS = 20_000
 MAX_LINES = 400
 MAX_DEPTH = 60
+MAX_NODES = 300  # in one line: a derivative has up to the square of it
 MAX_EXPONENT = 8
+MAX_POWER = 64  # of exponents inside exponents, which SymPy multiplies out
 MAX_NUMBER = 1e30
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
@@ -61,11 +64,10 @@ def parse(text: str, functions: frozenset[str] = frozenset()) -> tuple[Line, ...
     """
     if not isinstance(text, str):
         raise CellError(f"equations are a text, not a {type(text).__name__}", "pass a str")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     _check_size(text)
-    text = text.expandtabs(4)
-    body = textwrap.dedent(text)
-    reader = _Reader(text, body, functions)
-    tree = _syntax_tree(body, reader)
+    reader = _Reader(text, functions)
+    tree = _syntax_tree(reader)
     if not tree.body:
         raise CellError("there is no equation in the text", "write at least h[t] = …")
     return tuple(reader.line(node) for node in tree.body)
@@ -86,16 +88,15 @@ def _check_size(text: str) -> None:
             raise CellError(f"brackets are nested deeper than {MAX_DEPTH}", "name the inner parts in lines")
 
 
-def _syntax_tree(body: str, reader: _Reader) -> ast.Module:
+def _syntax_tree(reader: _Reader) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and the like: refused below as nodes
-            return ast.parse(body)
+            return ast.parse("\n".join(reader.body))
     except SyntaxError as fault:
         line, column = fault.lineno or 1, fault.offset or 1
-        raise reader.error(
-            f"not an equation: {fault.msg}", "write name = expression", (line, max(column, 1) + reader.margin)
-        ) from None
+        place = line, max(column, 1) + reader.margin(line)
+        raise reader.error(f"not an equation: {fault.msg}", "write name = expression", place) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as fault:
         reason = str(fault) or "nested too deeply"
         raise CellError(f"the text cannot be read: {reason}", "write one plain assignment a line") from None
@@ -104,12 +105,13 @@ def _syntax_tree(body: str, reader: _Reader) -> ast.Module:
 class _Reader:
     """Turns `ast` nodes into expressions, refusing what is not in the language."""
 
-    def __init__(self, text: str, body: str, functions: frozenset[str]) -> None:
+    def __init__(self, text: str, functions: frozenset[str]) -> None:
         self.lines = text.split("\n")
-        self.body = body.split("\n")
+        self.body = [line.lstrip(" \t\f") for line in self.lines]  # an equation means the same at any indentation
         self.functions = functions
-        longest = max(range(len(self.body)), key=lambda i: len(self.body[i]))
-        self.margin = len(self.lines[longest]) - len(self.body[longest])
+
+    def margin(self, line: int) -> int:
+        return len(self.lines[line - 1]) - len(self.body[line - 1]) if 0 < line <= len(self.lines) else 0
 
     def error(self, what: str, mend: str, place: Place) -> CellError:
         line, column = place
@@ -117,10 +119,10 @@ class _Reader:
         return CellError(what, mend, line=line, column=column, source=source)
 
     def place(self, node: ast.expr | ast.stmt) -> Place:
-        """Line and column in the text as given; `ast` counts the column in UTF-8 bytes of the dedented one."""
+        """Line and column in the text as given; `ast` counts the column in UTF-8 bytes of the unindented line."""
         source = self.body[node.lineno - 1] if node.lineno <= len(self.body) else ""
         before = source.encode(errors="replace")[: node.col_offset]
-        return node.lineno, len(before.decode(errors="ignore")) + 1 + self.margin
+        return node.lineno, len(before.decode(errors="ignore")) + 1 + self.margin(node.lineno)
 
     def line(self, node: ast.stmt) -> Line:
         place = self.place(node)
@@ -136,7 +138,10 @@ class _Reader:
         name = self.name(left.id, self.place(left))
         if name in RESERVED or name == "x" or name in self.functions:
             raise self.error(f"'{name}' cannot be defined", "take another name for it", place)
-        return Line(name, timed, self.expression(node.value, 0), place)
+        expression = self.expression(node.value, 0)
+        if sum(1 for _ in walk(expression)) > MAX_NODES:
+            raise self.error(f"more than {MAX_NODES} names and operations in one line", "split the line", place)
+        return Line(name, timed, expression, place)
 
     def name(self, name: str, place: Place) -> str:
         if not _NAME.match(name):
@@ -204,7 +209,10 @@ class _Reader:
             mend = "write t % period inside where" if isinstance(node.op, ast.Mod) else "use + - * / @ **"
             raise self.error(f"the operator {type(node.op).__name__} stands where it has no meaning", mend, place)
         if op == "**":
-            return Binary(op, self.expression(node.left, depth + 1), self.exponent(node.right), place)
+            base, exponent = self.expression(node.left, depth + 1), self.exponent(node.right)
+            if abs(exponent.value) * _power(base) > MAX_POWER:
+                raise self.error(f"the exponents multiply to more than {MAX_POWER}", "scale the equation", place)
+            return Binary(op, base, exponent, place)
         left = self.expression(node.left, depth + 1)
         if op == "@" and not (isinstance(left, Ref) and left.delay is None):
             raise self.error(
@@ -256,6 +264,16 @@ class _Reader:
             case ast.BinOp(ast.Name("t"), ast.Mod(), period):
                 return Phase(self.expression(period, depth + 1))
         return self.expression(node, depth + 1)
+
+
+def _power(expr: Expr) -> float:
+    """Return the product of exponents inside exponents, where it is largest; a function starts anew."""
+    match expr:
+        case Call():
+            return 1
+        case Binary("**", base, Number(exponent)):
+            return abs(exponent) * _power(base)
+    return max(map(_power, children(expr)), default=1)
 
 
 def _is_time(index: ast.expr) -> bool:

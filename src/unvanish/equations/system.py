@@ -29,7 +29,6 @@ from unvanish.equations.expression import (
 from unvanish.equations.parse import Line
 from unvanish.equations.transform import vector_role
 from unvanish.equations.widths import INPUT, Widths, solve
-from unvanish.errors import CellError
 
 Role = Literal["input", "recurrent", "bias", "hidden_bias", "vector", "scalar"]
 
@@ -162,6 +161,8 @@ def fold(expr: Expr) -> Expr:
     match expr:
         case Negate(Number(value)):
             return Number(-value)
+        case Binary("/", _, Number(0.0), place):
+            raise error_at("division by zero", "divide by something that is not always 0", place)
         case Binary(op, Number(left), Number(right), place):
             try:
                 value = _ARITHMETIC[op](left, right)
@@ -206,7 +207,7 @@ class _Flattener:
                 return rebuild(expr, self.flat)
 
     def apart(self, head: str, operand: Expr, width: str | None) -> Ref:
-        flat = self.flat(operand)
+        flat = fold(self.flat(operand))
         source = flat if isinstance(flat, Ref) else self.name_operand(head, flat)
         if (head, source) not in self.done:
             target = Ref(self.fresh(f"_{head}"))
@@ -258,7 +259,8 @@ def _parameters(lines: tuple[Line, ...], declared: Declarations, widths: Widths)
         if name in widths.matrices:
             rows, columns = widths.matrices[name]
             if name in widths.vectors:
-                raise CellError(f"'{name}' is used as a matrix and as a vector", "take two names")
+                place = next(ref.place for line in lines for ref in refs(line.expression) if ref.name == name)
+                raise error_at(f"'{name}' is used as a matrix and as a vector", "take two names", place)
             found[name] = Parameter(name, "input" if columns == INPUT else "recurrent", rows, columns)
         elif name in declared.scalars:
             found[name] = Parameter(name, "scalar", "one")

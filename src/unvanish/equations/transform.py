@@ -20,20 +20,23 @@ def vector_role(name: str) -> Literal["bias", "hidden_bias", "vector"]:
     return "bias" if _BIAS.match(name) else "vector"
 
 
-def without_biases(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Take every bias vector out of the lines."""
-    defined = {line.name for line in lines}
+def without_biases(lines: tuple[Line, ...], declared: frozenset[str]) -> tuple[Line, ...]:
+    """Take every bias vector out of the lines; what is `declared` is no vector."""
+    others = {line.name for line in lines} | declared
 
     def is_bias(expr: Expr) -> bool:
         return (
             isinstance(expr, Ref)
             and expr.delay is None
-            and expr.name not in defined
+            and expr.name not in others
             and vector_role(expr.name) != "vector"
         )
 
     def strip(expr: Expr) -> Expr:
         match expr:
+            case Binary("@", left, right, place):
+                inner = strip(right)
+                return inner if inner == Number(0.0) else Binary("@", left, inner, place)
             case Binary("+", left, right) if is_bias(right):
                 return strip(left)
             case Binary("+", left, right) if is_bias(left):

@@ -20,6 +20,7 @@ from unvanish.equations.expression import (
     Place,
     Ref,
     children,
+    refs,
 )
 from unvanish.equations.parse import Line
 from unvanish.errors import CellError
@@ -133,7 +134,7 @@ class _Solver:
         return rows
 
     def visit_elementwise(self, expr: Expr) -> int | None:
-        place = expr.place if isinstance(expr, Binary | Call) else (0, 0)
+        place = expr.place if isinstance(expr, Binary | Call) else next((r.place for r in refs(expr)), (0, 0))
         common: int | None = None
         for child in children(expr):
             found = self.visit(child)

@@ -181,6 +181,11 @@ def profile(
     return found[name]
 
 
+def _random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = value.device if generator is None else generator.device
+    return torch.randn(value.shape, generator=generator, dtype=value.dtype, device=device).to(value.device)
+
+
 def _measured(
     track: _KeepingTrack, initial: tuple[Tensor, ...], draws: int, generator: torch.Generator | None
 ) -> Profile:
@@ -190,7 +195,7 @@ def _measured(
         raise FlowError("the layer carries no state from step to step: there is no time to look back in")
     squares_TS, sent = torch.zeros(track.at + 1, len(track.states), dtype=torch.float64), 0.0
     for _ in range(draws):
-        directions = [torch.randn(e.shape, generator=generator, dtype=e.dtype, device=e.device) for e in ends]
+        directions = [_random_like(end, generator) for end in ends]
         track.clear()
         torch.autograd.grad(ends, starts, directions, retain_graph=True, allow_unused=True)
         squares_TS += track.norms[: track.at + 1].double().square().cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -52,8 +53,11 @@ def resolve(
 def _checked(initialiser: Initialiser) -> Initialiser:
     if isinstance(initialiser, str) and initialiser not in INITIALISERS:
         raise OptionError(f"unknown initialiser '{initialiser}': {nearest(initialiser, INITIALISERS)}")
-    if isinstance(initialiser, bool) or not (isinstance(initialiser, str | int | float) or callable(initialiser)):
-        raise OptionError(f"{initialiser!r} is no initialiser: give a name, a number or a callable")
+    usable = isinstance(initialiser, str) or callable(initialiser)
+    if isinstance(initialiser, int | float) and not isinstance(initialiser, bool):
+        usable = math.isfinite(initialiser)
+    if not usable:
+        raise OptionError(f"{initialiser!r} is no initialiser: give a name, a finite number or a callable")
     return initialiser
 
 

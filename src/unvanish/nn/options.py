@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unvanish.equations import Cell, Drawn, Grouped
+from unvanish.equations.cell import check_number
 from unvanish.errors import OptionError, nearest
 
 
@@ -55,6 +56,8 @@ def check_size(name: str, value: object) -> int:
 def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dtype: torch.dtype) -> Tensor:
     """Return a fixed number as an array: one for all units, or one a unit, drawn where its rule says so."""
     rule = cell.numbers[name] if given is None else given
+    if isinstance(rule, Drawn | Grouped):
+        check_number(name, rule)
     if isinstance(rule, Drawn):
         low, high = (math.log(v) if rule.spacing == "log" else v for v in (rule.low, rule.high))
         drawn_H = torch.empty(hidden, device=device, dtype=dtype).uniform_(low, high)

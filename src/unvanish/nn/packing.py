@@ -37,9 +37,18 @@ def turn_round(x_TBW: Tensor, lengths_B: Tensor | None) -> Tensor:
     return x_TBW.gather(0, index_TB[:, :, None].expand_as(x_TBW))
 
 
+def blank_padding(x_TBW: Tensor, lengths_B: Tensor) -> Tensor:
+    """Put zeros past each row's end: NaN there would reach the weights' gradients, as 0 · NaN."""
+    steps_T1 = torch.arange(x_TBW.shape[0], device=x_TBW.device)[:, None]
+    return torch.where((steps_T1 < lengths_B)[:, :, None], x_TBW, x_TBW.new_zeros(()))
+
+
 def check_lengths(lengths: object, steps: int, batch: int, device: torch.device) -> Tensor:
     """Return lengths as int64 on the device, refusing what does not fit the sequence."""
-    lengths_B = torch.as_tensor(lengths, device=device)
+    try:
+        lengths_B = torch.as_tensor(lengths, device=device)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise OptionError(f"lengths={lengths!r} are no lengths: {fault}; give one whole number a row") from fault
     if lengths_B.dtype.is_floating_point or lengths_B.dtype is torch.bool or lengths_B.shape != (batch,):
         raise OptionError(
             f"lengths has shape {tuple(lengths_B.shape)} and type {lengths_B.dtype}: give one whole number for "

@@ -7,6 +7,7 @@ D how many steps back a state is read.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -21,10 +22,11 @@ from unvanish.cells import find
 from unvanish.engine import Observer, Run, Stack, Weights
 from unvanish.equations import Cell
 from unvanish.equations.transform import PROJECTION
+from unvanish.equations.widths import INPUT
 from unvanish.errors import OptionError
 from unvanish.nn.initialise import Initialiser, apply, resolve
 from unvanish.nn.options import check_size, fixed_number, sort_options
-from unvanish.nn.packing import check_lengths, pack_like, turn_round, unpack
+from unvanish.nn.packing import blank_padding, check_lengths, pack_like, turn_round, unpack
 
 States = Tensor | tuple[Tensor, ...]
 
@@ -88,6 +90,8 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.cell = find(cell) if isinstance(cell, str) else cell
+        if not isinstance(self.cell, Cell):
+            raise OptionError(f"{cell!r} is no cell: give a Cell, or the name of one in the catalogue")
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
         self.num_layers = check_size("num_layers", num_layers)
@@ -104,12 +108,15 @@ class Recurrent(nn.Module):
         )
         self._plan = engines.make_plan(self._system)
         self._sizes = dict.fromkeys(self._system.widths, self.hidden_size) | sorted_options.sizes
-        self._sizes |= {"one": 1, PROJECTION: self.proj_size}
+        self._sizes |= {"one": 1, PROJECTION: self.proj_size, INPUT: self.input_size}
+        self._check_input_wide_states()
         if self.cell.slower_to_faster and self.proj_size:
             raise OptionError(f"{self.cell.name} orders its units, a projection would mix them: use proj_size=0")
         self.watch: Watch | None = None
         for layer, suffix in self.parts():
             self._make_part(layer, suffix, sorted_options.numbers, device, dtype or torch.get_default_dtype())
+        if next(self.parameters(), None) is None:
+            raise OptionError(f"{self.cell.name} has no parameters, so a layer of it holds nothing: add W @ x[t]")
         self.reset_parameters()
 
     # -- parameters ------------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ class Recurrent(nn.Module):
     def _stacks(self, layer: int) -> tuple[Stack, ...]:
         directions = 2 if self.bidirectional else 1
         width = self.input_size if layer == 0 else self.output_size * directions
-        return engines.layout(self._system, {**self._sizes, "input": width})
+        return engines.layout(self._system, {**self._sizes, INPUT: width})
 
     @property
     def output_size(self) -> int:
@@ -148,7 +155,7 @@ class Recurrent(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
         names = [parameter.name for parameter in self._system.parameters]
         matrices = [parameter.name for parameter in self._system.parameters if parameter.columns is not None]
-        of_cell = {pattern: value for pattern, value in self.cell.initial.items() if self.bias or pattern in names}
+        of_cell = {p: value for p, value in self.cell.initial.items() if self.bias or fnmatch.filter(names, p)}
         chosen = resolve(of_cell, names, matrices) | resolve(self.init, names, matrices)
         for _, suffix in self.parts():
             for name, initialiser in chosen.items():
@@ -232,10 +239,11 @@ class Recurrent(nn.Module):
             x_TBI, lengths = unpack(packed)
             batched = True
         else:
-            x_TBI, batched = self._as_time_first(input)  # type: ignore[arg-type]
+            x_TBI, batched = self._as_time_first(input)
         self._check_input(x_TBI)
         if lengths is not None:
             lengths = check_lengths(lengths, x_TBI.shape[0], x_TBI.shape[1], x_TBI.device)
+            x_TBI = blank_padding(x_TBI, lengths)
         initial = self._initial_states(hx, x_TBI.shape[1], batched)
         output_TBW, final, every = self._run_stack(x_TBI, initial, lengths, all_states)
         states: Any = tuple(final if batched else (state[:, 0] for state in final))
@@ -247,10 +255,20 @@ class Recurrent(nn.Module):
             return output, states
         return output, states, {name: self._as_given(value, batched, 1) for name, value in every.items()}
 
-    def _as_time_first(self, x: Tensor) -> tuple[Tensor, bool]:
-        if x.dim() not in (2, 3):
+    def _check_input_wide_states(self) -> None:
+        wide = [state.name for state in self._system.states if state.width == INPUT]
+        above = self.output_size * (2 if self.bidirectional else 1)
+        if wide and self.num_layers > 1 and above != self.input_size:
             raise OptionError(
-                f"the input has {x.dim()} dimensions: give (T, B, {self.input_size}), or (T, {self.input_size})"
+                f"the state {wide[0]} is as wide as the input, {self.input_size} in the first layer and {above} "
+                "above: use num_layers=1, or make them equal"
+            )
+
+    def _as_time_first(self, x: object) -> tuple[Tensor, bool]:
+        if not isinstance(x, Tensor) or x.dim() not in (2, 3):
+            given = f"{x.dim()} dimensions" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+            raise OptionError(
+                f"the input has {given}: give a tensor (T, B, {self.input_size}), or (T, {self.input_size})"
             )
         if x.dim() == 2:
             return x[:, None], False
@@ -263,14 +281,18 @@ class Recurrent(nn.Module):
         return value.transpose(time, time + 1) if self.batch_first else value
 
     def _check_input(self, x_TBI: Tensor) -> None:
-        weight = next(self.parameters())
         if x_TBI.shape[-1] != self.input_size:
             raise OptionError(f"the input is {x_TBI.shape[-1]} wide, this layer was made for {self.input_size}")
         if x_TBI.shape[0] == 0:
             raise OptionError("the input has no time steps: give at least one")
-        if x_TBI.dtype != weight.dtype or x_TBI.device != weight.device:
+        self._check_kind("input", x_TBI)
+
+    def _check_kind(self, name: str, given: Tensor) -> None:
+        weight = next(self.parameters())
+        same_dtype = given.dtype == weight.dtype or torch.is_autocast_enabled(weight.device.type)
+        if not same_dtype or given.device != weight.device:
             raise OptionError(
-                f"the input is {x_TBI.dtype} on {x_TBI.device}, the layer {weight.dtype} on {weight.device}: "
+                f"the {name} is {given.dtype} on {given.device}, the layer {weight.dtype} on {weight.device}: "
                 "bring them together with .to(…)"
             )
 
@@ -287,18 +309,19 @@ class Recurrent(nn.Module):
         zeros = self.zero_states(batch)
         if hx is None:
             return zeros
-        given = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(given) != len(zeros):
+        given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+        if len(given) != len(zeros) or not all(isinstance(state, Tensor) for state in given):
             raise OptionError(
-                f"{self.cell.name} has {len(zeros)} states {self.state_names}, {len(given)} were given"
+                f"{self.cell.name} has {len(zeros)} states {self.state_names}: give one tensor for each, not "
+                f"{[type(state).__name__ for state in given]}"
             )
-        given = given if batched else tuple(state[:, None] for state in given)
         for name, state, zero in zip(self.state_names, given, zeros, strict=True):
-            if state.shape != zero.shape:
-                raise OptionError(
-                    f"the initial state {name} has shape {tuple(state.shape)}, not {tuple(zero.shape)}"
-                )
-        return given
+            wanted = zero.shape if batched else zero[:, 0].shape
+            if state.shape != wanted:
+                raise OptionError(f"the initial state {name} has shape {tuple(state.shape)}, not {tuple(wanted)}")
+            if name != "t":
+                self._check_kind(f"initial state {name}", state)
+        return given if batched else tuple(state[:, None] for state in given)
 
     def _run_stack(
         self, x_TBI: Tensor, initial: tuple[Tensor, ...], lengths_B: Tensor | None, wants_all: bool

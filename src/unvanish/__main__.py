@@ -1,0 +1,7 @@
+"""`python -m unvanish`."""
+
+import sys
+
+from unvanish.cli import main
+
+sys.exit(main())

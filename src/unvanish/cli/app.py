@@ -1,0 +1,33 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from unvanish.cli import cells, env, generate, report, train
+from unvanish.errors import OptionError
+
+app = typer.Typer(
+    name="unvanish",
+    help="Recurrent networks that remember: train any cell, and see how far its gradient reaches.",
+    epilog="--debug anywhere on the line shows the traceback of a fault.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+app.command("cells")(cells.cells)
+app.command("env")(env.env)
+app.command("report")(report.report)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and return its exit status."""
+    try:
+        status = app(arguments or ["--help"], prog_name="unvanish", standalone_mode=False)
+    except typer.TyperException as fault:
+        raise OptionError(f"{fault.format_message()} (unvanish COMMAND --help shows what it takes)") from fault
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,40 @@
+"""What the commands share: the consoles, and options given as NAME=VALUE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from unvanish.errors import OptionError
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> None:
+    """Print a line as it is: no markup, no wrapping."""
+    console.print(text, markup=False)
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Read `d=9`, `alpha=0.9`, `nonlinearity=relu` as options of a cell.
+
+    >>> parse_settings(["d=9", "alpha=0.9", "nonlinearity=relu"])
+    {'d': 9, 'alpha': 0.9, 'nonlinearity': 'relu'}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise OptionError(f"--set {pair} is not understood: write NAME=VALUE, for instance --set d=9")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

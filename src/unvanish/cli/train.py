@@ -1,0 +1,128 @@
+"""`unvanish train`: from a text to a trained network and its report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from unvanish.cli.show import console, parse_settings, plain
+from unvanish.errors import NonFiniteError, OptionError, RunError
+from unvanish.record import RunRecord
+
+if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
+    from unvanish.train import Outcome
+
+
+def train(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A UTF-8 text, or a folder with train.txt and valid.txt. Default: Python's own library."
+        ),
+    ] = None,
+    cell: Annotated[str, typer.Option(help="A cell of the catalogue (see: unvanish cells).")] = "lstm",
+    hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
+    layers: Annotated[int, typer.Option(help="Layers.")] = 2,
+    length: Annotated[int, typer.Option(help="Steps per window of truncated backpropagation.")] = 50,
+    batch_size: Annotated[int, typer.Option(help="Parallel streams of text.")] = 50,
+    epochs: Annotated[int | None, typer.Option(help="Times over the text. Default: 3.")] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-3,
+    optimizer: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = "adam",
+    clip: Annotated[str, typer.Option(help="norm:5, value:1 or none.")] = "norm:5",
+    dropout: Annotated[float, typer.Option(help="Dropout between layers.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run from its last checkpoint.")] = None,
+    valid_every: Annotated[int, typer.Option(help="Steps between validations; 0: once an epoch.")] = 0,
+    probes: Annotated[int, typer.Option(help="Measurements of the gradient between validations.")] = 8,
+    engine: Annotated[str, typer.Option(help="auto, reference or builtin.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the cell, e.g. --set d=9. Repeatable.")
+    ] = None,
+) -> None:
+    """Train a network on text; watch its loss and how far its gradient reaches; keep the run and a report."""
+    from unvanish import train as room
+
+    progress = sys.stdout.isatty()
+    if resume is not None:
+        if source is not None or out is not None:
+            raise OptionError("--resume goes on with a run as it was begun: leave the source and --out away")
+        plain(f"resuming {resume}")
+        _finish(resume, lambda: room.resume(resume, epochs=epochs, say=plain, progress=progress))
+        return
+    settings = room.TrainSettings(
+        source=source,
+        cell=cell,
+        hidden=hidden,
+        layers=layers,
+        length=length,
+        batch_size=batch_size,
+        epochs=3 if epochs is None else epochs,
+        lr=lr,
+        optimizer=optimizer,
+        clip=clip,
+        dropout=dropout,
+        seed=seed,
+        engine=engine,
+        device=device,
+        valid_every=valid_every,
+        probes=probes,
+        cell_options=parse_settings(set_ or []),
+    )
+    folder = room.default_folder(cell) if out is None else out
+    _finish(folder, lambda: room.train(settings, folder, say=plain, progress=progress))
+
+
+def _finish(folder: Path, work: Callable[[], Outcome]) -> None:
+    """Run, and whatever comes of it write the report of what there is."""
+    from unvanish.report import write_report
+
+    try:
+        outcome = work()
+    except (NonFiniteError, OSError):
+        if (folder / "config.yaml").is_file():
+            _report_if_possible(folder)
+        raise
+    if outcome.interrupted:
+        plain(f"stopped and saved; go on with  unvanish train --resume {folder}")
+        plain(f"report  {write_report(folder)}")
+        raise typer.Exit(130)
+    _summary(RunRecord.open(folder))
+    plain(f"report  {write_report(folder)}")
+
+
+def _report_if_possible(folder: Path) -> None:
+    from unvanish.report import write_report
+
+    try:
+        plain(f"report  {write_report(folder)}")
+    except (OSError, RunError):
+        plain(f"the report could not be written; write it later with  unvanish report {folder}")
+
+
+def _summary(record: RunRecord) -> None:
+    """Show what the run reached in a short table, and what the network writes."""
+    from unvanish.train.callback import reach_text
+
+    valid, config = list(record.read("valid")), record.config
+    if valid:
+        last, best = valid[-1], min(valid, key=lambda line: line["loss"])
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_row("cell", f"{config['cell']['name']}, {config['parameters']:,} parameters")
+        table.add_row("validation loss", f"{last['loss']:.3f} nats = {last['bits']:.3f} bits per character")
+        table.add_row("perplexity", f"{last['perplexity']:.2f}")
+        table.add_row("best", f"{best['loss']:.3f} nats at step {best['step']:,}")
+        for part, found in last["reach"].items():
+            table.add_row(f"reach of {part}", f"{reach_text(found)} steps ({found['rate']:+.4f} nats per step)")
+        table.add_row("time", f"{last['seconds']:.0f} s, {last['tokens_per_second']:,.0f} characters a second")
+        console.print(table)
+    for sample in list(record.read("sample"))[-1:]:
+        plain("")
+        plain(sample["prompt"] + sample["text"])
+        plain("")

@@ -1,0 +1,1 @@
+"""Readers: text so far. They see torch alone."""

@@ -1,0 +1,51 @@
+"""The few blocks that the page is made of: sections, pictures, what scrolls, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from unvanish.report.axes import Figure
+from unvanish.report.markup import Child, Html, element
+from unvanish.report.wording import prose
+
+
+@dataclass
+class Gallery:
+    """Collects the pictures of a page, so that they are written once, as data, beside the markup."""
+
+    pictures: dict[str, list[Figure | None]] = field(default_factory=dict)
+
+    def hang(
+        self, views: Sequence[Figure | None], label: str, caption: str, *, kind: str = "", title: str = ""
+    ) -> Html:
+        """Place one picture with its views (one a state) and the sentence that explains it."""
+        identifier = f"picture-{len(self.pictures)}"
+        self.pictures[identifier] = list(views)
+        return element(
+            "figure",
+            element("p", title, class_="picture-title") if title else None,
+            element("div", id=identifier, class_=f"plot {kind}".strip(), role="img", aria_label=label),
+            element("figcaption", prose(caption)),
+        )
+
+
+def section(title: str, *children: Child) -> Html:
+    """Build a section of the page."""
+    return element("section", element("h2", title), *children)
+
+
+def lead(words: str) -> Html:
+    """Build the sentence that opens a section."""
+    return element("p", prose(words), class_="lead")
+
+
+def absent(words: str) -> Html:
+    """Say plainly what the record does not hold."""
+    return element("p", words, class_="absent")
+
+
+def scrolling(tag: str, label: str, *children: Child, class_: str = "") -> Html:
+    """Build what may scroll sideways by itself, by keyboard too, so that the page need not."""
+    classes = f"scrolling {class_}".strip()
+    return element(tag, *children, class_=classes, role="region", aria_label=label, tabindex=0)

@@ -1,0 +1,235 @@
+"""The top of the page: the run in one paragraph and a handful of figures, for readers and for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unvanish.report.markup import Child, Html, element
+from unvanish.report.run import Reach, Run, Valid, mapping, number, text
+from unvanish.report.wording import (
+    CENSORED,
+    MISSING,
+    count,
+    decimal,
+    duration,
+    enumeration,
+    halving,
+    layer_title,
+    moment,
+    prose,
+    steps,
+)
+
+_STATUS = {
+    "finished": "Finished",
+    "stopped": "Stopped",
+    "non-finite": "Not finite",
+    "unfinished": "Unfinished",
+}
+
+
+def header(run: Run) -> Html:
+    """Build the head of the page: name, paragraph, figures, notices."""
+    status = element("span", _STATUS[run.status], class_="status", data_status=run.status)
+    return element(
+        "header",
+        element("p", "unvanish · run report ", status, class_="eyebrow"),
+        element("h1", run_name(run)),
+        element("p", *_facts(run), class_="facts"),
+        element("p", sentence(run), class_="lede"),
+        _figures(run),
+        _censored_note(run),
+        _notice(run),
+    )
+
+
+def run_name(run: Run) -> str:
+    """Name the run."""
+    return text(run.config.get("name")).strip() or "Unnamed run"
+
+
+def cell_name(run: Run) -> str:
+    """Name the run's cell as its paper does."""
+    cell = mapping(run.config.get("cell"))
+    settings = mapping(run.config.get("settings"))
+    return text(cell.get("title") or cell.get("name") or settings.get("cell")).strip() or "network"
+
+
+def validation(run: Run) -> Valid | None:
+    """Take the last validation that has a number."""
+    return next((valid for valid in reversed(run.valids) if valid.loss is not None), None)
+
+
+def sentence(run: Run) -> str:
+    """Say in words what the run came to."""
+    return " ".join(filter(None, [_loss_sentence(run), _reach_sentence(run.reaches), _window_sentence(run)]))
+
+
+def record_summary(run: Run) -> dict[str, Any]:
+    """Gather what a program may want to read off the page."""
+    valid = validation(run)
+    best = _best(run)
+    last = None
+    if valid is not None:
+        last = {"step": valid.step, "loss": valid.loss, "bits": valid.bits, "perplexity": valid.perplexity}
+    return {
+        "name": run_name(run),
+        "status": run.status,
+        "step": run.last_step,
+        "seconds": run.seconds,
+        "valid": last,
+        "best": {"step": best.step, "loss": best.loss} if best else None,
+        "reach": {
+            reach.part: {"steps": reach.steps, "censored": reach.censored, "rate": reach.rate, "at": reach.at}
+            for reach in run.reaches
+        },
+        "clipped_share": run.clipped_share,
+        "missing": missing(run),
+    }
+
+
+def missing(run: Run) -> list[str]:
+    """Name what the record does not hold."""
+    absent = []
+    if not any(step.loss is not None for step in run.steps):
+        absent.append("training loss")
+    if validation(run) is None:
+        absent.append("validation")
+    if not any(reach.steps is not None for reach in run.reaches):
+        absent.append("gradient along time")
+    return absent
+
+
+def _best(run: Run) -> Valid | None:
+    known = [valid for valid in run.valids if valid.loss is not None]
+    return min(known, key=lambda valid: valid.loss or 0.0, default=None)
+
+
+def _loss_sentence(run: Run) -> str:
+    valid, best = validation(run), _best(run)
+    if valid is None or best is None:
+        last = next((step for step in reversed(run.steps) if step.loss is not None), None)
+        if last is None:
+            return "No loss has been recorded yet."
+        return (
+            f"After {count(last.step)} {steps(last.step)} the training loss is {decimal(last.loss)} nats per "
+            "character; it has not been validated yet."
+        )
+    words = (
+        f"After {count(valid.step)} {steps(valid.step)} the network predicts text it has never seen at "
+        f"{decimal(valid.loss)} nats ({decimal(valid.bits)} bits) per character: as unsure as a blind choice "
+        f"among {decimal(valid.perplexity)} characters."
+    )
+    if best.step != valid.step and (valid.loss or 0.0) - (best.loss or 0.0) > 0.005:
+        words += f" Its best was {decimal(best.loss)} nats, at step {count(best.step)}."
+    return words
+
+
+def _reach_sentence(reaches: list[Reach]) -> str:
+    known = [reach for reach in reaches if reach.steps is not None]
+    if not known:
+        return (
+            f"How far its gradient reaches {'could not be measured' if reaches else 'has not been measured yet'}."
+        )
+    if len(known) > 4:
+        ordered = sorted(known, key=lambda reach: reach.steps or 0)
+        return f"Its gradient reaches from {_far(ordered[0])} to {_far(ordered[-1])} steps back, layer by layer."
+    first = f"Its gradient reaches {_far(known[0])} {steps(known[0].steps)} back"
+    if len(known) == 1:
+        return f"{first}."
+    rest = [f"{_far(reach)} in {_inside(reach.part)}" for reach in known[1:]]
+    return f"{enumeration([f'{first} in {_inside(known[0].part)}', *rest])}."
+
+
+def _far(reach: Reach) -> str:
+    return f"{'at least ' if reach.censored else ''}{count(reach.steps)}"
+
+
+def _inside(part: str) -> str:
+    title = layer_title(part)
+    return title if title == part else title.lower().replace(", reverse", " (reverse)")
+
+
+def _window_sentence(run: Run) -> str:
+    length = number(mapping(run.config.get("settings")).get("length"))
+    return f"It learns from windows of {count(length)} {steps(length)}." if length else ""
+
+
+def _figures(run: Run) -> Html:
+    valid = validation(run)
+    tiles = [_reach_figure(reach) for reach in run.reaches]
+    if not tiles:
+        tiles = [_figure(MISSING, "reach", "not measured yet", class_="reach")]
+    if valid is None:
+        tiles.append(_figure(MISSING, "validation loss", "not validated yet"))
+    else:
+        tiles += [
+            _figure(decimal(valid.loss), "validation loss", "nats per character"),
+            _figure(decimal(valid.bits), "validation loss", "bits per character"),
+            _figure(decimal(valid.perplexity), "perplexity", "equally likely characters"),
+        ]
+    return element("div", *tiles, class_="figures", role="list", aria_label="Figures of the run")
+
+
+def _reach_figure(reach: Reach) -> Html:
+    explained = CENSORED if reach.censored else halving(reach.rate)
+    if reach.steps is None:
+        explained = "could not be measured"
+    return _figure(
+        reach.shown,
+        f"reach of {_inside(reach.part)}",
+        f"{steps(reach.steps)} back in time" if reach.steps is not None else explained,
+        class_="reach",
+        title=explained[:1].upper() + explained[1:],
+        data_part=reach.part,
+        data_reach="" if reach.steps is None else reach.steps,
+        data_censored="true" if reach.censored else "false",
+    )
+
+
+def _figure(value: str, name: str, unit: str, **attributes: str | int | None) -> Html:
+    kind = attributes.pop("class_", None)
+    return element(
+        "div",
+        element("span", value, class_="value"),
+        element("span", name, class_="name"),
+        element("span", unit, class_="unit"),
+        class_=f"figure {kind or ''}".strip(),
+        role="listitem",
+        **attributes,
+    )
+
+
+def _censored_note(run: Run) -> Child:
+    if not any(reach.censored and reach.steps is not None for reach in run.reaches):
+        return None
+    return element("p", prose(f"“≥” means that {CENSORED}."), class_="note")
+
+
+def _notice(run: Run) -> Child:
+    words = []
+    if run.status == "non-finite":
+        last = run.events[-1]
+        place = f" at step {count(last.step)}" if last.step is not None else ""
+        words.append(f"A number stopped being finite{place}, and the run ended there. {last.text}".strip())
+    elif run.status == "unfinished":
+        words.append("This run has not finished: the report shows what was recorded so far.")
+    absent = missing(run)
+    if absent:
+        words.append(f"Missing from the record: {enumeration(absent)}.")
+    return element("p", " ".join(words), class_="notice") if words else None
+
+
+def _facts(run: Run) -> list[Html]:
+    settings = mapping(run.config.get("settings"))
+    layers, hidden = number(settings.get("layers")), number(settings.get("hidden"))
+    parameters = number(run.config.get("parameters"))
+    facts = [
+        cell_name(run),
+        f"{count(layers)} × {count(hidden)} units" if layers and hidden else "",
+        f"{count(parameters)} parameters" if parameters else "",
+        f"{duration(run.seconds)} of training" if run.seconds is not None else "",
+        text(mapping(run.config.get("versions")).get("device")),
+        moment(run.config.get("created")),
+    ]
+    return [element("span", fact) for fact in facts if fact]

@@ -1,0 +1,198 @@
+"""The callback that keeps a run's record: losses, norms, the gradient along time, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from unvanish import flow
+from unvanish.record import RunRecord
+from unvanish.train.checkpoint import checkpoint_path
+from unvanish.train.module import TextModule
+from unvanish.train.textdata import TextData
+
+STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
+
+
+class RunKeeper(pl.Callback):
+    """Writes the record of a run as it goes; measures the reach; saves after every validation.
+
+    `interrupted` asks for a stop after the present step; `say` gets a line for every validation.
+    """
+
+    def __init__(self, record: RunRecord, say: Callable[[str], None], seconds_before: float = 0.0) -> None:
+        self.record, self.say = record, say
+        self.seconds_before, self.began = seconds_before, time.monotonic()
+        self.interrupted = False
+        self.loss = torch.tensor(math.nan)
+        self.clipped_steps = self.steps_since = self.characters = 0
+        self.training_seconds, self.window_began = 0.0, 0.0
+        self.nats = self.count = 0.0
+        self.moments: set[int] = set()
+        self.every = 1
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, over all resumptions."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    @property
+    def path(self) -> Path:
+        """Where the training state is kept."""
+        return checkpoint_path(self.record.folder)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Plan when to probe; make sure that there is a checkpoint from the first step on."""
+        total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
+        probes = _module(module).settings.probes
+        self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}
+        self.every = max(1, total // STEP_RECORDS)
+        if not self.path.exists():
+            trainer.save_checkpoint(self.path)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """At a moment to probe, let the coming step be recorded."""
+        _module(module).record_next = trainer.global_step in self.moments
+        self.window_began = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Count; write down every so many steps; stop where that was asked for."""
+        ours = _module(module)
+        self.loss = outputs["loss"]
+        self.training_seconds += time.monotonic() - self.window_began
+        self.characters += batch[0].numel()
+        self.steps_since += 1
+        self.clipped_steps += ours.clipped
+        step = trainer.global_step
+        if step % self.every == 0:
+            self._write_step(trainer, ours)
+        if ours.recording is not None:
+            self._write_flow(trainer, ours, step - 1, ours.recording)
+        if self.interrupted and not trainer.should_stop:
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+
+    def _write_step(self, trainer: pl.Trainer, ours: TextModule) -> None:
+        norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])
+        self.record.append(
+            "step",
+            trainer.global_step,
+            self.seconds,
+            epoch=trainer.current_epoch,
+            loss=float(self.loss),
+            gradient_norm=ours.gradient_norm,
+            parameter_norm=float(torch.linalg.vector_norm(norms)),
+            learning_rate=ours.settings.lr,
+            clipped=self.clipped_steps,
+            steps=self.steps_since,
+        )
+        self.clipped_steps = self.steps_since = 0
+
+    def _write_flow(
+        self, trainer: pl.Trainer, ours: TextModule, step: int, recording: flow.Recording | None
+    ) -> dict[str, flow.Profile]:
+        """Measure the profile, and write it down with the gradient norms of the loss, if they were recorded."""
+        found = measure(ours, _data(trainer).probe(), step)
+        norms = {} if recording is None else {_part(name): _by_state(recording[name]) for name in recording}
+        profiles = {
+            name: {
+                "lags": profile.lags.tolist(),
+                "norms": {"all": profile.norms.tolist()} | {s: n.tolist() for s, n in profile.state_norms.items()},
+                "rate": profile.rate,
+                "level": profile.level,
+                "reach": profile.reach,
+                "censored": profile.censored,
+            }
+            for name, profile in found.items()
+        }
+        self.record.append(
+            "flow", step, self.seconds, epoch=trainer.current_epoch, profiles=profiles, loss_norms=norms
+        )
+        return found
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Begin to sum."""
+        self.nats = self.count = 0.0
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Sum the loss over all characters."""
+        self.nats += float(outputs["nats"])
+        self.count += float(outputs["count"])
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write down the loss and the reach, say them, and save."""
+        if self.interrupted or trainer.sanity_checking:
+            return
+        ours, loss, step = _module(module), self.nats / self.count, trainer.global_step
+        found = self._write_flow(trainer, ours, step, None)
+        speed = self.characters / self.training_seconds if self.training_seconds else math.nan
+        values = {
+            "loss": loss,
+            "bits": loss / math.log(2),
+            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+            "tokens_per_second": speed,
+            "reach": {n: {"steps": p.reach, "censored": p.censored, "rate": p.rate} for n, p in found.items()},
+        }
+        self.record.append("valid", step, self.seconds, epoch=trainer.current_epoch, **values)
+        self.say(validation_line(values, trainer.current_epoch + 1, int(trainer.max_epochs or 1), step))
+        self.characters, self.training_seconds = 0, 0.0
+        trainer.save_checkpoint(self.path)
+
+
+def measure(ours: TextModule, x_TB: Tensor, step: int) -> dict[str, flow.Profile]:
+    """Measure the profile of each part on a stretch of text, without touching training's random numbers."""
+    generator = torch.Generator().manual_seed(ours.settings.seed * 1_000_003 + step)
+    layer = ours.model.recurrent
+    with torch.no_grad():
+        x_TBH = ours.model.embedding(x_TB.to(ours.device))
+    was_training = layer.training
+    layer.eval()
+    try:
+        return flow.profiles(layer, x_TBH, generator=generator)
+    finally:
+        layer.train(was_training)
+
+
+def validation_line(values: dict[str, Any], epoch: int, epochs: int, step: int) -> str:
+    """Say a validation in one line."""
+    reach = ", ".join(f"{name} {reach_text(found)}" for name, found in values["reach"].items())
+    return (
+        f"epoch {epoch}/{epochs}  step {step:,}  loss {values['loss']:.3f} nats  {values['bits']:.3f} bits/char  "
+        f"perplexity {values['perplexity']:.2f}  {values['tokens_per_second']:,.0f} chars/s  reach {reach} steps"
+    )
+
+
+def reach_text(found: dict[str, Any]) -> str:
+    """Write a reach, marked where the true one is longer than what was looked at."""
+    return f"{'≥ ' if found['censored'] else ''}{found['steps']}"
+
+
+def _module(module: pl.LightningModule) -> TextModule:
+    assert isinstance(module, TextModule)
+    return module
+
+
+def _data(trainer: pl.Trainer) -> TextData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, TextData)
+    return data
+
+
+def _part(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _by_state(track: flow.Track) -> dict[str, list[float]]:
+    norms_TS = track.norms.cpu()
+    return {name: norms_TS[:, index].tolist() for index, name in enumerate(track.states)}

@@ -1,0 +1,53 @@
+"""Where did a non-finite loss or gradient come from: the step, the first parameter, the first time step.
+
+Shapes: T time, B batch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unvanish import flow
+from unvanish.nn import States
+from unvanish.train.model import TextModel
+
+
+def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None, step: int) -> str:
+    """Run a window that went wrong once more, step by step, and say where its numbers stopped being finite."""
+    model.zero_grad(set_to_none=True)
+    with flow.record(model) as recording:
+        logits_TBV, _ = model(x_TB, states)
+        nats_TB = F.cross_entropy(logits_TBV.permute(0, 2, 1), y_TB, reduction="none")
+        nats_TB.mean().backward()  # type: ignore[no-untyped-call]
+    forward = _first(~torch.isfinite(nats_TB).all(1))
+    if forward is not None:
+        where = f"the loss is first non-finite at time step {forward} of the window"
+    else:
+        where = f"the loss is finite, its gradient first overflows going back to time step {_backward(recording)}"
+    return f"non-finite numbers at training step {step}: {where}; {_parameter(model)}"
+
+
+def _parameter(model: TextModel) -> str:
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return f"the first parameter that holds one is {name}"
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            return f"all parameters are finite, the first whose gradient is not is {name}"
+    return "all parameters and their gradients are finite"
+
+
+def _backward(recording: flow.Recording) -> str:
+    """The backward pass runs from the last step to the first: the latest non-finite step is where it began."""
+    for name in reversed(list(recording)):
+        faults = torch.nonzero(~torch.isfinite(recording[name].norms).all(1))
+        if len(faults):
+            return f"{int(faults[-1])} of {name}"
+    return "none: only the sum over all steps overflows"
+
+
+def _first(mask_T: Tensor) -> int | None:
+    found = torch.nonzero(mask_T)
+    return int(found[0]) if len(found) else None

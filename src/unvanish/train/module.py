@@ -1,0 +1,134 @@
+"""The Lightning module: truncated backpropagation through time with the states carried from window to window.
+
+Shapes: T time, B batch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from unvanish import flow
+from unvanish.errors import NonFiniteError
+from unvanish.nn import States
+from unvanish.train.guard import explain
+from unvanish.train.model import TextModel, detached
+from unvanish.train.settings import Clip, TrainSettings
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}
+
+
+class TextModule(pl.LightningModule):
+    """Trains a `TextModel` on the windows of parallel streams.
+
+    The carried states, the window within the epoch and the state of the random generator are part of every
+    checkpoint: a resumed run goes on with the numbers that it would have had.
+    """
+
+    def __init__(self, model: TextModel, settings: TrainSettings, save_last_good: Callable[[], None]) -> None:
+        super().__init__()
+        self.save_last_good = save_last_good
+        self.model, self.settings = model, settings
+        self.clip = Clip.parse(settings.clip)
+        self.clipped = False
+        self.states: States | None = None
+        self.valid_states: States | None = None
+        self.windows_done = 0
+        self.gradient_norm = float("nan")
+        self.random_state: Tensor | None = None
+        self.record_next = False
+        self.recording: flow.Recording | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser by its name."""
+        return _OPTIMIZERS[self.settings.optimizer](self.parameters(), lr=self.settings.lr)
+
+    def on_fit_start(self) -> None:
+        """Go on with the random numbers where the checkpoint was made."""
+        if self.random_state is not None:
+            torch.set_rng_state(self.random_state)
+
+    def on_train_epoch_start(self) -> None:
+        """Every epoch begins at the head of the streams, with zero states, except one resumed midway."""
+        if self.windows_done == 0:
+            self.states = None
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """Run one window."""
+        x_TB, y_TB = batch
+        self.began_with = (batch, self.states, torch.get_rng_state())
+        if self.record_next:
+            with flow.record(self.model) as self.recording:
+                logits_TBV, states = self.model(x_TB, self.states)
+        else:
+            self.recording = None
+            logits_TBV, states = self.model(x_TB, self.states)
+        self.record_next = False
+        loss = self.model.loss(logits_TBV, y_TB)
+        if not bool(torch.isfinite(loss)):
+            self.stop_non_finite(saves=False)  # these weights give no loss: the last checkpoint holds good ones
+        self.states = detached(states)
+        self.windows_done += 1
+        return loss
+
+    def stop_non_finite(self, *, saves: bool) -> NoReturn:
+        """Stop with the place where the numbers stopped being finite, keeping the last good checkpoint."""
+        (x_TB, y_TB), states, random_state = self.began_with
+        step = self.trainer.global_step
+        text = explain(self.model, x_TB, y_TB, states, step)
+        if saves:
+            self.windows_done -= 1
+            self.states = states
+            torch.set_rng_state(random_state)
+            self.save_last_good()
+        raise NonFiniteError(f"{text}; the last good checkpoint is kept: lower --lr or clip harder, then --resume")
+
+    def on_train_epoch_end(self) -> None:
+        """Begin the next epoch at its first window."""
+        self.windows_done = 0
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip, and keep the norm that was found."""
+        parameters = list(self.parameters())
+        threshold = self.clip.threshold if self.clip.kind == "norm" else float("inf")
+        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, threshold))
+        if not math.isfinite(self.gradient_norm):
+            self.stop_non_finite(saves=True)
+        if self.clip.kind == "value":
+            largest = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
+            self.clipped = largest > self.clip.threshold
+            torch.nn.utils.clip_grad_value_(parameters, self.clip.threshold)
+        else:
+            self.clipped = self.gradient_norm > threshold
+
+    def on_validation_epoch_start(self) -> None:
+        """Validation reads its own streams from their heads."""
+        self.valid_states = None
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """Return the summed loss of a window and the number of its characters."""
+        x_TB, y_TB = batch
+        logits_TBV, self.valid_states = self.model(x_TB, self.valid_states)
+        count = torch.tensor(y_TB.numel())
+        return {"nats": self.model.loss(logits_TBV, y_TB) * count, "count": count}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed run needs to go on with the same numbers."""
+        states = () if self.states is None else self.states
+        checkpoint["unvanish"] = {
+            "states": [states] if isinstance(states, Tensor) else list(states),
+            "windows_done": self.windows_done,
+            "random_state": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what `on_save_checkpoint` added."""
+        ours = checkpoint["unvanish"]
+        states = tuple(state.to(self.device) for state in ours["states"])
+        self.states = None if not states else states[0] if len(states) == 1 else states
+        self.windows_done, self.random_state = ours["windows_done"], ours["random_state"]
