@@ -179,11 +179,46 @@ def fill_record(record: RunRecord) -> None:
             }
             record.append("valid", step, seconds, **valid_line(at // 10, reach))
         if at == 9:
-            record.append(
-                "sample", step, seconds, prompt="KING:", text="KING: he tha sot wer the anod the, so\n"
-            )
+            record.append("sample", step, seconds, prompt="KING:", text="KING: he tha sot wer the anod the, so\n")
         if at == 59:
             record.append("event", step, seconds, what="stopped", text="interrupted from the keyboard")
             record.append("event", step, seconds, what="resumed", text="from checkpoints/last.ckpt")
     record.append("sample", 1200, 229.0, prompt="KING:", text=SAMPLE)
     record.append("event", 1200, 229.4, what="finished", text="6 epochs")
+
+
+MARKUP = '</script></pre><script>window.injected=1</script><img src=x onerror="window.injected=1">\'"&amp;'
+
+
+@pytest.fixture
+def hostile() -> dict[str, Any]:
+    """A configuration that tries to be markup wherever it can."""
+    latex = [r"\text{<img src=x onerror=window.injected=1>}", r"\href{javascript:alert(1)}{x}", r"\style{a}{<b>}"]
+    return {
+        "name": MARKUP,
+        "created": MARKUP,
+        "versions": {MARKUP: MARKUP, "device": MARKUP},
+        "settings": {"cell": MARKUP, MARKUP: [MARKUP, {MARKUP: MARKUP}], "length": MARKUP},
+        "cell": {"name": MARKUP, "title": MARKUP, "equations": MARKUP, "latex": latex, "cite": MARKUP},
+        "data": {"source": f"/tmp/{MARKUP}"},
+    }
+
+
+@pytest.fixture
+def fill_hostile() -> Callable[[RunRecord], None]:
+    """Writes a record whose parts, states, sample and events try to be markup."""
+
+    def build(record: RunRecord) -> None:
+        names = ("all", "<b>bold</b>", '<a href="https://example.com">link</a>', "%{x}", "__proto__", MARKUP)
+        for step in (1, 2, 3):
+            one = profile(-0.1, 0.5)
+            one["norms"] = dict.fromkeys(names, one["norms"]["all"])
+            profiles = {"l0": one, MARKUP: one, "__proto__": one}
+            loss_norms = {MARKUP: {name: [1.0, 0.5] for name in names}}
+            record.append("flow", step, 1.0, epoch=1, profiles=profiles, loss_norms=loss_norms)
+            record.append("step", step, 1.0, loss=4.0, gradient_norm=1.0, parameter_norm=2.0, clipped=1, steps=1)
+            record.append("valid", step, 1.0, loss=4.0, reach={MARKUP: {"steps": 3, "censored": True, "rate": -1}})
+        record.append("sample", 3, 1.0, prompt=MARKUP, text=MARKUP * 3)
+        record.append("event", 3, 1.0, what="non-finite", text=MARKUP)
+
+    return build

@@ -23,15 +23,17 @@ def cells(
         _show(find(name))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("cell", "states", "matrices", "kernel", "what it is"):
+    table.add_column("cell", no_wrap=True, min_width=max(map(len, CATALOGUE)))
+    for column in ("states", "matrices", "kernel"):
         table.add_column(column, no_wrap=True)
+    table.add_column("what it is", no_wrap=True)
     for cell in CATALOGUE.values():
         system = cell.system()
         matrices = sum(1 for parameter in system.parameters if parameter.columns)
         states = ", ".join(state.name for state in system.states)
         kernel = "torch" if recognise(system) else "reference"
         table.add_row(cell.name, states, str(matrices), kernel, cell.note)
-    console.print(table, width=None if console.is_terminal else 200)
+    console.print(table)
 
 
 def _show(cell: Cell) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
 
 from unvanish.errors import OptionError
 
-console = Console(highlight=False, soft_wrap=True)
+# Where nobody looks at a terminal, a table keeps its full width for whoever reads the text.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def plain(text: str) -> None:
