@@ -7,13 +7,14 @@ Plain data: whoever reads it (the report, a notebook, a shell script) needs neit
     parameters (their number).
 `records.jsonl`, one object a line, each with `kind`, `step` (optimiser steps done) and `seconds` (since the
 start, over all resumptions):
-    step   loss, gradient_norm, parameter_norm, learning_rate, clipped, steps  (of the `steps` steps since the
-           last such record `clipped` were clipped)
+    step   loss, gradient_norm (before clipping), parameter_norm, learning_rate, clipped, steps  (of the `steps`
+           steps since the last such record `clipped` were clipped)
     valid  epoch, loss, bits, perplexity, tokens_per_second, reach {part: {steps, censored, rate}}
-    flow   epoch, profiles {part: {lags, norms {all, and each state}, rate, reach, censored}},
-           loss_norms {part: {state: one number a time step}}
+    flow   epoch, profiles {part: {lags, norms {all, and each state}, rate, level, reach, censored}}, norms as
+           shares of the full state's at lag 0, log norm ≈ level + rate · lag;
+           loss_norms {part: {state: one number a time step of the window trained on at that step}}
     event  what, text     (started, resumed, stopped, non-finite, finished)
-    sample prompt, text
+    sample prompt, text (what was written after the prompt)
 A number that is not finite is written as null.
 """
 
@@ -117,7 +118,7 @@ class RunRecord:
                     line = json.loads(text)
                 except json.JSONDecodeError:
                     continue
-                if kind is None or line.get("kind") == kind:
+                if isinstance(line, dict) and "step" in line and kind in (None, line.get("kind")):
                     yield line
 
     def truncate(self, step: int) -> None:

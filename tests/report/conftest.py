@@ -98,7 +98,8 @@ def profile(rate: float, share: float) -> dict[str, Any]:
     start = norms["all"][0]
     above = [lag for lag, norm in enumerate(norms["all"]) if norm >= 0.01 * start]
     censored = above[-1] == LAGS - 1
-    return {"lags": list(range(LAGS)), "norms": norms, "rate": rate, "reach": above[-1], "censored": censored}
+    fit = {"rate": rate, "level": math.log(share / start)}
+    return {"lags": list(range(LAGS)), "norms": norms, **fit, "reach": above[-1], "censored": censored}
 
 
 def flow_line(moment: int) -> dict[str, Any]:

@@ -131,6 +131,11 @@ def test_fitted_rate_has_the_slope_of_the_record(page: Page) -> None:
     assert slope == pytest.approx(page.data("record-summary")["reach"]["l0"]["rate"], rel=1e-3)
 
 
+def test_fitted_line_meets_the_far_end_of_the_curve(page: Page) -> None:
+    *_, curve, fit = page.data("pictures")["picture-2"][0]["data"]
+    assert fit["y"][1] == pytest.approx(curve["y"][curve["x"].index(fit["x"][1])], rel=0.02)
+
+
 def test_plotly_is_there_once_and_nothing_is_fetched(record: RunRecord, page: Page) -> None:
     text = (record.folder / "report.html").read_text(encoding="utf-8")
     assert text.count(get_plotlyjs()) == 1

@@ -45,6 +45,14 @@ def _name(name: str, delay: int | str | None) -> str:
     return f"{stem}_{{{subscript[:-1]},{index}}}" if subscript else f"{symbol}_{{{index}}}"
 
 
+def _number(value: float) -> tuple[int, str]:
+    mantissa, _, exponent = f"{value:.12g}".partition("e")
+    if not exponent:
+        return _ATOM, mantissa
+    power = f"10^{{{int(exponent)}}}"
+    return (_POWER, power) if mantissa == "1" else (_PRODUCT, rf"{mantissa} \cdot {power}")
+
+
 class _Printer:
     def __init__(self, functions: Mapping[str, str]) -> None:
         self.functions = functions
@@ -57,7 +65,7 @@ class _Printer:
         """Return how tightly an expression binds, and its text."""
         match expr:
             case Number(value):
-                return _ATOM, f"{value:g}"
+                return _number(value)
             case Ref(name, delay):
                 return _ATOM, _name(name, delay)
             case Negate(operand):

@@ -239,18 +239,15 @@ def _fading(curves: list[tuple[int, list[float], Series]]) -> list[Figure]:
 
 
 def _fitted(profile: Profile, curve: Series) -> list[Figure]:
-    """Draw the rate as a straight line; no record holds its height, so the curve's median gives it."""
-    if profile.rate is None:
+    """Draw the fitted line, log g(k) = level + rate · k, over the lags that are seen."""
+    if profile.rate is None or profile.level is None:
         return []
-    visible = [
-        pair for pair in zip(profile.lags, curve, strict=False) if pair[1] and pair[1] >= 10.0**LOWEST_EXPONENT
-    ]
+    lowest = 10.0**LOWEST_EXPONENT
+    visible = [lag for lag, value in zip(profile.lags, curve, strict=False) if value and value >= lowest]
     if len(visible) < 2:
         return []
-    left = sorted(math.log(value or 1.0) - profile.rate * lag for lag, value in visible)
-    height = left[len(left) // 2]
-    ends = [visible[0][0], visible[-1][0]]
-    logs = [height + profile.rate * lag for lag in ends]
+    ends = [visible[0], visible[-1]]
+    logs = [profile.level + profile.rate * lag for lag in ends]
     if max(map(abs, logs)) > 600:
         return []
     values: Series = [math.exp(log) for log in logs]

@@ -66,6 +66,7 @@ class Profile:
     lags: list[float]
     norms: dict[str, Series]
     rate: float | None
+    level: float | None
     reach: int | None
     censored: bool
 
@@ -272,6 +273,7 @@ def _profile(one: dict[str, Any]) -> Profile:
         lags=[lag for lag in lags if lag is not None],
         norms={state: (known + [None] * len(lags))[: len(lags)] for state, known in norms.items()},
         rate=number(one.get("rate")),
+        level=number(one.get("level")),
         reach=_whole(one.get("reach")),
         censored=one.get("censored") is True,
     )

@@ -43,7 +43,8 @@ def decimal(value: float | None, digits: int = 3) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -4 or exponent > 9:
-        return f"{minus(f'{value / 10.0**exponent:.{digits - 1}f}')} × 10{superscript(exponent)}"
+        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+        return f"{minus(mantissa)} × 10{superscript(int(power))}"
     return minus(f"{value:,.{max(0, digits - 1 - exponent)}f}")
 
 

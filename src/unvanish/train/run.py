@@ -23,6 +23,7 @@ from unvanish.data.text import Corpus, Vocabulary, check_corpus, load_corpus
 from unvanish.equations import Cell
 from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.nn import Recurrent
+from unvanish.nn.named import class_name
 from unvanish.record import RunRecord
 from unvanish.train.callback import RunKeeper
 from unvanish.train.checkpoint import SafeCheckpoints, checkpoint_path
@@ -193,7 +194,7 @@ def _config(
         "settings": settings.to_dict(),
         "cell": {
             "name": cell.name,
-            "title": cell.note or cell.name,
+            "title": class_name(cell),
             "equations": cell.equations,
             "latex": list(cell.latex),
             "cite": cell.cite,

@@ -1,0 +1,45 @@
+# Everything a person or CI does here. PYTHON may name another interpreter: make PYTHON=python3.12 test
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+# The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
+INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint types format bench-train clean
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras, made anew when the requirements change.
+$(VENV)/.app: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+	$(INSTALL) --editable '.[app]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+	$(INSTALL) --editable '.[lint]'
+	@touch $@ $(VENV)/.app
+
+# Train on this machine's own Python library, watch the reach of the gradient, write the report.
+demo: $(VENV)/.app
+	$(RUN)/unvanish train --epochs 2 --seed 1
+
+test: $(VENV)/.test
+	$(RUN)/python -m pytest --quiet
+
+lint: $(VENV)/.test
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(RUN)/mypy
+
+format: $(VENV)/.test
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+# Time `unvanish train` beside a plain PyTorch loop: make bench-train TEXT=input.txt
+bench-train: $(VENV)/.app
+	$(RUN)/python benchmarks/train_text.py $(TEXT)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

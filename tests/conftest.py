@@ -1,0 +1,15 @@
+"""What all tests share: the same random numbers in every run, and examples that do not race a clock."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+import torch
+
+hypothesis.settings.register_profile("laws", deadline=None, derandomize=True, print_blob=False, max_examples=60)
+hypothesis.settings.load_profile("laws")
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(20)

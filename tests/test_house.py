@@ -1,0 +1,100 @@
+"""The rules of the house, kept by machines: who may import whom, how long a file and a function may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import unvanish
+from unvanish.nn.named import class_name
+
+SOURCE = Path(unvanish.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# A room, and the rooms that it may import. `errors` and `record` are plain and open to all.
+LAW = {
+    "equations": set(),
+    "cells": {"equations"},
+    "engine": {"equations", "cells"},
+    "nn": {"equations", "cells", "engine"},
+    "flow": {"nn"},
+    "data": set(),
+    "train": {"equations", "cells", "engine", "nn", "flow", "data"},
+    "report": set(),
+    "cli": {"equations", "cells", "engine", "nn", "train", "report"},
+}
+OPEN = {"errors", "record"}
+TORCHLESS = {"equations", "cells", "report", "errors", "record"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "unvanish"}
+    return found
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_file_imports_only_what_its_room_may(path: Path) -> None:
+    here = room(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("unvanish.")}
+    if here in LAW:
+        assert ours - OPEN - {here} <= LAW[here]
+    elif here in OPEN:
+        assert ours <= OPEN
+    if here in TORCHLESS:
+        assert not {name for name in imports(path) if name.split(".")[0] == "torch"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= (60 if room(path) == "cells" and path.name != "__init__.py" else 400)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{path}:{node.name}"
+
+
+def test_every_room_is_in_the_law() -> None:
+    assert {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(LAW)
+
+
+def test_public_names() -> None:
+    fixed = {"Cell", "Drawn", "Grouped", "Recurrent", "cells", "errors", "flow"}
+    classes = {class_name(cell) for cell in unvanish.cells.values()}
+    assert set(unvanish.__all__) == fixed | classes
+    assert {"RNN", "LSTM", "GRU", "GRUResetAfter", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes
+    for name in unvanish.__all__:
+        assert getattr(unvanish, name) is not None
+    for cell in unvanish.cells.values():
+        assert getattr(unvanish, class_name(cell))(2, 3).cell is cell
+
+
+@pytest.mark.parametrize("module", ["unvanish.equations", "unvanish.report", "unvanish.record"])
+def test_module_does_not_load_torch(module: str) -> None:
+    # The package's own __init__ loads everything; the room alone must not need it.
+    code = (
+        "import sys, types; package = types.ModuleType('unvanish'); "
+        f"package.__path__ = [{str(SOURCE)!r}]; sys.modules['unvanish'] = package; "
+        f"import {module}; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_package_is_typed() -> None:
+    assert (SOURCE / "py.typed").is_file()
