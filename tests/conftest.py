@@ -8,6 +8,8 @@ import torch
 
 hypothesis.settings.register_profile("laws", deadline=None, derandomize=True, print_blob=False, max_examples=60)
 hypothesis.settings.load_profile("laws")
+# The arrays are small, and threads that spin for work make two test runs on one machine wait for each other.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

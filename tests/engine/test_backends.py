@@ -51,6 +51,7 @@ ONCE = {
     "a state made of the input": "c[t] = W @ x[t]\nh[t] = tanh(U @ h[t-1] + c[t-2])",
     "an output made of parameters and the input": "h[t] = tanh(p + W @ x[t])",
     "an output made of parameters": "h[t] = V @ sigmoid(p)",
+    "a gate of the time alone": "g = where(t % 2 == 0, p, 1)\nh[t] = g * tanh(W @ x[t]) + 0.5 * h[t-1]",
     "a cell without input": "h[t] = U @ h[t-1]",
 }
 

@@ -65,6 +65,11 @@ def test_catalogue(name: str) -> None:
         check(cells[name].system(bias=bias))
 
 
+def test_what_reads_the_time_runs_at_every_step() -> None:
+    text = "g = where(t % 2 == 0, p, W @ x[t])\na = sigmoid(g)\nh[t] = a + U @ h[t-1]"
+    check(Cell("timed", text).system())
+
+
 @given(random_cells(tame=False))
 def test_random_cells(cell: Cell) -> None:
     check(cell.system())

@@ -6,6 +6,7 @@ Shapes: T time, B batch, I input, H hidden.
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ LSTM = {
     "c": "c[t] = f * c[t-1] + i * g",
     "h": "h[t] = o * tanh(c[t])",
 }
+WHOLE_LSTM = "\n".join(LSTM.values())
 GRU = {
     "r": "r = sigmoid(W_r @ x[t] + b_r + U_r @ h[t-1] + bh_r)",
     "z": "z = sigmoid(W_z @ x[t] + b_z + U_z @ h[t-1] + bh_z)",
@@ -53,9 +55,11 @@ FUSED: dict[str, tuple[str, Cell]] = {
             output="y",
         ),
     ),
-    "lstm, a step of its own": (
+    "lstm, one line more": ("lstm", written(LSTM | {"s": "s = tanh(c[t])", "h": "h[t] = s * o"}, "ifgocsh")),
+    "lstm, one bias for all": ("lstm", Cell("a", re.sub("b_[ifgo]", "b", "\n".join(LSTM.values())))),
+    "lstm, shared matrices": (
         "lstm",
-        Cell("a", "\n".join([*list(LSTM.values())[:-1], "s = tanh(c[t])", "h[t] = s * o"])),
+        Cell("a", "\n".join(LSTM.values()).replace("W_i", "W_f").replace("U_o", "U_g")),
     ),
     "gru": ("gru", written(GRU)),
     "gru, gates in another order": ("gru", written(GRU, "zrnh")),
@@ -77,12 +81,12 @@ MISSES: dict[str, Cell] = {
     "rnn with a clock": Cell("a", "h[t] = where(t % 2 == 0, tanh(U @ h[t-1] + W @ x[t]), h[t-1])"),
     "lstm with peepholes": cells["peephole_lstm"],
     "lstm with a peephole": written(LSTM, i="sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i + p_i * c[t-1])"),
-    "lstm with a scalar bias": Cell("a", "\n".join(LSTM.values()).replace("b_o", "s"), scalars=("s",)),
+    "lstm with a scalar bias": Cell("a", WHOLE_LSTM.replace("b_o", "s"), scalars=("s",)),
     "lstm with tanh for a gate": written(LSTM, o="tanh(W_o @ x[t] + U_o @ h[t-1] + b_o)"),
     "lstm with sigmoid for the candidate": written(LSTM, g="sigmoid(W_g @ x[t] + U_g @ h[t-1] + b_g)"),
     "lstm without the last tanh": written(LSTM, h="o * c[t]"),
     "lstm of the old memory": written(LSTM, h="o * tanh(c[t-1]) + 0 * c[t]"),
-    "lstm with coupled gates": Cell("a", "\n".join([*list(LSTM.values())[1:]]).replace("i * g", "(1 - f) * g")),
+    "lstm with coupled gates": written(LSTM | {"c": "c[t] = f * c[t-1] + (1 - f) * g"}, "fgoch"),
     "lstm with gates swapped": written(LSTM, c="f * g + i * c[t-1] * o"),
     "lstm with minimum": written(LSTM, c="f * c[t-1] + minimum(i, g)"),
     "lstm with a gate of the input alone": written(LSTM, f="sigmoid(W_f @ x[t] + b_f)"),
@@ -113,7 +117,7 @@ def results(layer: Recurrent, engine: str, lengths: list[int] | None = None) -> 
     finals = states if isinstance(states, tuple) else (states,)
     made = {"output": output, **dict(zip(layer.state_names, finals, strict=True))}
     sum((value * noise(*value.shape)).sum() for value in made.values()).backward()
-    made |= {f"∂x": x_TBI.grad, **{f"∂{name}": s.grad for name, s in zip(layer.state_names, given, strict=True)}}
+    made |= {"∂x": x_TBI.grad, **{f"∂{name}": s.grad for name, s in zip(layer.state_names, given, strict=True)}}
     return made | {f"∂{name}": parameter.grad for name, parameter in layer.named_parameters()}
 
 

@@ -85,7 +85,7 @@ class Writer:
                 return self.pick(*CARRIED)
             case "number":
                 return self.pick("1", "0.25", "-2", "s", "alpha")
-        return self.pick(self.fresh("p"), self.fresh("b"), "bh_n")
+        return self.pick(self.fresh("p"), self.fresh("b"), "bh_n", f"({self.fresh('V')} @ tanh({self.fresh('p')}))")
 
     def expression(self, depth: int) -> str:
         kinds = ("call", "sum", "product", "matrix", "shape", "rowwise", "two", "time")

@@ -14,12 +14,13 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from unvanish import Cell, Recurrent, cells
-from unvanish.engine import Run
+from unvanish import Cell, cells
+from unvanish.engine import Run, Weights, layout, make_plan
 from unvanish.engine.reference import run_reference
 from unvanish.equations.calculus import linearise
 from unvanish.equations.expression import Ref
 from unvanish.errors import CellError
+from unvanish.nn.options import fixed_number
 
 from .strategies import cells as random_cells
 from .walker import Walker
@@ -54,30 +55,26 @@ class Step:
 
 
 def step_of(cell: Cell) -> Step:
-    generator = torch.Generator().manual_seed(7)
-    sizes = {"memory_size": 2} if cell.widths else {}
-    layer = Recurrent(cell, INPUT, HIDDEN, dtype=torch.float64, **sizes)
-    system = layer._system
-    sizes_of = {**layer._sizes, "input": INPUT}
+    generator, system = torch.Generator().manual_seed(7), cell.system()
+    sizes = {**dict.fromkeys(system.widths, HIDDEN), "input": INPUT, "memory": 2, "one": 1}
 
     def draw(*shape: int) -> Tensor:
         return 0.8 * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    states = {s.name: draw(BATCH, sizes_of[s.width] * s.depth) for s in system.states}
-    weights = layer._weights(0, "l0")
-    weights.arrays = {name: draw(*array.shape) for name, array in weights.arrays.items()}
-    numbers = {name: getattr(layer, f"{name}_l0") for name in system.numbers}
-    time = torch.tensor([[0], [1], [4]])
-    job = Run(layer._plan, weights, numbers, draw(1, BATCH, INPUT), states, time if system.uses_time else None)
-    vectors = {p.name for p in system.parameters if p.columns is None}
-    known = {Ref("x", 0): job.x_TBI[0]}
-    known |= {Ref(name): weights[name] for name in vectors} | {Ref(name): array for name, array in numbers.items()}
+    stacks = layout(system, sizes)
+    weights = Weights(stacks, {stack.name: draw(*stack.shape) for stack in stacks})
+    numbers = {name: fixed_number(cell, name, None, HIDDEN, None, torch.float64) for name in system.numbers}
+    states = {s.name: draw(BATCH, sizes[s.width] * s.depth) for s in system.states}
+    time_B1, x_1BI = torch.tensor([[0], [1], [4]]), draw(1, BATCH, INPUT)
+    job = Run(make_plan(system), weights, numbers, x_1BI, states, time_B1 if system.uses_time else None)
+    known = {Ref("x", 0): x_1BI[0], **{Ref(name): number for name, number in numbers.items()}}
+    known |= {Ref(p.name): weights[p.name] for p in system.parameters if p.columns is None}
     for state in system.states:
         blocks = states[state.name].chunk(state.depth, -1)
         known |= {Ref(state.name, back): block for back, block in enumerate(blocks, 1)}
     matrices = {p.name: weights[p.name] for p in system.parameters if p.columns is not None}
     names = {name: Ref(name, 0) for name in (*states, system.output.name)}
-    return Step(job, Walker(system, known, matrices, time), names)
+    return Step(job, Walker(system, known, matrices, time_B1), names)
 
 
 def stored(step: Step, of_ref: Callable[[Ref], Tensor], of_matrix: Callable[[str], Tensor]) -> dict[str, Tensor]:

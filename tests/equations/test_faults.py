@@ -23,7 +23,7 @@ WORDS = [
     ("h[t] = W @ x[t] + ¦minimum(h[t-1])", "minimum takes 2 arguments", "just those"),
     ("h[t] = W @ x[t] + ¦where(h[t-1] > 0)", "where takes 3 arguments", "just those"),
     ("h[t] = ¦softmax(h[t-1], W @ x[t])", "softmax takes 1 argument", "just those"),
-    ("h[t] = ¦tanh(input=x[t])", "tanh takes 1 argument", "just those"),
+    ("h[t] = ¦tanh(x[t], slope=1)", "tanh takes 1 argument", "just those"),
     ("h[t] = tanh(¦*x[t])", "Starred", "functions of the language"),
     ("h[t] = ¦tanh + x[t]", "'tanh' is a function", "tanh("),
     ("h[t] = ¦2 * W @ x[t]", "left side of @ is not the name of a matrix", "a * (M @ v)"),

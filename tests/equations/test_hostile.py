@@ -60,6 +60,26 @@ def test_nothing_is_executed(code: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert not target.exists()
 
 
+def doubled(text: str, op: str, times: int) -> str:
+    """Nest an operation so that neither brackets nor calls are deep, yet the line is long."""
+    for _ in range(times):
+        text = f"({text}{op}{text})"
+    return text
+
+
+def chain(separator: str, length: int) -> str:
+    """A cell of many lines, each of which is used."""
+    return separator.join(
+        ["a0 = W @ x[t]", *(f"a{i} = a{i - 1}" for i in range(1, length)), f"h[t] = a{length - 1}"]
+    )
+
+
+def test_the_chain_of_lines_is_a_cell_while_it_is_short() -> None:
+    for separator in ("\n", ";"):
+        assert isinstance(outcome(chain(separator, 300)), Cell)
+    assert isinstance(outcome(f"h[t] = W @ x[t] + {doubled('h[t-1]', '+', 5)}"), Cell)
+
+
 HUGE = {
     "lines": "a = x[t]\n" * 10_000,
     "carriage returns": "a = x[t]\r" * 1_000,
@@ -72,7 +92,10 @@ HUGE = {
     "exponents in exponents": "h[t] = W @ x[t] + " + "(" * 30 + "3 * h[t-1]" + ") ** 8" * 30,
     "additions": "h[t] = " + " + ".join(["x[t]"] * 2_500),
     "short additions": "h[t] = " + "+".join(["a"] * 4_000),
-    "balanced additions": "h[t] = " + "+".join(["((p+p)+(p+p))"] * 30) + "+".join(["((q*q)*(q*q))"] * 30),
+    "balanced additions": f"h[t] = W @ x[t] + {doubled('h[t-1]', '+', 8)}",
+    "balanced products": f"h[t] = W @ x[t] + {doubled('h[t-1]', '*', 8)}",
+    "equations": chain("\n", 420),
+    "equations in one line": chain(";", 420),
     "integer": "h[t] = W @ x[t] + " + "9" * 15_000,
     "hexadecimal": "h[t] = W @ x[t] + 0x" + "f" * 15_000,
     "delay": "h[t] = W @ x[t] + h[t-" + "9" * 4_000 + "]",

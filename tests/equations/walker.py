@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
 from unvanish.equations.calculus import Matrix, Row, Scale, Term, linearise
-from unvanish.equations.expression import Ref
+from unvanish.equations.expression import Expr, Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement, System
 
 Values = dict[Ref, Tensor]
@@ -31,26 +31,25 @@ class Walker:
     def run(self, statement: Statement) -> Tensor:
         match statement:
             case Elementwise(_, expression):
-                return torch.as_tensor(evaluate(expression, self.value.__getitem__, self.time, self.like))
+                return self.work_out(expression)
             case Product(_, matrix, operand):
                 return self.value[operand] @ self.matrices[matrix].T
             case Rowwise(_, function, operand):
                 return rowwise(function, self.value[operand])
 
-    def factor(self, term: Scale) -> Tensor:
-        return torch.as_tensor(evaluate(term.factor, self.value.__getitem__, self.time, self.like))
+    def work_out(self, expression: Expr) -> Tensor:
+        value = evaluate(expression, self.value.__getitem__, self.time, self.like)
+        return torch.as_tensor(value, dtype=self.like.dtype)
 
     def backwards(self, adjoints: Mapping[Ref, Tensor]) -> tuple[Values, dict[str, Tensor]]:
         """Return the adjoints of all that the step reads, and of its matrices."""
-        adjoint: Values = dict(adjoints)
+        adjoint: Values = {ref: sent.sum_to_size(self.value[ref].shape) for ref, sent in adjoints.items()}
         of_matrix = {name: torch.zeros_like(matrix) for name, matrix in self.matrices.items()}
         for term in reversed(linearise(self.system)):
             if term.target not in adjoint:
                 continue
             if isinstance(term, Matrix):
-                rows = torch.broadcast_to(self.value[term.operand], (self.like.shape[0], -1))
-                above = adjoint[term.target].expand(self.like.shape[0], -1)
-                of_matrix[term.matrix] += above.T @ rows
+                of_matrix[term.matrix] += rows(adjoint[term.target]).T @ rows(self.value[term.operand])
             share = self.pull(term, adjoint[term.target])
             share = share.sum_to_size(self.value[term.operand].shape)
             adjoint[term.operand] = adjoint.get(term.operand, 0) + share
@@ -59,7 +58,7 @@ class Walker:
     def pull(self, term: Term, above: Tensor) -> Tensor:
         match term:
             case Scale():
-                return self.factor(term) * above
+                return self.work_out(term.factor) * above
             case Matrix():
                 return above @ self.matrices[term.matrix]
             case Row():
@@ -79,8 +78,13 @@ class Walker:
     def push(self, term: Term, below: Tensor) -> Tensor:
         match term:
             case Scale():
-                return self.factor(term) * below
+                return self.work_out(term.factor) * below
             case Matrix():
                 return below @ self.matrices[term.matrix].T
             case Row():
                 return torch.func.jvp(lambda a: rowwise(term.function, a), (self.value[term.operand],), (below,))[1]
+
+
+def rows(value: Tensor) -> Tensor:
+    """Give what is the same for all rows, (H,), a batch of one."""
+    return value.reshape(-1, value.shape[-1])

@@ -33,8 +33,8 @@ def refusal(run: Run) -> str | None:
         return "a fused kernel hides all states but its output, and that past the end of a row"
     if torch._C._functorch.maybe_current_level() is not None:
         return "a function transform such as vmap cannot look into a fused kernel"
-    if run.lengths_B is not None and bool((run.lengths_B < 1).any()):
-        return "a fused kernel takes no empty rows"
+    if run.lengths_B is not None and (run.lengths_B.numel() == 0 or bool((run.lengths_B < 1).any())):
+        return "a fused kernel takes no empty rows, nor a packed batch of none"
     return None
 
 

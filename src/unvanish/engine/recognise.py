@@ -80,7 +80,6 @@ class _Reader:
         self.symbols: dict[_Sum, Any] = {}
         self.products: dict[str, Product] = {}
         self.value: dict[str, Any] = {}
-        self.vectors = {p.name for p in system.parameters if p.columns is None and p.role != "scalar"}
         self.readable = all(self.read(statement) for statement in system.statements)
 
     def read(self, statement: object) -> bool:
@@ -137,7 +136,7 @@ class _Reader:
 
     def is_bias(self, expr: Any) -> bool:
         ref = self.bridge.from_symbol.get(expr)
-        return isinstance(ref, Ref) and ref.name in self.vectors
+        return isinstance(ref, Ref) and ref.name in {p.name for p in self.system.parameters}
 
     def match(self) -> Fused | None:
         projection, output = None, self.system.output.name

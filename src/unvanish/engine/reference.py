@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
+from unvanish.engine.hoist import Hoisted, cut
 from unvanish.engine.plan import Group
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.expression import Ref
@@ -24,9 +25,9 @@ def run_reference(run: Run) -> Result:
 class _Reference:
     def __init__(self, run: Run) -> None:
         self.job, self.plan, self.x_TBI = run, run.plan, run.x_TBI
+        self.hoisted = Hoisted(run)
+        self.timeless = self.hoisted.timeless
         system = run.plan.system
-        self.timeless: dict[str, Tensor] = {p.name: run.weights[p.name] for p in system.parameters}
-        self.timeless.update(run.numbers)
         self.present: dict[str, Tensor] = {}
         # For each state, its past in order of time; [-1] is the last step.
         self.past: dict[str, list[Tensor]] = {
@@ -36,13 +37,9 @@ class _Reference:
         self.outputs: list[Tensor] = []
 
     def run(self) -> Result:
-        steps = self.x_TBI.shape[0]
-        for statement in self.plan.once:
-            self.timeless[statement.target.name] = self.value(statement, None)
-        over_time = self.hoist()
         grouped = self.group_weights()
-        for step in range(steps):
-            self.present = {name: values[step] for name, values in over_time.items()}
+        for step in range(self.x_TBI.shape[0]):
+            self.present = {name: values[step] for name, values in self.hoisted.over_time.items()}
             time = None if self.job.time_B1 is None else self.job.time_B1 + step
             self.step(time, grouped)
             self.finish_step(step)
@@ -52,16 +49,6 @@ class _Reference:
         """Put the matrices of each group side by side, once for all steps."""
         groups = [group for stage in self.plan.stages for group in stage.groups]
         return {group: self.job.weights.side_by_side(group.matrices) for group in groups}
-
-    def hoist(self) -> dict[str, Tensor]:
-        """Work out for all steps at once what depends on no state."""
-        self.present = {"x": self.x_TBI}
-        for part in self.plan.hoisted:
-            if isinstance(part, Group):
-                self.products(part, self.job.weights.side_by_side(part.matrices))
-            else:
-                self.present[part.target.name] = self.value(part, None)
-        return self.present
 
     def step(self, time: Tensor | None, grouped: dict[Group, Tensor]) -> None:
         for stage in self.plan.stages:
@@ -73,8 +60,7 @@ class _Reference:
     def products(self, group: Group, weight: Tensor) -> None:
         """Run the products of one operand as one, and cut the result into its parts."""
         side_by_side = F.linear(self.read(group.operand), weight)
-        widths = [self.job.weights[matrix].shape[0] for matrix in group.matrices]
-        for product, part in zip(group.products, torch.split(side_by_side, widths, -1), strict=True):
+        for product, part in zip(group.products, cut(group, side_by_side, self.job), strict=True):
             self.present[product.target.name] = part
 
     def value(self, statement: Statement, time: Tensor | None) -> Tensor:

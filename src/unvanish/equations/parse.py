@@ -70,6 +70,8 @@ def parse(text: str, functions: frozenset[str] = frozenset()) -> tuple[Line, ...
     tree = _syntax_tree(reader)
     if not tree.body:
         raise CellError("there is no equation in the text", "write at least h[t] = …")
+    if len(tree.body) > MAX_LINES:  # two may stand in one line
+        raise CellError(f"the text has more than {MAX_LINES} equations", "split it into several cells")
     return tuple(reader.line(node) for node in tree.body)
 
 

@@ -67,11 +67,11 @@ def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dt
         index_H = torch.arange(hidden, device=device) * groups // hidden
         return torch.tensor(rule.values, device=device, dtype=dtype)[index_H]
     try:
-        number = torch.as_tensor(rule, device=device, dtype=dtype).clone()
+        number = torch.as_tensor(rule, dtype=dtype).clone()
     except (TypeError, ValueError, RuntimeError) as fault:
         raise OptionError(f"{name}={given!r} is no number: {fault}") from fault
     if number.shape not in ((), (hidden,)) or not bool(torch.isfinite(number).all()):
         raise OptionError(
             f"{name} has shape {tuple(number.shape)}: give one finite number, or one for each of the {hidden} units"
         )
-    return number
+    return number.to(device)

@@ -112,6 +112,7 @@ class Recurrent(nn.Module):
         self._check_input_wide_states()
         if self.cell.slower_to_faster and self.proj_size:
             raise OptionError(f"{self.cell.name} orders its units, a projection would mix them: use proj_size=0")
+        self._layout = tuple(self._stacks_of(layer) for layer in range(self.num_layers))
         self.watch: Watch | None = None
         for layer, suffix in self.parts():
             self._make_part(layer, suffix, sorted_options.numbers, device, dtype or torch.get_default_dtype())
@@ -128,7 +129,7 @@ class Recurrent(nn.Module):
             if self.bidirectional:
                 yield layer, f"l{layer}_reverse"
 
-    def _stacks(self, layer: int) -> tuple[Stack, ...]:
+    def _stacks_of(self, layer: int) -> tuple[Stack, ...]:
         directions = 2 if self.bidirectional else 1
         width = self.input_size if layer == 0 else self.output_size * directions
         return engines.layout(self._system, {**self._sizes, INPUT: width})
@@ -141,7 +142,7 @@ class Recurrent(nn.Module):
     def _make_part(
         self, layer: int, suffix: str, numbers: Mapping[str, Any], device: Any, dtype: torch.dtype
     ) -> None:
-        for stack in self._stacks(layer):
+        for stack in self._layout[layer]:
             empty = torch.empty(stack.shape, device=device, dtype=dtype)
             self.register_parameter(f"{stack.name}_{suffix}", nn.Parameter(empty))
         for name in self._system.numbers:
@@ -167,7 +168,7 @@ class Recurrent(nn.Module):
             stem = name.removesuffix(f"_{suffix}") if name.endswith(f"_{suffix}") else name
             if stem == name and suffix != "l0":
                 continue
-            for stack in self._stacks(layer):
+            for stack in self._layout[layer]:
                 if stem in stack.rows:
                     array: Tensor = getattr(self, f"{stack.name}_{suffix}")
                     return array[stack.rows[stem]]
@@ -175,7 +176,7 @@ class Recurrent(nn.Module):
         raise KeyError(f"no parameter '{name}' in {self.cell.name}: it has {known} (with _l1, _l0_reverse, …)")
 
     def _weights(self, layer: int, suffix: str) -> Weights:
-        stacks = self._stacks(layer)
+        stacks = self._layout[layer]
         arrays: dict[str, Tensor] = {stack.name: getattr(self, f"{stack.name}_{suffix}") for stack in stacks}
         for matrix, number in self.cell.slower_to_faster.items():
             order_H = getattr(self, f"{number}_{suffix}")
