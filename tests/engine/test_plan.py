@@ -46,11 +46,12 @@ def check(system: System) -> None:
         assert present <= known, f"{statement} runs before what it reads"
         known.add(statement.target.name)
     stepped: set[str] = set()
+    states = {state.name for state in system.states}
     for statement in system.statements:
-        if depends_on_a_step(statement, stepped):
+        if statement.target.name in states or depends_on_a_step(statement, stepped):
             stepped.add(statement.target.name)
     in_stages = {s.target.name for stage in plan.stages for s in flat((*stage.groups, *stage.statements))}
-    assert in_stages == stepped  # all that depends on no step is out of time
+    assert in_stages == stepped  # all that is no state and depends on no step is out of time
     for parts in (plan.hoisted, *(stage.groups for stage in plan.stages)):
         groups = [part for part in parts if isinstance(part, Group)]
         assert len({group.operand for group in groups}) == len(groups)

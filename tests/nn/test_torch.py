@@ -86,7 +86,7 @@ def compare(theirs: nn.RNNBase, ours: Recurrent, batch_first: bool) -> None:
 
 
 @each_kind
-@pytest.mark.parametrize("engine", ["reference", "builtin"])
+@pytest.mark.parametrize("engine", ["reference", "builtin", "native"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])

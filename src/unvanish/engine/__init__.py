@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from unvanish.engine.builtin import refusal, run_builtin
+from unvanish.engine import builtin, native
 from unvanish.engine.layout import Stack, Weights, layout
 from unvanish.engine.plan import Plan, make_plan
 from unvanish.engine.reference import run_reference
@@ -26,7 +24,7 @@ __all__ = [
     "run",
 ]
 
-ENGINES = ("auto", "reference", "builtin")
+ENGINES = ("auto", "reference", "builtin", "native")
 
 
 def check_engine(engine: str) -> str:
@@ -37,13 +35,17 @@ def check_engine(engine: str) -> str:
 
 
 def run(job: Run, engine: str = "auto") -> Result:
-    """Run a plan over a sequence on a back end; `auto` takes the fastest that can do it.
+    """Run a plan over a sequence on a back end; `auto` takes torch's fused kernels where they can do it.
 
-    A pass that `builtin` cannot do goes to `reference` by itself, except where torch has no kernel for the
-    equations at all and `builtin` was asked for by name: that is an `OptionError`.
+    A single pass that a back end cannot do (one that is recorded, say) goes to `reference` by itself. Equations
+    that are beyond a back end that was asked for by name are an `OptionError`.
     """
-    reason = refusal(job) if check_engine(engine) != "reference" else "reference was asked for"
-    if engine == "builtin" and reason is not None and job.observer is None and not job.wants_all_states:
-        raise OptionError(f"engine='builtin' cannot run this layer: {reason}; use engine='auto'")
-    backend: Callable[[Run], Result] = run_builtin if reason is None else run_reference
-    return backend(job)
+    if check_engine(engine) == "reference":
+        return run_reference(job)
+    backend = native if engine == "native" else builtin
+    reason = backend.cannot_plan(job.plan)
+    if reason is not None and engine != "auto":
+        raise OptionError(f"engine='{engine}' cannot run this layer: {reason}; use engine='auto'")
+    if reason is not None or backend.cannot_run(job) is not None:
+        return run_reference(job)
+    return native.run_native(job) if engine == "native" else builtin.run_builtin(job)

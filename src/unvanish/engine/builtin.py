@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from unvanish.engine.plan import Plan
 from unvanish.engine.recognise import Fused, recognise
 from unvanish.engine.sequence import Result, Run
 
@@ -23,10 +24,13 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
-def refusal(run: Run) -> str | None:
-    """Say why this back end cannot do a run, or None."""
-    if recognise(run.plan.system) is None:
-        return "torch has no fused kernel for these equations"
+def cannot_plan(plan: Plan) -> str | None:
+    """Say why this back end can run no pass of a plan, or None."""
+    return None if recognise(plan.system) else "torch has no fused kernel for these equations"
+
+
+def cannot_run(run: Run) -> str | None:
+    """Say why this back end cannot do one pass of a plan that it can run, or None."""
     if run.observer is not None:
         return "a fused kernel hides its steps, and this pass is being recorded"
     if run.wants_all_states and (len(run.plan.system.states) > 1 or run.lengths_B is not None):
@@ -39,9 +43,9 @@ def refusal(run: Run) -> str | None:
 
 
 def run_builtin(run: Run) -> Result:
-    """Run a plan over a sequence by torch's fused kernel. `refusal` must be None."""
+    """Run a plan over a sequence by torch's fused kernel, where nothing speaks against it."""
     fused = recognise(run.plan.system)
-    assert fused is not None  # refusal() was asked
+    assert fused is not None  # cannot_plan() was asked
     weights, has_bias = _flat_weights(run, fused)
     states = tuple(run.states[name][None].contiguous() for name in fused.states)
     if run.lengths_B is None:

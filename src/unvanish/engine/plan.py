@@ -69,9 +69,12 @@ def make_plan(system: System) -> Plan:
     hoisted: list[Statement] = []
     stepped: list[Statement] = []
     fixed, timeless = set(params), {*params, "x"}
+    states = {state.name for state in system.states}
     for statement in system.statements:
         names = {ref.name for ref in reads(statement) if not ref.is_past}
-        stays = not any(ref.is_past for ref in reads(statement)) and not _reads_time(statement)
+        # A state is written step by step, whatever it is made of: the steps before the first have it too.
+        stays = statement.target.name not in states and not _reads_time(statement)
+        stays = stays and not any(ref.is_past for ref in reads(statement))
         if stays and names <= fixed:
             once.append(statement)
             fixed.add(statement.target.name)

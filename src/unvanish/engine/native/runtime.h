@@ -1,0 +1,168 @@
+// Runtime of the emitted kernels: vectors, functions of vectors, panel products. Included after
+//   typedef float real;   or   typedef double real;
+// GCC's and Clang's vector extensions only, so that any processor works: where 64-byte vectors do not exist
+// the compiler splits them.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <type_traits>
+
+constexpr int LANES = 64 / sizeof(real);
+typedef real V __attribute__((vector_size(64)));
+typedef real VU __attribute__((vector_size(64), aligned(sizeof(real))));
+typedef std::conditional<sizeof(real) == 4, int32_t, int64_t>::type integer;
+typedef integer I __attribute__((vector_size(64)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE V set1(real a) { return a - V{}; }
+
+// A block of units is whole, or the last one of n < LANES units.
+template <bool WHOLE> INLINE V load(const real* p, long n) {
+  if (WHOLE) return *(const VU*)p;
+  V v{};
+  std::memcpy(&v, p, n * sizeof(real));
+  return v;
+}
+template <bool WHOLE> INLINE void store(real* p, V v, long n) {
+  if (WHOLE) *(VU*)p = v;
+  else std::memcpy(p, &v, n * sizeof(real));
+}
+template <bool WHOLE> INLINE void add(real* p, V v, long n) { store<WHOLE>(p, load<WHOLE>(p, n) + v, n); }
+
+INLINE V select(I condition, V yes, V no) { return condition ? yes : no; }
+
+template <typename F> INLINE V each(V x, F function) {
+  for (int i = 0; i < LANES; i++) x[i] = function(x[i]);
+  return x;
+}
+
+// exp: 2^n · e^r with n = round(x / ln 2), the polynomial of Cephes in single precision, Taylor's in double.
+// The power of two is applied in two halves, so that results overflow to infinity and underflow gradually.
+INLINE V exp_(V x) {
+  constexpr bool single = sizeof(real) == 4;
+  const V highest = set1(single ? 89.f : 710.), lowest = set1(single ? -104.f : -746.);
+  V c = select(x > highest, highest, select(x < lowest, lowest, x));
+  const real magic = single ? 12582912.f : 6755399441055744.;  // adding it rounds to a whole number
+  V n = (c * real(1.44269504088896340736) + magic) - magic;
+  V r = c - n * real(single ? 0.693359375 : 6.93147180369123816490e-01);
+  r = r - n * real(single ? -2.12194440e-4 : 1.90821492927058770002e-10);
+  V p;
+  if (single) {
+    p = set1(1.9875691500e-4f);
+    for (real a : {real(1.3981999507e-3), real(8.3334519073e-3), real(4.1665795894e-2), real(1.6666665459e-1),
+                   real(5.0000001201e-1)})
+      p = p * r + a;
+    p = p * (r * r) + r + real(1);
+  } else {
+    p = set1(real(1. / 6227020800.));
+    for (double a : {1. / 479001600., 1. / 39916800., 1. / 3628800., 1. / 362880., 1. / 40320., 1. / 5040., 1. / 720.,
+                     1. / 120., 1. / 24., 1. / 6., .5, 1., 1.})
+      p = p * r + real(a);
+  }
+  I whole = __builtin_convertvector(n, I), half = whole >> 1;
+  constexpr int bias = single ? 127 : 1023, shift = single ? 23 : 52;
+  V low = (V)((half + bias) << shift), high = (V)((whole - half + bias) << shift);
+  return p * low * high;
+}
+
+INLINE V sigmoid_(V x) { return real(1) / (real(1) + exp_(-x)); }
+
+// tanh: Cephes' polynomial where |x| is small and 1 - 2/(e^2x + 1) would lose its digits.
+INLINE V tanh_(V x) {
+  V z = x * x, near;
+  if (sizeof(real) == 4) {
+    V p = set1(-5.70498872745e-3f);
+    for (real a : {real(2.06390887954e-2), real(-5.37397155531e-2), real(1.33314422036e-1), real(-3.33332819422e-1)})
+      p = p * z + a;
+    near = x + x * z * p;
+  } else {
+    V p = (real(-9.64399179425052238628e-1) * z + real(-9.92877231001918586564e1)) * z + real(-1.61468768441708447952e3);
+    V q = ((z + real(1.12811678491632931402e2)) * z + real(2.23548839060100448583e3)) * z + real(4.84406305325125486048e3);
+    near = x + x * z * (p / q);
+  }
+  V far = real(1) - real(2) / (exp_(x + x) + real(1));
+  return select(z < set1(real(0.390625)), near, far);
+}
+
+INLINE V log_(V x) { return each(x, [](real a) { return std::log(a); }); }
+INLINE V sin_(V x) { return each(x, [](real a) { return std::sin(a); }); }
+INLINE V cos_(V x) { return each(x, [](real a) { return std::cos(a); }); }
+INLINE V sqrt_(V x) { return each(x, [](real a) { return std::sqrt(a); }); }
+INLINE V softplus_(V x) {  // torch's: the argument itself past 20
+  return each(x, [](real a) { return a > 20 ? a : std::log1p(std::exp(a)); });
+}
+INLINE V identity_(V x) { return x; }
+INLINE V relu_(V x) { return select(x > V{}, x, select(x == x, V{}, x)); }
+INLINE V positive_(V x) { return select(x > V{}, set1(1), V{}); }
+INLINE V half_step_(V x) { return select(x > V{}, set1(1), select(x == V{}, set1(0.5), V{})); }
+INLINE V sign_(V x) { return select(x > V{}, set1(1), select(x < V{}, set1(-1), V{})); }
+INLINE V abs_(V x) { return select(x < V{}, -x, x); }
+INLINE V minimum_(V a, V b) { return select(a < b, a, select(b == b, select(a == a, b, a), b)); }
+INLINE V maximum_(V a, V b) { return select(a > b, a, select(b == b, select(a == a, b, a), b)); }
+INLINE V power_(V x, int n) {
+  V p = x;
+  for (int i = 1; i < (n < 0 ? -n : n); i++) p = p * x;
+  return n < 0 ? real(1) / p : p;
+}
+INLINE V remainder_(V t, V period) {  // exact while t < 2^24, as t is a whole number
+  V whole = __builtin_convertvector(__builtin_convertvector(t / period, I), V);
+  return t - whole * period;
+}
+
+// acc[r][c] += sum over k of rows[r][k] · panel[k][c], rows `ld` apart; c counts vectors.
+template <int R, int C>
+INLINE void product(V (&acc)[R][C], const real* rows, long ld, const real* panel, long count) {
+  for (long k = 0; k < count; k++) {
+    V w[C];
+    for (int c = 0; c < C; c++) w[c] = *(const VU*)(panel + (k * C + c) * LANES);
+    for (int r = 0; r < R; r++) {
+      V a = set1(rows[r * ld + k]);
+      for (int c = 0; c < C; c++) acc[r][c] += a * w[c];
+    }
+  }
+}
+
+// target[r][k] += sum over j of rows[r][j] · panel[k / LANES][j][k % LANES]: back through a matrix.
+template <int R, int C, bool WHOLE>
+INLINE void product_back(real* target, long ld, const real* rows, long rows_ld, const real* panel, long count, long n) {
+  V acc[R][C] = {};
+  for (long j = 0; j < count; j++) {
+    V w[C];
+    for (int c = 0; c < C; c++) w[c] = *(const VU*)(panel + (c * count + j) * LANES);
+    for (int r = 0; r < R; r++) {
+      V a = set1(rows[r * rows_ld + j]);
+      for (int c = 0; c < C; c++) acc[r][c] += a * w[c];
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int c = 0; c < C; c++) {
+      real* p = target + r * ld + c * LANES;
+      if (WHOLE || c < C - 1) add<true>(p, acc[r][c], LANES);
+      else add<false>(p, acc[r][c], n);
+    }
+}
+template <int R>
+INLINE void back_rows(real* target, long ld, long width, const real* rows, long rows_ld, const real* panel, long count) {
+  constexpr int C = 3;
+  long k = 0;
+  for (; k + C * LANES <= width; k += C * LANES)
+    product_back<R, C, true>(target + k, ld, rows, rows_ld, panel + k * count, count, LANES);
+  for (; k + LANES <= width; k += LANES)
+    product_back<R, 1, true>(target + k, ld, rows, rows_ld, panel + k * count, count, LANES);
+  if (k < width) product_back<R, 1, false>(target + k, ld, rows, rows_ld, panel + k * count, count, width - k);
+}
+INLINE void back_all(long count_rows, real* target, long ld, long width, const real* rows, long rows_ld,
+                     const real* panel, long count) {
+  long b = 0;
+  for (; b + 8 <= count_rows; b += 8) back_rows<8>(target + b * ld, ld, width, rows + b * rows_ld, rows_ld, panel, count);
+  for (; b + 4 <= count_rows; b += 4) back_rows<4>(target + b * ld, ld, width, rows + b * rows_ld, rows_ld, panel, count);
+  for (; b < count_rows; b++) back_rows<1>(target + b * ld, ld, width, rows + b * rows_ld, rows_ld, panel, count);
+}
+
+INLINE double sum_all(V v) {
+  double s = 0;
+  for (int i = 0; i < LANES; i++) s += double(v[i]);
+  return s;
+}

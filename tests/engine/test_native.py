@@ -1,0 +1,188 @@
+"""The native back end gives what the reference gives, and is built safely.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor
+
+import unvanish
+from tests.equations.strategies import cells
+from unvanish import Cell, Recurrent
+from unvanish.engine.native import cannot_plan
+from unvanish.engine.native.lower import COSTLY
+from unvanish.errors import OptionError
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-4}
+
+
+def results(layer: Recurrent, x_TBI: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
+    """Output, final states, all states, and the gradients of everything under random cotangents."""
+    layer.zero_grad()
+    x_TBI = x_TBI.clone().requires_grad_()
+    given = [s.clone().requires_grad_() if s.is_floating_point() else s for s in states]
+    output, final, every = layer(
+        x_TBI, tuple(given) if len(given) > 1 else given[0] if given else None, all_states=True
+    )
+    final = final if isinstance(final, tuple) else (final,)
+    values = [v for v in (output, *final, *every.values()) if v.is_floating_point()]
+    generator = torch.Generator().manual_seed(1)
+    sum((v * torch.randn(v.shape, generator=generator, dtype=v.dtype)).sum() for v in values).backward()
+    leaves = [x_TBI, *(s for s in given if s.is_floating_point()), *layer.parameters()]
+    return [v.detach() for v in values] + [torch.zeros(()) if v.grad is None else v.grad for v in leaves]
+
+
+def assert_same(
+    cell: Cell | str, hidden: int, batch: int, steps: int, dtype: torch.dtype, **options: object
+) -> None:
+    layers = [Recurrent(cell, 5, hidden, dtype=dtype, engine=e, **options) for e in ("reference", "native")]
+    layers[1].load_state_dict(layers[0].state_dict())
+    x_TBI = torch.randn(steps, batch, 5, dtype=dtype)
+    states = tuple(
+        s + torch.randn(s.shape, dtype=dtype) if s.is_floating_point() else s + 3
+        for s in layers[0].zero_states(batch)
+    )
+    for wanted, found in zip(*(results(layer, x_TBI, states) for layer in layers), strict=True):
+        scale = float(wanted.abs().max()) + 1e-3
+        torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("name", sorted(unvanish.cells))
+def test_every_cell_equals_the_reference(name: str, dtype: torch.dtype) -> None:
+    for hidden, batch, steps in itertools.product((1, 7, 16, 33, 100), (1, 3, 17), (1, 2, 20)):
+        assert_same(name, hidden, batch, steps, dtype)
+
+
+@given(cells(tame=True))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck), deadline=None)
+def test_random_cells_equal_the_reference(cell: Cell) -> None:
+    try:
+        plan = Recurrent(cell, 5, 6)._plan
+    except OptionError:
+        return
+    if cannot_plan(plan) is None:
+        assert_same(cell, 19, 5, 4, torch.float64)
+
+
+def test_threads_do_not_change_the_numbers_beyond_rounding() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert_same("peephole_lstm", 33, 7, 9, torch.float64)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("function", COSTLY)
+def test_functions_of_vectors_are_accurate_to_a_few_units_in_the_last_place(function: str) -> None:
+    positive = function in ("log", "sqrt")
+    magnitude = torch.logspace(-8, 1.9, 20_000, dtype=torch.float64)
+    points = magnitude if positive else torch.cat([-magnitude, magnitude])
+    for dtype, units in ((torch.float32, 3), (torch.float64, 4)):
+        x = points.to(dtype)
+        found = _through(function, x)
+        wanted = getattr(torch, function, torch.nn.functional.softplus)(x.double())
+        error = (found.double() - wanted).abs() / torch.finfo(dtype).eps
+        scale = wanted.abs().clamp_min(torch.finfo(dtype).tiny)
+        if function in ("sin", "cos"):
+            scale = torch.ones_like(scale)
+        assert float((error / scale).max()) < units
+
+
+def _through(function: str, x: Tensor) -> Tensor:
+    """Send numbers through a function of the kernels, as the states of a cell that does nothing else."""
+    layer = Recurrent(
+        Cell("probe", f"h[t] = {function}(h[t-1]) + 0 * (W @ x[t])"), 1, 64, dtype=x.dtype, engine="native"
+    )
+    rows = -(-len(x) // 64)
+    padded = torch.ones(rows * 64, dtype=x.dtype)
+    padded[: len(x)] = x
+    with torch.no_grad():
+        output, _ = layer(torch.zeros(1, rows, 1, dtype=x.dtype), padded.view(1, rows, 64))
+    return output.flatten()[: len(x)]
+
+
+def test_special_values_are_those_of_torch() -> None:
+    points = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-40, 90.0, -110.0, 1e30, -1e30])
+    for function in ("sigmoid", "tanh", "exp", "softplus", "relu", "abs"):
+        found = _through(function, points)
+        wanted = getattr(torch, function, torch.nn.functional.softplus)(points)
+        torch.testing.assert_close(found, wanted, equal_nan=True, rtol=1e-6, atol=1e-37)
+
+
+def test_what_a_pass_cannot_do_natively_runs_on_the_reference() -> None:
+    layer = unvanish.LSTM(3, 4, engine="native")
+    reference = unvanish.LSTM(3, 4, engine="reference")
+    reference.load_state_dict(layer.state_dict())
+    x_TBI = torch.randn(6, 2, 3)
+    torch.testing.assert_close(layer(x_TBI, lengths=[2, 6])[0], reference(x_TBI, lengths=[2, 6])[0])
+    assert unvanish.flow.profile(layer, x_TBI).norms[0] == pytest.approx(1)
+    half = unvanish.LSTM(3, 4, engine="native", dtype=torch.bfloat16)
+    assert half(x_TBI.bfloat16())[0].dtype is torch.bfloat16
+    with pytest.raises(OptionError, match="row-wise"):
+        Recurrent(Cell("norm", "h[t] = layernorm(U @ h[t-1] + W @ x[t])"), 3, 4, engine="native")(x_TBI)
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "default", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+LAYER = "import torch, unvanish; print(unvanish.RNN(2, 3, engine='native')(torch.ones(4, 1, 2))[0].shape)"
+
+
+def test_kernel_is_compiled_once_and_a_broken_file_anew(tmp_path: Path) -> None:
+    first = run_python(LAYER, XDG_CACHE_HOME=str(tmp_path))
+    assert "[4, 1, 3]" in first.stdout
+    assert "compiling" in first.stderr
+    (kernel,) = (tmp_path / "unvanish" / "kernels").glob("*.so")
+    assert kernel.parent.stat().st_mode & 0o777 == 0o700
+    assert "compiling" not in run_python(LAYER, XDG_CACHE_HOME=str(tmp_path)).stderr
+    kernel.write_bytes(b"no library")
+    again = run_python(LAYER, XDG_CACHE_HOME=str(tmp_path))
+    assert "[4, 1, 3]" in again.stdout
+    assert "compiling" in again.stderr
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo 'error: no room' >&2; exit 1"])
+def test_compiler_that_fails_ends_in_a_working_layer_and_one_warning(tmp_path: Path, script: str) -> None:
+    compiler = tmp_path / "broken-c++"
+    compiler.write_text(f'#!/bin/sh\ncase "$1" in --version) echo broken 1.0; exit 0;; esac\n{script}\n')
+    compiler.chmod(0o755)
+    done = run_python(f"{LAYER}; {LAYER}", CXX=str(compiler), XDG_CACHE_HOME=str(tmp_path))
+    assert done.stdout.count("[4, 1, 3]") == 2
+    assert done.stderr.count("running in plain torch instead") == 1
+    assert not list((tmp_path / "unvanish" / "kernels").iterdir())
+
+
+def test_cache_folder_that_cannot_be_made_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_python(LAYER, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert "[4, 1, 3]" in done.stdout, done.stderr
+
+
+def test_no_compiler_says_what_to_install(tmp_path: Path) -> None:
+    done = run_python(LAYER, PATH=str(tmp_path), CXX="")
+    assert "apt-get install g++" in done.stderr
+
+
+def test_nothing_is_printed_where_the_kernel_is_there() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unvanish.LSTM(2, 3, engine="native")(torch.ones(4, 1, 2))
