@@ -32,7 +32,11 @@ def main(path: str, epochs: int) -> None:
     numbers = torch.tensor([index[character] for character in text])
     cut = len(numbers) - len(numbers) // 10
     train_NB, valid_NB = streams(numbers[:cut]), streams(numbers[cut:])
-    embedding, lstm, head = nn.Embedding(len(index), HIDDEN), nn.LSTM(HIDDEN, HIDDEN, LAYERS), nn.Linear(HIDDEN, len(index))
+    embedding, lstm, head = (
+        nn.Embedding(len(index), HIDDEN),
+        nn.LSTM(HIDDEN, HIDDEN, LAYERS),
+        nn.Linear(HIDDEN, len(index)),
+    )
     parameters = [p for module in (embedding, lstm, head) for p in module.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
     losses, seconds = [], []

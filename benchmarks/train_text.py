@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
     asked = parser.parse_args()
-    pairs = [(run_plain(asked.text, asked.epochs), run_unvanish(asked.text, asked.epochs)) for _ in range(asked.runs)]
+    pairs = [
+        (run_plain(asked.text, asked.epochs), run_unvanish(asked.text, asked.epochs)) for _ in range(asked.runs)
+    ]
     result: dict[str, Any] = {"benchmark": "train_text", "date": datetime.date.today().isoformat(), **machine()}
     result |= {"text": Path(asked.text).name, "epochs": asked.epochs, "pairs": pairs}
     for kind in ("training", "process"):

@@ -15,7 +15,8 @@ start, over all resumptions):
            loss_norms {part: {state: one number a time step of the window trained on at that step}}
     event  what, text     (started, resumed, stopped, non-finite, finished)
     sample prompt, text (what was written after the prompt)
-A number that is not finite is written as null.
+A number that is not finite is written as null. A run that is resumed drops what was written after its
+checkpoint, except events: what happened has happened.
 """
 
 from __future__ import annotations
@@ -72,15 +73,21 @@ class RunRecord:
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any]) -> RunRecord:
         """Start a record in a new or empty folder."""
-        import yaml
-
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise RunError(f"{folder} is not empty: name another folder with --out, or resume it with --resume")
-        text = yaml.safe_dump(finite(config), sort_keys=False, allow_unicode=True)
-        write_atomically(folder / CONFIG, text.encode())
+        record = cls(folder)
+        record.configure(config)
         (folder / RECORDS).touch()
-        return cls(folder)
+        return record
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`."""
+        import yaml
+
+        # Everything beyond ASCII is escaped: what PyYAML writes unescaped (NEL, for one) it may read as another.
+        text = yaml.safe_dump(finite(config), sort_keys=False)
+        write_atomically(self.folder / CONFIG, text.encode())
 
     @classmethod
     def open(cls, folder: Path) -> RunRecord:
@@ -107,22 +114,25 @@ class RunRecord:
     def append(self, kind: str, step: int, seconds: float, **values: Any) -> None:
         """Add one line."""
         line = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        with (self.folder / RECORDS).open("a", encoding="utf-8") as stream:
+        # A file name that is no UTF-8 is written as the escape that JSON has for it.
+        with (self.folder / RECORDS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(json.dumps(finite(line), allow_nan=False, ensure_ascii=False) + "\n")
 
     def read(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the lines of one kind, or all, oldest first; a line cut short by a kill is passed over."""
-        with (self.folder / RECORDS).open(encoding="utf-8") as stream:
+        # A kill may cut a line within a character, too.
+        with (self.folder / RECORDS).open(encoding="utf-8", errors="replace") as stream:
             for text in stream:
                 try:
                     line = json.loads(text)
                 except json.JSONDecodeError:
                     continue
-                if isinstance(line, dict) and "step" in line and kind in (None, line.get("kind")):
+                whole = isinstance(line, dict) and isinstance(line.get("step"), int)
+                if whole and kind in (None, line.get("kind")):
                     yield line
 
     def truncate(self, step: int) -> None:
-        """Drop what was written after a step: a resumed run writes it again."""
-        kept = [line for line in self.read() if line["step"] <= step]
+        """Drop what was written after a step, as a resumed run writes it again; events stay."""
+        kept = [line for line in self.read() if line["step"] <= step or line.get("kind") == "event"]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-        write_atomically(self.folder / RECORDS, text.encode())
+        write_atomically(self.folder / RECORDS, text.encode(errors="backslashreplace"))

@@ -6,6 +6,7 @@ anywhere on the line the traceback is shown as well.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -15,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ≥ is no reason to end a training
     from unvanish.errors import UnvanishError
 
     try:
@@ -53,5 +56,5 @@ def _run(arguments: list[str]) -> int:
 
 def _fail(text: str, status: int) -> int:
     sys.stdout.flush()
-    print(f"unvanish: {text}", file=sys.stderr)  # noqa: T201
+    print("unvanish:", " ".join(text.split()), file=sys.stderr)  # noqa: T201
     return status

@@ -28,6 +28,8 @@ def run(arguments: list[str]) -> int:
         status = app(arguments or ["--help"], prog_name="unvanish", standalone_mode=False)
     except typer.TyperException as fault:
         raise OptionError(f"{fault.format_message()} (unvanish COMMAND --help shows what it takes)") from fault
+    except SystemExit:  # typer's answer to a reader of our output who has gone away
+        raise BrokenPipeError from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     return status if isinstance(status, int) else 0

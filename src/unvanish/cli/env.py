@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
 import platformdirs
@@ -13,8 +11,7 @@ import torch
 from rich.table import Table
 
 from unvanish.cli.show import console
-
-COMPILERS = ("c++", "g++", "clang++")
+from unvanish.engine.native.build import compiler
 
 
 def env() -> None:
@@ -25,24 +22,18 @@ def env() -> None:
     table.add_row("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
     table.add_row("lightning", _version("lightning"))
     table.add_row("processor", f"{_processor()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
-    table.add_row("compiler", compiler() or "none found: install g++ (Debian: apt-get install g++)")
+    table.add_row("compiler", _compiler())
     table.add_row("GPU", _gpu())
     table.add_row("cache folder", platformdirs.user_cache_dir("unvanish"))
     console.print(table)
 
 
-def compiler() -> str | None:
-    """Return the first C++ compiler found ($CXX first), with its version."""
-    for name in (os.environ.get("CXX", ""), *COMPILERS):
-        path = shutil.which(name) if name else None
-        if path is None:
-            continue
-        try:
-            shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        return f"{path} ({shown.stdout.splitlines()[0]})"
-    return None
+def _compiler() -> str:
+    found = compiler()
+    if found is None:
+        return "none found: install g++ (Debian: apt-get install g++)"
+    path, version = found
+    return f"{path} ({version})"
 
 
 def _gpu() -> str:

@@ -10,12 +10,15 @@ from rich.console import Console
 from unvanish.errors import OptionError
 
 # Where nobody looks at a terminal, a table keeps its full width for whoever reads the text.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+console = Console(
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200
+)
 
 
 def plain(text: str) -> None:
-    """Print a line as it is: no markup, no wrapping."""
-    console.print(text, markup=False)
+    """Print a line as it is, every character of it, and at once: somebody may be waiting at a pipe."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

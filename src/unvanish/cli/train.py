@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come fir
 
 
 def train(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -30,32 +31,31 @@ def train(
     layers: Annotated[int, typer.Option(help="Layers.")] = 2,
     length: Annotated[int, typer.Option(help="Steps per window of truncated backpropagation.")] = 50,
     batch_size: Annotated[int, typer.Option(help="Parallel streams of text.")] = 50,
-    epochs: Annotated[int | None, typer.Option(help="Times over the text. Default: 3.")] = None,
+    epochs: Annotated[int, typer.Option(help="Times over the text.")] = 3,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-3,
     optimizer: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = "adam",
     clip: Annotated[str, typer.Option(help="norm:5, value:1 or none.")] = "norm:5",
     dropout: Annotated[float, typer.Option(help="Dropout between layers.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run from its last checkpoint.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with this run from its last checkpoint; --epochs, --lr and --clip may change."),
+    ] = None,
     valid_every: Annotated[int, typer.Option(help="Steps between validations; 0: once an epoch.")] = 0,
     probes: Annotated[int, typer.Option(help="Measurements of the gradient between validations.")] = 8,
-    engine: Annotated[str, typer.Option(help="auto, reference or builtin.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, reference, builtin or native.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="An option of the cell, e.g. --set d=9. Repeatable.")
     ] = None,
 ) -> None:
     """Train a network on text; watch its loss and how far its gradient reaches; keep the run and a report."""
+    if resume is not None:
+        _resume(context, resume)
+        return
     from unvanish import train as room
 
-    progress = sys.stdout.isatty()
-    if resume is not None:
-        if source is not None or out is not None:
-            raise OptionError("--resume goes on with a run as it was begun: leave the source and --out away")
-        plain(f"resuming {resume}")
-        _finish(resume, lambda: room.resume(resume, epochs=epochs, say=plain, progress=progress))
-        return
     settings = room.TrainSettings(
         source=source,
         cell=cell,
@@ -63,7 +63,7 @@ def train(
         layers=layers,
         length=length,
         batch_size=batch_size,
-        epochs=3 if epochs is None else epochs,
+        epochs=epochs,
         lr=lr,
         optimizer=optimizer,
         clip=clip,
@@ -76,7 +76,31 @@ def train(
         cell_options=parse_settings(set_ or []),
     )
     folder = room.default_folder(cell) if out is None else out
-    _finish(folder, lambda: room.train(settings, folder, say=plain, progress=progress))
+    _finish(folder, lambda: room.train(settings, folder, say=plain, progress=sys.stdout.isatty()))
+
+
+def _resume(context: typer.Context, folder: Path) -> None:
+    """Go on with a run; only what may change on the way can be given beside it."""
+    from unvanish import train as room
+
+    changes = {name: value for name, value in context.params.items() if _given(context, name)}
+    changes.pop("resume")
+    if fixed := set(changes) - {"epochs", "lr", "clip"}:
+        raise OptionError(
+            f"--resume goes on with a run as it was begun: leave {_shown(sorted(fixed)[0])} away "
+            "(--epochs, --lr and --clip may change)"
+        )
+    plain(f"resuming {folder}")
+    _finish(folder, lambda: room.resume(folder, **changes, say=plain, progress=sys.stdout.isatty()))
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _shown(name: str) -> str:
+    return "SOURCE" if name == "source" else f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def _finish(folder: Path, work: Callable[[], Outcome]) -> None:
@@ -89,10 +113,13 @@ def _finish(folder: Path, work: Callable[[], Outcome]) -> None:
         if (folder / "config.yaml").is_file():
             _report_if_possible(folder)
         raise
+    except KeyboardInterrupt:
+        plain(f"stopped at once; go on from the last checkpoint with  unvanish train --resume {folder}")
+        raise
     if outcome.interrupted:
         plain(f"stopped and saved; go on with  unvanish train --resume {folder}")
         plain(f"report  {write_report(folder)}")
-        raise typer.Exit(130)
+        raise typer.Exit(128 + outcome.interrupted)
     _summary(RunRecord.open(folder))
     plain(f"report  {write_report(folder)}")
 
@@ -116,10 +143,11 @@ def _summary(record: RunRecord) -> None:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_row("cell", f"{config['cell']['name']}, {config['parameters']:,} parameters")
         table.add_row("validation loss", f"{last['loss']:.3f} nats = {last['bits']:.3f} bits per character")
-        table.add_row("perplexity", f"{last['perplexity']:.2f}")
+        table.add_row("perplexity", "infinite" if last["perplexity"] is None else f"{last['perplexity']:.2f}")
         table.add_row("best", f"{best['loss']:.3f} nats at step {best['step']:,}")
         for part, found in last["reach"].items():
-            table.add_row(f"reach of {part}", f"{reach_text(found)} steps ({found['rate']:+.4f} nats per step)")
+            rate = "no rate" if found["rate"] is None else f"{found['rate']:+.4f} nats per step"
+            table.add_row(f"reach of {part}", f"{reach_text(found)} steps ({rate})")
         table.add_row("time", f"{last['seconds']:.0f} s, {last['tokens_per_second']:,.0f} characters a second")
         console.print(table)
     for sample in list(record.read("sample"))[-1:]:

@@ -36,18 +36,27 @@ def load_corpus(source: Path | None) -> Corpus:
     """
     if source is None:
         return _split(standard_library_text(), "the Python standard library on this machine")
-    if source.is_dir():
+    if _is_folder(source):
         train, valid = (read_text(source / name) for name in ("train.txt", "valid.txt"))
         return Corpus(train, valid, str(source))
     return _split(read_text(source), str(source))
 
 
+def _is_folder(source: Path) -> bool:
+    try:
+        return source.is_dir()
+    except OSError:  # no permission, a name too long: reading it says so
+        return False
+
+
 def read_text(path: Path) -> str:
     """Read a UTF-8 file, saying what is wrong where it is none."""
-    if not path.exists():
-        raise DataError(f"there is no file {path}: name a text file, or a folder with train.txt and valid.txt")
     try:
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {path}: name a text file, or a folder with train.txt and valid.txt"
+        ) from None
     except OSError as fault:
         raise DataError(f"{path} cannot be read: {fault.strerror}; name a text file") from fault
     if not content:
@@ -57,7 +66,8 @@ def read_text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as fault:
-        wrong = f"byte {content[fault.start]:#04x} at offset {fault.start}"
+        offset = fault.start + len(content) - len(fault.object)  # the codec counts from behind a byte order mark
+        wrong = f"byte {content[offset]:#04x} at offset {offset}"
         raise DataError(f"{path} is not UTF-8 text ({wrong}): convert it with iconv -t UTF-8") from fault
 
 
@@ -73,7 +83,7 @@ def standard_library_text(limit: int = STANDARD_LIBRARY_CHARACTERS) -> str:
             break
     if not found:
         raise DataError(f"this Python has no source text in {folder}: name a text file to train on")
-    return "\n".join(found)
+    return "\n".join(found)[:limit]
 
 
 def _split(text: str, source: str) -> Corpus:
@@ -137,7 +147,7 @@ class Windows:
         self.length, self.first = length, 0
 
     def __len__(self) -> int:
-        return -(-(len(self.streams_NB) - 1) // self.length)
+        return max(0, -(-(len(self.streams_NB) - 1) // self.length))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         first, self.first = self.first, 0

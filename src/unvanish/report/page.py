@@ -21,7 +21,7 @@ REPORT = "report.html"
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a run's folder, whatever state its record is in, and return its path."""
     path = folder / REPORT
-    write_atomically(path, _page(Run.read(folder)).encode())
+    write_atomically(path, _page(Run.read(folder)).encode(errors="replace"))
     return path
 
 

@@ -21,52 +21,80 @@ from unvanish.train.textdata import TextData
 STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
 
 
-class RunKeeper(pl.Callback):
-    """Writes the record of a run as it goes; measures the reach; saves after every validation.
+class Stopped(Exception):  # noqa: N818  (it is no error)
+    """Training was asked to stop, and did so when everything was saved."""
 
-    `interrupted` asks for a stop after the present step; `say` gets a line for every validation.
+
+class RunKeeper(pl.Callback):
+    """Writes the record of a run as it goes; measures the reach; saves after every validation and every epoch.
+
+    `interrupted`, the number of a signal, asks for a stop after the present step, and after the validation
+    where one is due then; after the last step of all nothing is left to stop. `say` gets a line for every
+    validation.
     """
 
     def __init__(self, record: RunRecord, say: Callable[[str], None], seconds_before: float = 0.0) -> None:
         self.record, self.say = record, say
         self.seconds_before, self.began = seconds_before, time.monotonic()
-        self.interrupted = False
+        self.interrupted = 0
         self.loss = torch.tensor(math.nan)
         self.clipped_steps = self.steps_since = self.characters = 0
         self.training_seconds, self.window_began = 0.0, 0.0
         self.nats = self.count = 0.0
         self.moments: set[int] = set()
         self.every = 1
+        self.validated_at = -1
+        self.measured: tuple[int, dict[str, flow.Profile]] = -1, {}
 
     @property
     def seconds(self) -> float:
         """Seconds since the start, over all resumptions."""
         return self.seconds_before + time.monotonic() - self.began
 
+    @staticmethod
+    def epoch(trainer: pl.Trainer) -> int:
+        """The epoch, from 0; after the last one it is still the last."""
+        return min(trainer.current_epoch, int(trainer.max_epochs or 1) - 1)
+
     @property
     def path(self) -> Path:
         """Where the training state is kept."""
         return checkpoint_path(self.record.folder)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next records depend on, for a checkpoint."""
+        return {name: getattr(self, name) for name in ("clipped_steps", "steps_since", "validated_at")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        vars(self).update(state_dict)
+
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Plan when to probe; make sure that there is a checkpoint from the first step on."""
         total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
-        probes = _module(module).settings.probes
+        probes = _ours(trainer).settings.probes
         self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}
         self.every = max(1, total // STEP_RECORDS)
         if not self.path.exists():
-            trainer.save_checkpoint(self.path)
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Save, and where a stop was asked for, stop."""
+        _ours(trainer).refuse_non_finite()
+        trainer.save_checkpoint(self.path)
+        if self.interrupted:
+            raise Stopped
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """At a moment to probe, let the coming step be recorded."""
-        _module(module).record_next = trainer.global_step in self.moments
+        _ours(trainer).record_next = trainer.global_step in self.moments
         self.window_began = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Count; write down every so many steps; stop where that was asked for."""
-        ours = _module(module)
+        ours = _ours(trainer)
         self.loss = outputs["loss"]
         self.training_seconds += time.monotonic() - self.window_began
         self.characters += batch[0].numel()
@@ -76,10 +104,11 @@ class RunKeeper(pl.Callback):
         if step % self.every == 0:
             self._write_step(trainer, ours)
         if ours.recording is not None:
-            self._write_flow(trainer, ours, step - 1, ours.recording)
-        if self.interrupted and not trainer.should_stop:
-            trainer.save_checkpoint(self.path)
-            trainer.should_stop = True
+            self._write_flow(trainer, ours, ours.recording)
+        every = ours.settings.valid_every
+        saves_soon = trainer.is_last_batch or (every and step % every == 0)
+        if self.interrupted and not saves_soon:
+            self._save(trainer)
 
     def _write_step(self, trainer: pl.Trainer, ours: TextModule) -> None:
         norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])
@@ -87,7 +116,7 @@ class RunKeeper(pl.Callback):
             "step",
             trainer.global_step,
             self.seconds,
-            epoch=trainer.current_epoch,
+            epoch=self.epoch(trainer),
             loss=float(self.loss),
             gradient_norm=ours.gradient_norm,
             parameter_norm=float(torch.linalg.vector_norm(norms)),
@@ -97,11 +126,11 @@ class RunKeeper(pl.Callback):
         )
         self.clipped_steps = self.steps_since = 0
 
-    def _write_flow(
-        self, trainer: pl.Trainer, ours: TextModule, step: int, recording: flow.Recording | None
-    ) -> dict[str, flow.Profile]:
+    def _write_flow(self, trainer: pl.Trainer, ours: TextModule, recording: flow.Recording | None) -> None:
         """Measure the profile, and write it down with the gradient norms of the loss, if they were recorded."""
+        step = trainer.global_step
         found = measure(ours, _data(trainer).probe(), step)
+        self.measured = step, found
         norms = {} if recording is None else {_part(name): _by_state(recording[name]) for name in recording}
         profiles = {
             name: {
@@ -115,9 +144,8 @@ class RunKeeper(pl.Callback):
             for name, profile in found.items()
         }
         self.record.append(
-            "flow", step, self.seconds, epoch=trainer.current_epoch, profiles=profiles, loss_norms=norms
+            "flow", step, self.seconds, epoch=self.epoch(trainer), profiles=profiles, loss_norms=norms
         )
-        return found
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Begin to sum."""
@@ -132,10 +160,10 @@ class RunKeeper(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write down the loss and the reach, say them, and save."""
-        if self.interrupted or trainer.sanity_checking:
-            return
-        ours, loss, step = _module(module), self.nats / self.count, trainer.global_step
-        found = self._write_flow(trainer, ours, step, None)
+        loss, step = self.nats / self.count, trainer.global_step
+        if self.measured[0] != step:
+            self._write_flow(trainer, _ours(trainer), None)
+        found = self.measured[1]
         speed = self.characters / self.training_seconds if self.training_seconds else math.nan
         values = {
             "loss": loss,
@@ -144,10 +172,26 @@ class RunKeeper(pl.Callback):
             "tokens_per_second": speed,
             "reach": {n: {"steps": p.reach, "censored": p.censored, "rate": p.rate} for n, p in found.items()},
         }
-        self.record.append("valid", step, self.seconds, epoch=trainer.current_epoch, **values)
-        self.say(validation_line(values, trainer.current_epoch + 1, int(trainer.max_epochs or 1), step))
+        self.record.append("valid", step, self.seconds, epoch=self.epoch(trainer), **values)
+        self.say(validation_line(values, self.epoch(trainer) + 1, int(trainer.max_epochs or 1), step))
         self.characters, self.training_seconds = 0, 0.0
-        trainer.save_checkpoint(self.path)
+        self.validated_at = step
+        if not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Save between two epochs: Lightning cannot go on from a validation after the last window of one."""
+        if self.epoch(trainer) < int(trainer.max_epochs or 1) - 1:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Validate what was trained since the last validation, and save."""
+        if self.validated_at != trainer.global_step:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+        self.interrupted = 0  # nothing is left to stop
+        self._save(trainer)
 
 
 def measure(ours: TextModule, x_TB: Tensor, step: int) -> dict[str, flow.Profile]:
@@ -178,9 +222,9 @@ def reach_text(found: dict[str, Any]) -> str:
     return f"{'≥ ' if found['censored'] else ''}{found['steps']}"
 
 
-def _module(module: pl.LightningModule) -> TextModule:
-    assert isinstance(module, TextModule)
-    return module
+def _ours(trainer: pl.Trainer) -> TextModule:
+    assert isinstance(trainer.lightning_module, TextModule)
+    return trainer.lightning_module
 
 
 def _data(trainer: pl.Trainer) -> TextData:

@@ -6,12 +6,14 @@ Both are written whole or not at all, so that a kill or a full disk leaves the l
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors.torch import save
+from torch import Tensor
 
 from unvanish.errors import RunError
 from unvanish.record import write_atomically
@@ -19,6 +21,12 @@ from unvanish.train.model import CHECKPOINTS, WEIGHTS
 
 STATE = "state.ckpt"
 MODEL_PREFIX = "model."
+OURS = "unvanish"  # the part of a training state that is ours, not Lightning's
+
+
+def model_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the network's weights in a training state, under the network's own names."""
+    return {name.removeprefix(MODEL_PREFIX): array for name, array in state["state_dict"].items()}
 
 
 def checkpoint_path(folder: Path) -> Path:
@@ -36,10 +44,7 @@ class SafeCheckpoints(TorchCheckpointIO):
         # Into memory first: torch's own writer turns a full disk into an error that says nothing of it.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        weights = {
-            name.removeprefix(MODEL_PREFIX): array.detach().cpu().contiguous()
-            for name, array in checkpoint["state_dict"].items()
-        }
+        weights = {name: array.detach().cpu().contiguous() for name, array in model_weights(checkpoint).items()}
         write_atomically(path, buffer.getvalue())
         write_atomically(path.with_name(WEIGHTS), save(weights))
 
@@ -49,8 +54,11 @@ class SafeCheckpoints(TorchCheckpointIO):
         """Read a training state; nothing in it is executed."""
         try:
             state: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            missing = {"state_dict", "global_step", OURS} - set(state)
         except FileNotFoundError:
             raise RunError(f"there is no checkpoint {path}: start the run anew") from None
         except Exception as fault:  # torch raises many kinds for a damaged or a foreign file
             raise RunError(f"{path} is no checkpoint of a run: {fault}; start the run anew") from fault
+        if missing:
+            raise RunError(f"{path} is no checkpoint of a run: it has no {min(missing)}; start the run anew")
         return state

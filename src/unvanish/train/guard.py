@@ -1,4 +1,4 @@
-"""Where did a non-finite loss or gradient come from: the step, the first parameter, the first time step.
+"""Where did a non-finite loss or gradient come from: the first time step, the first parameter.
 
 Shapes: T time, B batch, V vocabulary.
 """
@@ -14,10 +14,10 @@ from unvanish.nn import States
 from unvanish.train.model import TextModel
 
 
-def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None, step: int) -> str:
+def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None) -> str:
     """Run a window that went wrong once more, step by step, and say where its numbers stopped being finite."""
     model.zero_grad(set_to_none=True)
-    with flow.record(model) as recording:
+    with torch.enable_grad(), flow.record(model) as recording:
         logits_TBV, _ = model(x_TB, states)
         nats_TB = F.cross_entropy(logits_TBV.permute(0, 2, 1), y_TB, reduction="none")
         nats_TB.mean().backward()  # type: ignore[no-untyped-call]
@@ -26,7 +26,7 @@ def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None,
         where = f"the loss is first non-finite at time step {forward} of the window"
     else:
         where = f"the loss is finite, its gradient first overflows going back to time step {_backward(recording)}"
-    return f"non-finite numbers at training step {step}: {where}; {_parameter(model)}"
+    return f"{where}; {_parameter(model)}"
 
 
 def _parameter(model: TextModel) -> str:

@@ -112,7 +112,7 @@ def load_model(folder: Path) -> tuple[TextModel, Vocabulary, Mapping[str, Any]]:
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise RunError(f"{folder} has no weights yet ({weights} is missing): train it first") from None
-    except (KeyError, TypeError, RuntimeError, SafetensorError) as fault:
+    except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as fault:
         raise RunError(f"{folder} cannot be loaded: {fault}; restore it or train anew") from fault
     model.eval()
     return model, vocabulary, config

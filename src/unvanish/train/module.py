@@ -16,11 +16,17 @@ from torch import Tensor
 from unvanish import flow
 from unvanish.errors import NonFiniteError
 from unvanish.nn import States
+from unvanish.train.checkpoint import OURS
 from unvanish.train.guard import explain
 from unvanish.train.model import TextModel, detached
 from unvanish.train.settings import Clip, TrainSettings
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+_KEPT = "the last good checkpoint is kept: go on from it with --resume and a lower --lr, or a harder --clip"
 
 
 class TextModule(pl.LightningModule):
@@ -30,9 +36,8 @@ class TextModule(pl.LightningModule):
     checkpoint: a resumed run goes on with the numbers that it would have had.
     """
 
-    def __init__(self, model: TextModel, settings: TrainSettings, save_last_good: Callable[[], None]) -> None:
+    def __init__(self, model: TextModel, settings: TrainSettings) -> None:
         super().__init__()
-        self.save_last_good = save_last_good
         self.model, self.settings = model, settings
         self.clip = Clip.parse(settings.clip)
         self.clipped = False
@@ -40,7 +45,7 @@ class TextModule(pl.LightningModule):
         self.valid_states: States | None = None
         self.windows_done = 0
         self.gradient_norm = float("nan")
-        self.random_state: Tensor | None = None
+        self.random_states: dict[str, Tensor] = {}
         self.record_next = False
         self.recording: flow.Recording | None = None
 
@@ -50,8 +55,15 @@ class TextModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Go on with the random numbers where the checkpoint was made."""
-        if self.random_state is not None:
-            torch.set_rng_state(self.random_state)
+        if "cpu" in self.random_states:
+            torch.set_rng_state(self.random_states["cpu"])
+        if "cuda" in self.random_states and self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.random_states["cuda"], self.device)
+
+    def on_train_start(self) -> None:
+        """Take the learning rate of the settings: a checkpoint brings that of before a change."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.settings.lr
 
     def on_train_epoch_start(self) -> None:
         """Every epoch begins at the head of the streams, with zero states, except one resumed midway."""
@@ -61,7 +73,7 @@ class TextModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Run one window."""
         x_TB, y_TB = batch
-        self.began_with = (batch, self.states, torch.get_rng_state())
+        self.began_with = (x_TB, y_TB, self.states, torch.get_rng_state())
         if self.record_next:
             with flow.record(self.model) as self.recording:
                 logits_TBV, states = self.model(x_TB, self.states)
@@ -71,22 +83,26 @@ class TextModule(pl.LightningModule):
         self.record_next = False
         loss = self.model.loss(logits_TBV, y_TB)
         if not bool(torch.isfinite(loss)):
-            self.stop_non_finite(saves=False)  # these weights give no loss: the last checkpoint holds good ones
+            self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
         self.states = detached(states)
         self.windows_done += 1
         return loss
 
-    def stop_non_finite(self, *, saves: bool) -> NoReturn:
-        """Stop with the place where the numbers stopped being finite, keeping the last good checkpoint."""
-        (x_TB, y_TB), states, random_state = self.began_with
-        step = self.trainer.global_step
-        text = explain(self.model, x_TB, y_TB, states, step)
-        if saves:
-            self.windows_done -= 1
-            self.states = states
-            torch.set_rng_state(random_state)
-            self.save_last_good()
-        raise NonFiniteError(f"{text}; the last good checkpoint is kept: lower --lr or clip harder, then --resume")
+    def _stop_non_finite(self, moment: str) -> NoReturn:
+        """Stop with the place where the numbers of the present window stopped being finite."""
+        x_TB, y_TB, states, random_state = self.began_with
+        torch.set_rng_state(random_state)  # the same dropout again
+        place = explain(self.model, x_TB, y_TB, states)
+        raise NonFiniteError(f"non-finite numbers {moment}: {place}; {_KEPT}")
+
+    def refuse_non_finite(self) -> None:
+        """Raise `NonFiniteError` where the weights are not worth saving: saturated units hide it from the loss."""
+        for name, parameter in self.model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                moment = f"after training step {self.trainer.global_step}"
+                raise NonFiniteError(
+                    f"non-finite numbers {moment}: the first parameter that holds one is {name}; {_KEPT}"
+                )
 
     def on_train_epoch_end(self) -> None:
         """Begin the next epoch at its first window."""
@@ -98,7 +114,7 @@ class TextModule(pl.LightningModule):
         threshold = self.clip.threshold if self.clip.kind == "norm" else float("inf")
         self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, threshold))
         if not math.isfinite(self.gradient_norm):
-            self.stop_non_finite(saves=True)
+            self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
         if self.clip.kind == "value":
             largest = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
             self.clipped = largest > self.clip.threshold
@@ -113,22 +129,27 @@ class TextModule(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Return the summed loss of a window and the number of its characters."""
         x_TB, y_TB = batch
+        self.began_with = (x_TB, y_TB, self.valid_states, torch.get_rng_state())
         logits_TBV, self.valid_states = self.model(x_TB, self.valid_states)
-        count = torch.tensor(y_TB.numel())
-        return {"nats": self.model.loss(logits_TBV, y_TB) * count, "count": count}
+        nats, count = self.model.loss(logits_TBV, y_TB), y_TB.numel()
+        if not bool(torch.isfinite(nats)):
+            self._stop_non_finite(f"in the validation after training step {self.trainer.global_step}")
+        return {"nats": nats * count, "count": torch.tensor(count)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs to go on with the same numbers."""
         states = () if self.states is None else self.states
-        checkpoint["unvanish"] = {
+        checkpoint[OURS] = {
             "states": [states] if isinstance(states, Tensor) else list(states),
-            "windows_done": self.windows_done,
-            "random_state": torch.get_rng_state(),
+            "windows_done": self.windows_done % int(self.trainer.num_training_batches),
+            "random_states": {"cpu": torch.get_rng_state()},
         }
+        if self.device.type == "cuda":
+            checkpoint[OURS]["random_states"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what `on_save_checkpoint` added."""
-        ours = checkpoint["unvanish"]
+        ours = checkpoint[OURS]
         states = tuple(state.to(self.device) for state in ours["states"])
         self.states = None if not states else states[0] if len(states) == 1 else states
-        self.windows_done, self.random_state = ours["windows_done"], ours["random_state"]
+        self.windows_done, self.random_states = ours["windows_done"], ours["random_states"]

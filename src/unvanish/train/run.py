@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import logging
 import os
 import platform
@@ -25,8 +26,8 @@ from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.nn import Recurrent
 from unvanish.nn.named import class_name
 from unvanish.record import RunRecord
-from unvanish.train.callback import RunKeeper
-from unvanish.train.checkpoint import SafeCheckpoints, checkpoint_path
+from unvanish.train.callback import RunKeeper, Stopped
+from unvanish.train.checkpoint import SafeCheckpoints, checkpoint_path, model_weights
 from unvanish.train.model import CHARACTERS, TextModel, generate
 from unvanish.train.module import TextModule
 from unvanish.train.settings import TrainSettings
@@ -37,10 +38,10 @@ SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run."""
+    """What came of a run; `interrupted` is the number of the signal that stopped it, or 0."""
 
     folder: Path
-    interrupted: bool
+    interrupted: int
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
     check_corpus(corpus, settings.length, settings.batch_size)
     vocabulary = Vocabulary.of(corpus.train)
     torch.manual_seed(settings.seed)
-    model = TextModel(cell, len(vocabulary), settings)
+    model = _build(cell, vocabulary, settings)
     config = _config(settings, folder, cell, corpus, vocabulary, model)
     record = RunRecord.create(folder, config)
     record.append("event", 0, 0.0, what="started", text=f"on {corpus.source}")
@@ -70,30 +71,62 @@ def train(
 
 
 def resume(
-    folder: Path, *, epochs: int | None = None, say: Callable[[str], None] = print, progress: bool = False
+    folder: Path,
+    *,
+    epochs: int | None = None,
+    lr: float | None = None,
+    clip: str | None = None,
+    say: Callable[[str], None] = print,
+    progress: bool = False,
 ) -> Outcome:
-    """Go on with a run from its last checkpoint, to the numbers that it would have had without the break."""
+    """Go on with a run from its last checkpoint, to the numbers that it would have had without the break.
+
+    `epochs`, `lr` and `clip` change the settings of the run from here on.
+    """
     record = RunRecord.open(folder)
     config = record.config
     try:
         settings = TrainSettings.from_dict(config["settings"])
         cell = Cell.from_dict(config["cell"]["definition"])
         characters = config["data"][CHARACTERS]
-    except (KeyError, TypeError) as fault:
-        raise RunError(f"{folder} is not a run that can be resumed: its config.yaml lacks {fault}") from fault
-    if epochs is not None:
-        settings = replace(settings, epochs=epochs)
-    path = checkpoint_path(folder)
-    step = int(SafeCheckpoints().load_checkpoint(path)["global_step"])
+        digest = config["data"]["digest"]
+    except (KeyError, TypeError, AttributeError) as fault:
+        raise RunError(f"{folder} cannot be resumed: its config.yaml is damaged ({fault}); restore it") from fault
+    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "clip": clip}
+    changes = {name: value for name, value in given.items() if value is not None}
+    changed = replace(settings, **changes)
+    events = [line.get("what") for line in record.read("event")]
+    if changed.epochs <= settings.epochs and events[-1:] == ["finished"]:
+        raise OptionError(f"{folder} is finished: go on with --epochs {settings.epochs + 1} or more")
+    settings = changed
+    state = SafeCheckpoints().load_checkpoint(checkpoint_path(folder))
     _, accelerator = choose_device(settings.device)
     corpus = load_corpus(None if settings.source is None else Path(settings.source))
     vocabulary = Vocabulary.of(corpus.train)
-    if vocabulary.characters != characters:
+    if vocabulary.characters != characters or _digest(corpus) != digest:
         raise RunError(f"{corpus.source} has changed since the run began: restore it, or start a new run")
+    model = TextModel(cell, len(vocabulary), settings)
+    try:
+        model.load_state_dict(model_weights(state))
+    except RuntimeError as fault:
+        raise RunError(f"the checkpoint of {folder} does not fit its config.yaml: {fault}; restore it") from fault
+    if changes:
+        record.configure({**config, "settings": settings.to_dict()})
+    step = int(state["global_step"])
     record.truncate(step)
     record.append("event", step, _seconds(record), what="resumed", text=f"from step {step}")
-    model = TextModel(cell, len(vocabulary), settings)
     return _fit(record, model, settings, corpus, vocabulary, accelerator, say, progress, resumed=True)
+
+
+def _build(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextModel:
+    """Make the network and run it once: what cannot be made or run is refused before there is a folder."""
+    try:
+        model = TextModel(cell, len(vocabulary), settings)
+    except (RuntimeError, MemoryError) as fault:  # torch's way to say that there is no room
+        raise OptionError(f"no network of this size can be made: {fault}; lower --hidden or --layers") from fault
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 1, dtype=torch.long))
+    return model.train()
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -119,29 +152,39 @@ def _fit(
     *,
     resumed: bool,
 ) -> Outcome:
-    path = checkpoint_path(record.folder)
-    module = TextModule(model, settings, lambda: trainer.save_checkpoint(path))
+    module = TextModule(model, settings)
     keeper = RunKeeper(record, say, _seconds(record))
     data = TextData(corpus, vocabulary, settings, lambda: module.windows_done)
     with _quiet(), _stop_on_interrupt(keeper):
         trainer = _trainer(settings, keeper, accelerator, progress)
         if progress:
             keeper.say = trainer.progress_bar_callback.print  # type: ignore[union-attr]
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=path if resumed else None, weights_only=True)
-        except NonFiniteError as fault:
-            record.append("event", trainer.global_step, keeper.seconds, what="non-finite", text=str(fault))
-            raise
+        stopped = _run(trainer, module, data, keeper, resumed)
     step = trainer.global_step
-    if keeper.interrupted:
+    if stopped:
         record.append("event", step, keeper.seconds, what="stopped", text="interrupted and saved")
     else:
         prompt = corpus.valid[:SAMPLE_PROMPT]
         prompt = "".join(character for character in prompt if character in vocabulary.characters)
         text = generate(model.cpu(), vocabulary, prompt, SAMPLE_LENGTH, SAMPLE_TEMPERATURE, settings.seed)
-        record.append("sample", step, keeper.seconds, prompt=prompt, text=text)
+        if not any(line["step"] == step for line in record.read("sample")):  # else killed just after it
+            record.append("sample", step, keeper.seconds, prompt=prompt, text=text)
         record.append("event", step, keeper.seconds, what="finished", text="all epochs done")
-    return Outcome(record.folder, keeper.interrupted)
+    return Outcome(record.folder, keeper.interrupted if stopped else 0)
+
+
+def _run(trainer: pl.Trainer, module: TextModule, data: TextData, keeper: RunKeeper, resumed: bool) -> bool:
+    """Train, and return whether that was stopped before its end."""
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=keeper.path if resumed else None, weights_only=True)
+    except Stopped:
+        return True
+    except NonFiniteError as fault:
+        keeper.record.append("event", trainer.global_step, keeper.seconds, what="non-finite", text=str(fault))
+        raise
+    except SystemExit:  # Lightning's answer to a second Ctrl-C
+        raise KeyboardInterrupt from None
+    return False
 
 
 def _trainer(settings: TrainSettings, keeper: RunKeeper, accelerator: str, progress: bool) -> pl.Trainer:
@@ -191,7 +234,8 @@ def _config(
             "threads": torch.get_num_threads(),
             "device": str(choose_device(settings.device)[0]),
         },
-        "settings": settings.to_dict(),
+        # The run is resumed from wherever one stands.
+        "settings": settings.to_dict() | {"source": settings.source and os.path.abspath(settings.source)},  # noqa: PTH100
         "cell": {
             "name": cell.name,
             "title": class_name(cell),
@@ -206,10 +250,15 @@ def _config(
             "train_characters": len(corpus.train),
             "valid_characters": len(corpus.valid),
             "vocabulary_size": len(vocabulary),
+            "digest": _digest(corpus),
             CHARACTERS: vocabulary.characters,
         },
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _digest(corpus: Corpus) -> str:
+    return hashlib.sha256(f"{corpus.train}\0{corpus.valid}".encode()).hexdigest()[:16]
 
 
 def _version() -> str:
@@ -219,27 +268,29 @@ def _version() -> str:
 
 
 def _seconds(record: RunRecord) -> float:
-    return max((float(line["seconds"]) for line in record.read()), default=0.0)
+    return max((float(line.get("seconds") or 0.0) for line in record.read()), default=0.0)
 
 
 @contextlib.contextmanager
 def _stop_on_interrupt(keeper: RunKeeper) -> Iterator[None]:
-    """Let the first Ctrl-C end the run after the present step; the second one ends it at once."""
+    """Let the first Ctrl-C, or SIGTERM, end the run after the present step; a second Ctrl-C ends it at once."""
 
     def handle(number: int, frame: Any) -> None:
-        keeper.interrupted = True
-        signal.signal(signal.SIGINT, before)
+        keeper.interrupted = number
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        signal.signal(signal.SIGINT, handle)
+        for number in before:
+            signal.signal(number, handle)
     except ValueError:  # not the main thread: signals belong to somebody else
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from unvanish.engine import check_engine
 from unvanish.errors import OptionError, nearest
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
+MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,19 @@ class TrainSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or not 0 <= value < 2**32:
                 raise OptionError(f"--{name.replace('_', '-')} is {value!r}: give a whole number from 0 on")
-        if not 0 < self.lr < float("inf"):
-            raise OptionError(f"--lr is {self.lr!r}: give a positive number")
+        if not 0 < self.lr <= MAX_LR:
+            raise OptionError(f"--lr is {self.lr!r}: give a positive number up to {MAX_LR:g}")
         if not 0 <= self.dropout < 1:
             raise OptionError(f"--dropout is {self.dropout!r}: give a probability from 0 to 1")
         if self.optimizer not in OPTIMIZERS:
             raise OptionError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
+        for name, value in self.cell_options.items():
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if not all(isinstance(number, int | float | str) for number in numbers):
+                raise OptionError(
+                    f"cell_options has {name}={value!r}, which config.yaml cannot keep: give a number, a word or "
+                    "a list of numbers, or declare it in the cell"
+                )
         Clip.parse(self.clip)
         check_engine(self.engine)
 

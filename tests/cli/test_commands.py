@@ -1,0 +1,213 @@
+"""What the commands show, and that it is the truth."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+from pathlib import Path
+
+import platformdirs
+import pytest
+import torch
+
+from tests.train.runs import make_text, small, straight
+from unvanish import cells
+from unvanish.cli import main
+from unvanish.cli.app import app
+from unvanish.engine.native.build import compiler
+from unvanish.record import RunRecord
+
+COMMANDS = sorted(command.name or "" for command in app.registered_commands)
+Capture = pytest.CaptureFixture[str]
+
+
+def shown(capsys: Capture, *arguments: str) -> str:
+    """Run a command that must succeed and return what it prints."""
+    assert main(list(arguments)) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run, whose text has characters that a terminal would treat in ways of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "odd.txt").write_text("\t:smile: [b]\x0c\x08\x1b\r\xa0x\u2028\n" * 30, encoding="utf-8")
+    return straight(small(folder, source=str(folder / "odd.txt"), epochs=1, probes=0), folder / "run")
+
+
+# -- train ---------------------------------------------------------------------------------------------
+
+LINE = re.compile(
+    r"epoch (\d+)/2  step ([\d,]+)  loss (\S+) nats  (\S+) bits/char  perplexity (\S+)  ([\d,]+) chars/s  "
+    r"reach l0 (≥ )?(\d+), l1 (≥ )?(\d+) steps"
+)
+
+
+def test_train_in_a_pipe_tells_one_line_a_validation_then_the_result(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "text.txt").write_text(make_text(420), encoding="utf-8")
+    arguments = [
+        "--hidden",
+        "8",
+        "--length",
+        "12",
+        "--batch-size",
+        "4",
+        "--epochs",
+        "2",
+        "--valid-every",
+        "3",
+        "--probes",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    out = shown(capsys, "train", str(tmp_path / "text.txt"), *arguments, "--out", str(tmp_path / "run"))
+    lines, record = out.splitlines(), RunRecord.open(tmp_path / "run")
+    told = [LINE.fullmatch(line) for line in lines if line.startswith("epoch")]
+    valid = list(record.read("valid"))
+    assert len(told) == len(valid) == 6
+    assert [line[:5] for line in lines[:7]] == ["epoch"] * 6 + ["cell "], "nothing else is said in between"
+    for match, line in zip(told, valid, strict=True):
+        assert match is not None
+        epoch, step, nats, bits, perplexity, speed = match.groups()[:6]
+        assert (int(epoch), int(step)) == (line["epoch"] + 1, line["step"])
+        assert float(nats) == pytest.approx(line["loss"], abs=5e-4)
+        assert float(bits) == pytest.approx(line["loss"] / math.log(2), abs=5e-4)
+        assert float(perplexity) == pytest.approx(math.exp(line["loss"]), abs=5e-3)
+        assert int(speed.replace(",", "")) > 0
+        for part, marked, steps in (("l0", *match.groups()[6:8]), ("l1", *match.groups()[8:])):
+            assert (int(steps), marked is not None) == (
+                line["reach"][part]["steps"],
+                line["reach"][part]["censored"],
+            )
+    last, best = valid[-1], min(line["loss"] for line in valid)
+    table = {line[:16].strip(): line[16:].strip() for line in lines}
+    assert table["cell"] == f"lstm, {record.config['parameters']:,} parameters"
+    assert table["validation loss"] == f"{last['loss']:.3f} nats = {last['bits']:.3f} bits per character"
+    assert table["perplexity"] == f"{last['perplexity']:.2f}"
+    assert table["best"].startswith(f"{best:.3f} nats at step")
+    assert table["reach of l1"].startswith(
+        f"{'≥ ' * last['reach']['l1']['censored']}{last['reach']['l1']['steps']}"
+    )
+    (sample,) = record.read("sample")
+    assert f"\n{sample['prompt']}{sample['text']}\n" in out
+    assert lines[-1] == f"report  {tmp_path / 'run' / 'report.html'}"
+    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_train_keeps_a_run_in_a_folder_of_its_own_unless_told(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(make_text(420), encoding="utf-8")
+    arguments = ["--cell", "gru", "--hidden", "8", "--length", "12", "--batch-size", "4", "--epochs", "1"]
+    shown(capsys, "train", "text.txt", *arguments)
+    (folder,) = Path("runs").iterdir()
+    assert re.fullmatch(r"gru-\d{8}-\d{6}", folder.name)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "records.jsonl",
+        "report.html",
+    ]
+
+
+# -- generate ------------------------------------------------------------------------------------------
+
+
+def test_generate_writes_the_length_asked_for_and_the_same_for_the_same_seed(run: Path, capsys: Capture) -> None:
+    def written(*arguments: str) -> str:
+        return shown(capsys, "generate", str(run), "--prompt", "smile", "--length", "300", *arguments)
+
+    one = written("--seed", "7")
+    assert one.startswith("smile")
+    assert one.endswith("\n")
+    assert len(one) == len("smile") + 300 + 1
+    assert written("--seed", "7") == one
+    assert written("--seed", "8") != one
+    assert written() != written(), "without a seed every text is another"
+    likeliest = written("--temperature", "0", "--seed", "1")
+    assert likeliest == written("--temperature", "0")
+    assert likeliest != one
+
+
+def test_generate_can_begin_and_end_with_nothing(run: Path, capsys: Capture) -> None:
+    assert len(shown(capsys, "generate", str(run), "--length", "50")) == 51
+    assert shown(capsys, "generate", str(run), "--prompt", "x", "--length", "0") == "x\n"
+
+
+def test_generate_writes_every_character_as_it_is(run: Path, capsys: Capture) -> None:
+    text = shown(capsys, "generate", str(run), "--length", "3000", "--temperature", "3", "--seed", "1")
+    assert set(text) == set("\t:smile: [b]\x0c\x08\x1b\r\xa0x\u2028\n")
+    assert shown(capsys, "generate", str(run), "--prompt", ":smile: [b]", "--length", "0") == ":smile: [b]\n"
+
+
+# -- cells, env, help ----------------------------------------------------------------------------------
+
+
+def test_cells_has_one_row_for_every_cell(capsys: Capture) -> None:
+    rows = shown(capsys, "cells").splitlines()[1:]
+    assert [row.split()[0] for row in rows] == list(cells)
+    for row, cell in zip(rows, cells.values(), strict=True):
+        assert row.rstrip().endswith(cell.note)
+
+
+@pytest.mark.parametrize("name", list(cells))
+def test_cells_shows_equations_parameters_options_and_citation(capsys: Capture, name: str) -> None:
+    cell, text = cells[name], shown(capsys, "cells", name)
+    assert text.startswith(f"{name}: {cell.note}\n")
+    for line in cell.equations.strip().splitlines():
+        assert line.strip() in text
+    listed = {line.split()[0] for line in text.splitlines() if line.strip()}
+    assert {parameter.name for parameter in cell.system().parameters} | set(cell.options) <= listed
+    assert cell.cite in text
+
+
+def test_env_names_what_matters_on_this_machine(capsys: Capture) -> None:
+    text = shown(capsys, "env")
+    table = {line[:12].strip(): line[12:].strip() for line in text.splitlines()}
+    assert table["torch"].startswith(f"{torch.__version__}, {torch.get_num_threads()} threads")
+    assert table["python"].startswith(platform.python_version())
+    assert str(os.cpu_count()) in table["processor"]
+    assert table["cache folder"] == platformdirs.user_cache_dir("unvanish")
+    assert ("none" in table["GPU"]) == (not torch.cuda.is_available())
+    assert table["compiler"]
+
+
+def test_env_finds_the_compiler_that_is_asked_for(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "my-c++"
+    fake.write_text("#!/bin/sh\necho my compiler 7.1\n", encoding="utf-8")
+    fake.chmod(0o755)
+    monkeypatch.setenv("CXX", str(fake))
+    try:
+        compiler.cache_clear()
+        assert "my compiler 7.1" in shown(capsys, "env")
+        monkeypatch.delenv("CXX")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        compiler.cache_clear()
+        assert "none found: install g++" in shown(capsys, "env")
+    finally:
+        compiler.cache_clear()
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_works_everywhere(capsys: Capture, command: str) -> None:
+    text = shown(capsys, *([command] if command else []), "--help")
+    assert f"unvanish {command}".strip() in text
+    assert "--help" in text
+    if not command:
+        assert all(name in text for name in COMMANDS)
+        assert shown(capsys) == text, "no command at all shows the same"
+
+
+def test_report_is_written_anew(run: Path, capsys: Capture) -> None:
+    (run / "report.html").unlink(missing_ok=True)
+    path = Path(shown(capsys, "report", str(run)).strip())
+    assert path == run / "report.html"
+    assert path.stat().st_size > 1000

@@ -1,0 +1,170 @@
+"""Whatever is given wrongly ends with status 2 and one line that says so; --debug shows the traceback as well."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.runs import at_step, make_text, silent, small, state_of
+from tests.train.test_resume import interrupt
+from unvanish.cli import main
+from unvanish.train import train
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in the middle."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(5, interrupt, patch)
+        assert train(small(folder), folder / "run", say=silent).interrupted
+    return folder / "run"
+
+
+@pytest.fixture
+def place(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with files good and bad, to stand in."""
+    (tmp_path / "good.txt").write_text(make_text(420), encoding="utf-8")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "binary.bin").write_bytes(b"\x7fELF\0\0")
+    (tmp_path / "latin.txt").write_bytes(b"na\xefve")
+    (tmp_path / "short.txt").write_text("too short", encoding="utf-8")
+    (tmp_path / "narrow.txt").write_text(make_text(200), encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work", encoding="utf-8")
+    shutil.copytree(stopped, tmp_path / "run")
+    shutil.copytree(stopped, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "checkpoints")
+    shutil.copytree(stopped, tmp_path / "torn")
+    state_of(tmp_path / "torn").write_bytes(b"torn")
+    (tmp_path / "torn" / "checkpoints" / "weights.safetensors").write_bytes(b"torn")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+GOOD = "train good.txt --hidden 8 --length 12 --batch-size 4 --out new"
+FAULTS = {
+    "train empty.txt": "empty.txt is empty",
+    "train binary.bin": "is a binary file",
+    "train latin.txt": "is not UTF-8 text",
+    "train short.txt": "fewer than one window of 50 steps",
+    "train narrow.txt": "use --batch-size 3",
+    "train no/such.txt": "there is no file no/such.txt",
+    "train full": "there is no file full/train.txt",
+    "train good.txt again.txt": "again.txt",
+    f"{GOOD} --cell lstn": "unknown cell 'lstn': did you mean 'lstm'",
+    f"{GOOD} --hidden 0": "--hidden is 0",
+    f"{GOOD} --hidden -3": "--hidden is -3",
+    f"{GOOD} --hidden abc": "'--hidden'",
+    f"{GOOD} --hidden 1000000000": "lower --hidden or --layers",
+    f"{GOOD} --layers 0": "--layers is 0",
+    f"{GOOD} --length 0": "--length is 0",
+    f"{GOOD} --batch-size 0": "--batch-size is 0",
+    f"{GOOD} --epochs 0": "--epochs is 0",
+    f"{GOOD} --valid-every -1": "--valid-every is -1",
+    f"{GOOD} --probes -1": "--probes is -1",
+    f"{GOOD} --seed -1": "--seed is -1",
+    f"{GOOD} --lr nan": "--lr is nan",
+    f"{GOOD} --lr -1": "--lr is -1",
+    f"{GOOD} --lr 1e300": "--lr is 1e+300",
+    f"{GOOD} --dropout 1": "--dropout is 1.0",
+    f"{GOOD} --optimizer adamw": "unknown optimizer 'adamw': did you mean 'adam'",
+    f"{GOOD} --clip foo": "--clip foo is not understood",
+    f"{GOOD} --clip norm:-1": "--clip norm:-1 is not understood",
+    f"{GOOD} --clip value:nan": "--clip value:nan is not understood",
+    f"{GOOD} --set nonsense": "--set nonsense is not understood: write NAME=VALUE",
+    f"{GOOD} --set d=9": "lstm takes no keyword 'd'",
+    f"{GOOD} --cell skip_rnn --set d=0": "the delay d is 0",
+    f"{GOOD} --cell skip_rnn --set d=x": "the delay d is 'x'",
+    f"{GOOD} --cell rnn --set nonlinearity=tanhh": "is no function of the language",
+    f"{GOOD} --cell leaky_rnn --set alpha=nan": "alpha",
+    f"{GOOD} --engine quick": "unknown engine 'quick'",
+    f"{GOOD} --engine builtin --cell skip_rnn": "engine='builtin' cannot run this layer",
+    f"{GOOD} --device tpu": "--device tpu is not known",
+    "train good.txt --hidden 8 --length 12 --batch-size 4 --out full": "full is not empty",
+    "train good.txt --hidden 8 --length 12 --batch-size 4 --out good.txt/run": "make room or name another place",
+    "train --resume full": "full is not a run: it has no config.yaml",
+    "train --resume no-such": "no-such is not a run",
+    "train --resume bare": "there is no checkpoint",
+    "train --resume torn": "is no checkpoint of a run",
+    "train good.txt --resume run": "leave SOURCE away",
+    "train --resume run --out new": "leave --out away",
+    "train --resume run --cell lstm": "leave --cell away",
+    "train --resume run --batch-size 50": "leave --batch-size away",
+    "train --resume run --set d=3": "leave --set away",
+    "train --resume run --lr 0": "--lr is 0.0",
+    "train --nonsense": "--nonsense",
+    "nonsense": "nonsense",
+    "generate run --prompt seaX": "the run has never seen 'X'",
+    "generate full": "full is not a run",
+    "generate bare": "has no weights yet",
+    "generate torn": "cannot be loaded",
+    "generate run --temperature -1": "temperature",
+    "generate run --temperature nan": "temperature",
+    "generate run --length -1": "length",
+    "generate": "Missing argument 'run'",
+    "cells gruu": "unknown cell 'gruu': did you mean 'gru'",
+    "report full": "full is not a run",
+}
+
+
+@pytest.mark.parametrize(("line", "says"), FAULTS.items(), ids=FAULTS)
+def test_a_fault_is_one_line_and_status_2(
+    place: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert main(line.split()) == 2
+    captured = capsys.readouterr()
+    (told,) = captured.err.splitlines()
+    assert told.startswith("unvanish: ")
+    assert says in told
+    assert "Traceback" not in captured.out
+    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert after == before, "a fault found before the start leaves nothing behind and changes nothing"
+
+
+@pytest.mark.parametrize("line", ["train empty.txt", "train --debug empty.txt", "generate full", "nonsense"])
+def test_debug_shows_where_it_came_from(place: Path, line: str) -> None:
+    with pytest.raises(Exception, match=r"empty|not a run|nonsense") as caught:
+        main([*line.split(), "--debug"])
+    assert len(caught.traceback) > 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*GOOD.split(), "--device", "cuda"]) == 2
+    assert (
+        capsys.readouterr().err == "unvanish: --device cuda: torch sees no GPU on this machine; use --device cpu\n"
+    )
+
+
+def test_a_file_name_that_is_no_text_is_no_hindrance(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"na\xefve.txt")
+    (place / name).write_text(make_text(420), encoding="utf-8")
+    assert main(["train", name, *GOOD.split()[2:], "--epochs", "1", "--probes", "0"]) == 0
+    assert main(["train", "--resume", "new", "--epochs", "2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def numberless(folder: Path) -> list[str]:
+    (folder / "tiny.txt").write_text("abababababababababab", encoding="utf-8")  # two characters to validate on
+    return ["train", "tiny.txt", "--length", "5", "--batch-size", "1", "--epochs", "1", "--probes", "1"]
+
+
+def enormous(folder: Path) -> list[str]:
+    return f"{GOOD} --lr 1e20 --optimizer sgd --clip none --epochs 1".split()
+
+
+@pytest.mark.parametrize("make", [numberless, enormous])
+def test_a_run_without_a_rate_or_a_perplexity_ends_like_any_other(
+    place: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], list[str]]
+) -> None:
+    assert main(make(place)) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "no rate" in captured.out or "infinite" in captured.out

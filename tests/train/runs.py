@@ -1,0 +1,99 @@
+"""What the laws on runs share: a small text, small settings, and the numbers that a run came to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unvanish.record import RunRecord
+from unvanish.train import TrainSettings, train
+from unvanish.train.checkpoint import checkpoint_path
+from unvanish.train.model import CHECKPOINTS, WEIGHTS
+
+WORDS = ("sea", "moon", "of", "the", "storm", "calm", "and", "wind\n")
+SMALL: dict[str, Any] = {
+    "hidden": 8,
+    "layers": 2,
+    "length": 12,
+    "batch_size": 4,
+    "epochs": 2,
+    "device": "cpu",
+    "probes": 2,
+}
+CLOCKS = frozenset({"seconds", "tokens_per_second"})
+
+
+def make_text(characters: int, seed: int = 1) -> str:
+    """Return words in random order."""
+    generator = random.Random(seed)
+    return " ".join(generator.choice(WORDS) for _ in range(characters))[:characters]
+
+
+def small(folder: Path, characters: int = 420, **changes: Any) -> TrainSettings:
+    """Return small settings, with a text written into a folder: 8 windows an epoch unless changed."""
+    path = folder / "text.txt"
+    path.write_text(make_text(characters), encoding="utf-8")
+    return TrainSettings(**{**SMALL, "source": str(path), **changes})
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def numbers(folder: Path, *kinds: str) -> list[dict[str, Any]]:
+    """Return what a run recorded, without events, and without what a clock decides."""
+    wanted = kinds or ("step", "valid", "flow", "sample")
+    lines = [line for line in RunRecord(folder).read() if line["kind"] in wanted]
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
+
+
+def events(folder: Path) -> list[str]:
+    """Return what happened to a run, in order."""
+    return [line["what"] for line in RunRecord(folder).read("event")]
+
+
+def weights(folder: Path) -> bytes:
+    """Return the trained weights, bit by bit."""
+    return (folder / CHECKPOINTS / WEIGHTS).read_bytes()
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both runs have the same numbers, and the same weights to the last bit."""
+    assert numbers(one) == numbers(other)
+    assert weights(one) == weights(other)
+
+
+class KilledError(Exception):
+    """Ends a run within this process as a kill would: nothing of ours saves on it."""
+
+
+def at_step(step: int, act: Callable[[], None], patch: pytest.MonkeyPatch, at: str = "step") -> None:
+    """Do something when a line of a kind has just been written at a step."""
+    write = RunRecord.append
+
+    def append(self: RunRecord, kind: str, now: int, seconds: float, **values: Any) -> None:
+        write(self, kind, now, seconds, **values)
+        if (kind, now) == (at, step):
+            act()
+
+    patch.setattr(RunRecord, "append", append)
+
+
+def kill() -> None:
+    """Raise what nobody catches."""
+    raise KilledError
+
+
+def straight(settings: TrainSettings, folder: Path, **more: Any) -> Path:
+    """Train without a break."""
+    train(settings, folder, say=silent, **more)
+    return folder
+
+
+def state_of(folder: Path) -> Path:
+    """Return the checkpoint of a run."""
+    return checkpoint_path(folder)

@@ -1,0 +1,235 @@
+"""A run that was broken off and resumed comes to the numbers that it would have had without the break."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.train.runs import (
+    KilledError,
+    assert_same_run,
+    at_step,
+    events,
+    kill,
+    make_text,
+    numbers,
+    silent,
+    small,
+    straight,
+)
+from unvanish.cli import main
+from unvanish.errors import OptionError, RunError
+from unvanish.record import RECORDS, RunRecord
+from unvanish.train import callback as callbacks
+from unvanish.train import resume, train
+
+STEPS = 14  # 2 epochs of 7 windows, of which the last is shorter; validated at 3, 6, 9, 12 and at the end
+LSTM: dict[str, Any] = {"dropout": 0.3, "valid_every": 3}
+ONCE_AN_EPOCH: dict[str, Any] = {"dropout": 0.3, "probes": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LSTM with dropout, trained without a break."""
+    folder = tmp_path_factory.mktemp("whole")
+    run = straight(small(folder, 360, **LSTM), folder / "run")
+    assert [line["step"] for line in numbers(run, "step")] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in numbers(run, "valid")] == [3, 6, 9, 12, 14]
+    return run
+
+
+@pytest.fixture(scope="module")
+def by_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, validated once an epoch."""
+    folder = tmp_path_factory.mktemp("by_epochs")
+    run = straight(small(folder, 360, **ONCE_AN_EPOCH), folder / "run")
+    assert [line["step"] for line in numbers(run, "valid")] == [7, 14]
+    return run
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_interrupted_after_any_step(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    with monkeypatch.context() as patch:
+        at_step(step, interrupt, patch)
+        outcome = train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    assert numbers(outcome.folder, "step")[-1]["step"] == step, "it stops after the present step"
+    if step < STEPS:
+        assert outcome.interrupted == signal.SIGINT
+        assert resume(outcome.folder, say=silent).interrupted == 0
+        assert events(outcome.folder) == ["started", "stopped", "resumed", "finished"]
+    else:
+        assert outcome.interrupted == 0, "after the last step nothing is left to stop"
+    assert_same_run(whole, outcome.folder)
+
+
+MOMENTS = [
+    ("step", 2),
+    ("valid", 3),
+    ("flow", 6),
+    ("step", 7),
+    ("step", 8),
+    ("step", 13),
+    ("valid", 14),
+    ("sample", 14),
+]
+
+
+@pytest.mark.parametrize(("kind", "step"), MOMENTS)
+def test_killed_at_any_moment(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, step: int
+) -> None:
+    with monkeypatch.context() as patch:
+        at_step(step, kill, patch, kind)
+        with pytest.raises(KilledError):
+            train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    resume(tmp_path / "run", say=silent)
+    assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("kind", "step"), [("step", 3), ("step", 7), ("valid", 7), ("step", 10), ("valid", 14)])
+@pytest.mark.parametrize("act", [kill, interrupt])
+def test_broken_off_where_an_epoch_is_validated_at_its_end(
+    by_epochs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, step: int, act: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        at_step(step, act, patch, kind)
+        try:
+            outcome = train(small(tmp_path, 360, **ONCE_AN_EPOCH), tmp_path / "run", say=silent)
+        except KilledError:
+            outcome = None
+    if outcome is None or outcome.interrupted:
+        resume(tmp_path / "run", say=silent)
+    assert_same_run(by_epochs, tmp_path / "run")
+
+
+def test_broken_off_again_and_again(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        at_step(4, interrupt, patch)
+        train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    for step in (5, 7, 8, 11):
+        with monkeypatch.context() as patch:
+            at_step(step, interrupt, patch)
+            assert resume(tmp_path / "run", say=silent).interrupted
+    resume(tmp_path / "run", say=silent)
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_counts_of_sparse_records_survive_a_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "STEP_RECORDS", 3)  # one line every 4 steps, each over 4 steps
+    settings = small(tmp_path, 360, clip="norm:0.27", **LSTM)
+    once = straight(settings, tmp_path / "once")
+    assert 0 < sum(line["clipped"] for line in numbers(once, "step")) < 12
+    with monkeypatch.context() as patch:
+        at_step(9, interrupt, patch, "valid")
+        assert train(settings, tmp_path / "run", say=silent).interrupted
+    resume(tmp_path / "run", say=silent)
+    assert_same_run(once, tmp_path / "run")
+
+
+CELLS: dict[str, list[str]] = {
+    "lstm": ["--dropout", "0.3"],  # random numbers
+    "skip_rnn": ["--set", "d=3"],  # states of several steps
+    "clockwork_rnn": [],  # the time itself is a state
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_killed_with_sigkill(tmp_path: Path, cell: str) -> None:
+    every, epochs = 7, 2
+    text = tmp_path / "text.txt"
+    text.write_text(make_text(2700), encoding="utf-8")
+    arguments = ["train", str(text), "--cell", cell, "--hidden", "8", "--length", "12", "--batch-size", "4"]
+    arguments += ["--epochs", str(epochs), "--valid-every", str(every), "--probes", "3", *CELLS[cell]]
+    run, once = tmp_path / "run", tmp_path / "once"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "unvanish", *arguments, "--out", str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            assert "step" in process.stdout.readline()
+        while last_step(run) % every != 3:  # between two validations
+            time.sleep(0.0005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    reached = last_step(run)
+    assert reached > 2 * every
+    assert reached % 51, "not at the end of an epoch"
+    assert main(["train", "--resume", str(run)]) == 0
+    assert main([*arguments, "--out", str(once)]) == 0
+    assert len(numbers(once, "step")) == 51 * epochs
+    assert_same_run(once, run)
+
+
+def last_step(run: Path) -> int:
+    """Return the last step in a record that another process is writing."""
+    lines = (run / RECORDS).read_text(encoding="utf-8").splitlines()
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except json.JSONDecodeError:
+            continue
+    return 0
+
+
+def test_a_changed_setting_holds_from_there_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        at_step(8, interrupt, patch)
+        train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    before = numbers(tmp_path / "run", "step")
+    with monkeypatch.context() as patch:
+        at_step(12, interrupt, patch)
+        resume(tmp_path / "run", epochs=3, lr=1e-9, clip="norm:0.001", say=silent)
+    resume(tmp_path / "run", say=silent)
+    steps = numbers(tmp_path / "run", "step")
+    assert steps[:8] == before
+    assert len(steps) == 21, "the epochs asked for first are kept, too"
+    assert {line["learning_rate"] for line in steps[8:]} == {1e-9}
+    assert {line["clipped"] for line in steps[8:]} == {1}
+    norms = [line["parameter_norm"] for line in steps[7:]]
+    assert norms == pytest.approx([norms[0]] * len(norms), abs=1e-5), "the optimiser takes the new rate"
+
+
+def test_a_finished_run_that_goes_on_may_be_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = straight(small(tmp_path, 360, epochs=1, probes=0), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        at_step(10, interrupt, patch)
+        assert resume(run, epochs=2, say=silent).interrupted
+    resume(run, say=silent)
+    assert events(run) == ["started", "finished", "resumed", "stopped", "resumed", "finished"]
+    once = straight(small(tmp_path, 360, epochs=2, probes=0), tmp_path / "once")
+    assert numbers(run, "step", "valid") == numbers(once, "step", "valid")
+
+
+def test_a_finished_run_is_resumed_for_more_epochs_only(whole: Path) -> None:
+    before = list(RunRecord(whole).read())
+    for epochs in (None, 1, 2):
+        with pytest.raises(OptionError, match="is finished: go on with --epochs 3 or more"):
+            resume(whole, epochs=epochs, say=silent)
+    assert list(RunRecord(whole).read()) == before
+
+
+@pytest.mark.parametrize("change", ["other characters", "same characters"])
+def test_a_text_that_has_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    with monkeypatch.context() as patch:
+        at_step(8, interrupt, patch)
+        train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    text = make_text(360)
+    changed = "0" + text[1:] if change == "other characters" else text[180:] + text[:180]
+    (tmp_path / "text.txt").write_text(changed, encoding="utf-8")
+    with pytest.raises(RunError, match="has changed since the run began"):
+        resume(tmp_path / "run", say=silent)
