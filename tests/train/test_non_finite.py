@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from tests.train.runs import events, numbers, silent, small, state_of, weights
 from unvanish import Cell
+from unvanish.data.text import Vocabulary, Windows, load_corpus
 from unvanish.errors import NonFiniteError
 from unvanish.record import RunRecord
-from unvanish.train import TrainSettings, load_model, resume, train
+from unvanish.train import TextModel, TrainSettings, load_model, resume, train
 
 ROOT = Cell("root", "h[t] = tanh(U @ h[t-1] + sqrt(abs(W @ x[t])))", initial={"W": 0.0})
 SATURATED = Cell(
@@ -110,6 +111,22 @@ def test_gradient_that_overflows_on_its_way_back_names_the_time_step(tmp_path: P
     text = fault_of(small(tmp_path, layers=1), tmp_path / "run", cell)
     assert re.search(r"its gradient first overflows going back to time step [678] of recurrent\.l0;", text)
     assert "all parameters are finite, the first whose gradient is not is recurrent." in text
+
+
+def test_dropout_of_the_window_that_went_wrong_is_that_of_its_explanation(tmp_path: Path) -> None:
+    """Nearly all inputs of the second layer are dropped; those that are kept are a hundred times larger."""
+    cell = Cell("burst", "v = V @ x[t]\nh[t] = tanh(W @ x[t] + U @ h[t-1]) + exp(v * v - 60)")
+    settings = small(tmp_path, dropout=0.99, seed=11, probes=0)
+    corpus = load_corpus(Path(settings.source or ""))
+    vocabulary = Vocabulary.of(corpus.train)
+    torch.manual_seed(settings.seed)
+    model = TextModel(cell, len(vocabulary), settings)
+    x_TB, _ = next(iter(Windows(vocabulary.encode(corpus.train), settings.length, settings.batch_size)))
+    finite_T = torch.isfinite(model(x_TB)[0]).all(2).all(1)
+    first = int(torch.nonzero(~finite_T)[0])
+    assert 2 < first < 11, "another draw of the dropout would most likely differ"
+    text = fault_of(settings, tmp_path / "run", cell)
+    assert f"the loss is first non-finite at time step {first} of the window" in text
 
 
 def test_weights_that_saturation_hides_are_not_saved(tmp_path: Path) -> None:

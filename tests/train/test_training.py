@@ -180,6 +180,12 @@ def test_flow_records_hold_a_norm_for_every_step_of_the_window(tmp_path: Path) -
         assert profile["norms"]["all"] == pytest.approx([square**0.5 for square in squares])
 
 
+def test_a_step_is_measured_once_even_where_a_probe_and_a_validation_meet(tmp_path: Path) -> None:
+    run = straight(small(tmp_path, probes=8, valid_every=2, epochs=1), tmp_path / "run")
+    assert [line["step"] for line in numbers(run, "flow")] == list(range(1, 9))
+    assert [line["step"] for line in numbers(run, "valid")] == [2, 4, 6, 8]
+
+
 def test_every_run_ends_with_a_validation_of_the_weights_that_it_keeps(tmp_path: Path) -> None:
     run = straight(small(tmp_path, valid_every=1000, probes=0), tmp_path / "run")
     (valid,) = numbers(run, "valid")

@@ -108,13 +108,15 @@ def _binary(operation: Callable[[Value, Value], Value], left: Program, right: Pr
 
 
 def _call(function: Callable[..., Tensor], args: tuple[Program, ...]) -> Program:
-    return lambda lookup, time, like: function(*[_tensor(arg(lookup, time, like), like) for arg in args])
+    return lambda lookup, time, like: function(*[as_tensor(arg(lookup, time, like), like) for arg in args])
 
 
 def _where(condition: Program, yes: Program, no: Program) -> Program:
     def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
-        chosen = _tensor(condition(lookup, time, like), like).bool()
-        return torch.where(chosen, _tensor(yes(lookup, time, like), like), _tensor(no(lookup, time, like), like))
+        chosen = as_tensor(condition(lookup, time, like), like).bool()
+        return torch.where(
+            chosen, as_tensor(yes(lookup, time, like), like), as_tensor(no(lookup, time, like), like)
+        )
 
     return run
 
@@ -128,5 +130,6 @@ def _phase(period: Program) -> Program:
     return run
 
 
-def _tensor(value: Value, like: Tensor) -> Tensor:
+def as_tensor(value: Value, like: Tensor) -> Tensor:
+    """Return a plain number as a tensor of the type of `like`, a tensor as it is."""
     return value if isinstance(value, Tensor) else like.new_tensor(value)

@@ -46,7 +46,8 @@ class Hoisted:
     def _products(self, group: Group) -> None:
         side_by_side = F.linear(self._read(group.operand), self.job.weights.side_by_side(group.matrices))
         self.groups[group] = side_by_side
-        for product, part in zip(group.products, cut(group, side_by_side, self.job), strict=True):
+        parts = torch.split(side_by_side, part_widths(group, self.job), -1)
+        for product, part in zip(group.products, parts, strict=True):
             self.over_time[product.target.name] = part
 
     def _value(self, statement: Statement) -> Tensor:
@@ -60,7 +61,6 @@ class Hoisted:
                 return F.linear(self._read(operand), self.job.weights[matrix])
 
 
-def cut(group: Group, side_by_side: Tensor, run: Run) -> tuple[Tensor, ...]:
-    """Cut the products of a group apart."""
-    widths = [run.weights[matrix].shape[0] for matrix in group.matrices]
-    return tuple(torch.split(side_by_side, widths, -1))
+def part_widths(group: Group, run: Run) -> list[int]:
+    """How wide each product of a group is."""
+    return [run.weights[matrix].shape[0] for matrix in group.matrices]

@@ -5,16 +5,20 @@ Any dtype, any device, differentiable to any order. Shapes: T time, B batch, I i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unvanish.engine.arrays import evaluate, rowwise
-from unvanish.engine.hoist import Hoisted, cut
-from unvanish.engine.plan import Group
+from unvanish.engine.arrays import as_tensor, program, rowwise
+from unvanish.engine.hoist import Hoisted, part_widths
+from unvanish.engine.plan import Group, Stage
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
+
+Value = Callable[[Tensor | None], Tensor]
 
 
 def run_reference(run: Run) -> Result:
@@ -37,41 +41,43 @@ class _Reference:
         self.outputs: list[Tensor] = []
 
     def run(self) -> Result:
-        grouped = self.group_weights()
+        stages = [self.prepared(stage) for stage in self.plan.stages]
         for step in range(self.x_TBI.shape[0]):
             self.present = {name: values[step] for name, values in self.hoisted.over_time.items()}
             time = None if self.job.time_B1 is None else self.job.time_B1 + step
-            self.step(time, grouped)
+            for products, statements in stages:
+                for product in products:
+                    product()
+                for name, value in statements:
+                    self.present[name] = value(time)
             self.finish_step(step)
         return self.result()
 
-    def group_weights(self) -> dict[Group, Tensor]:
-        """Put the matrices of each group side by side, once for all steps."""
-        groups = [group for stage in self.plan.stages for group in stage.groups]
-        return {group: self.job.weights.side_by_side(group.matrices) for group in groups}
+    def prepared(self, stage: Stage) -> tuple[list[Callable[[], None]], list[tuple[str, Value]]]:
+        """Look up, once for all steps, what a stage needs."""
+        statements = [(statement.target.name, self.value(statement)) for statement in stage.statements]
+        return [self.products(group) for group in stage.groups], statements
 
-    def step(self, time: Tensor | None, grouped: dict[Group, Tensor]) -> None:
-        for stage in self.plan.stages:
-            for group in stage.groups:
-                self.products(group, grouped[group])
-            for statement in stage.statements:
-                self.present[statement.target.name] = self.value(statement, time)
-
-    def products(self, group: Group, weight: Tensor) -> None:
+    def products(self, group: Group) -> Callable[[], None]:
         """Run the products of one operand as one, and cut the result into its parts."""
-        side_by_side = F.linear(self.read(group.operand), weight)
-        for product, part in zip(group.products, cut(group, side_by_side, self.job), strict=True):
-            self.present[product.target.name] = part
+        weight, widths = self.job.weights.side_by_side(group.matrices), part_widths(group, self.job)
+        names = [product.target.name for product in group.products]
 
-    def value(self, statement: Statement, time: Tensor | None) -> Tensor:
+        def run() -> None:
+            parts = torch.split(F.linear(self.read(group.operand), weight), widths, -1)
+            self.present.update(zip(names, parts, strict=True))
+
+        return run
+
+    def value(self, statement: Statement) -> Value:
         match statement:
             case Elementwise(_, expression):
-                value = evaluate(expression, self.read, time, self.x_TBI)
-                return value if isinstance(value, Tensor) else self.x_TBI.new_tensor(value)
+                work_out = program(expression)
+                return lambda time: as_tensor(work_out(self.read, time, self.x_TBI), self.x_TBI)
             case Rowwise(_, function, operand):
-                return rowwise(function, self.read(operand))
+                return lambda time: rowwise(function, self.read(operand))
             case Product(_, matrix, operand):
-                return F.linear(self.read(operand), self.job.weights[matrix])
+                return lambda time: F.linear(self.read(operand), self.job.weights[matrix])
 
     def read(self, ref: Ref) -> Tensor:
         if ref.is_past:
