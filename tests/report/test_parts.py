@@ -96,8 +96,8 @@ def test_layers_are_counted_as_readers_count() -> None:
 
 
 def test_halving_says_the_rate_in_steps() -> None:
-    assert wording.halving(-0.0693147) == "the gradient halves every 10.0 steps"
-    assert wording.halving(0.693147) == "the gradient doubles every 1.00 steps"
+    assert wording.halving(-0.0693147) == "far back the gradient halves every 10.0 steps"
+    assert wording.halving(0.693147) == "far back the gradient doubles every 1.00 steps"
 
 
 @pytest.mark.parametrize(

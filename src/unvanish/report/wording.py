@@ -121,13 +121,13 @@ def state_title(state: str) -> str:
 
 
 def halving(rate: float | None) -> str:
-    """Say what a rate in nats per step means."""
+    """Say what a rate in nats per step means; it was fitted over the further half of the lags."""
     if rate is None:
         return "no rate could be fitted"
     if abs(rate) < 1e-6:
         return "the gradient neither fades nor grows"
     verb = "halves" if rate < 0 else "doubles"
-    return f"the gradient {verb} every {decimal(math.log(2) / abs(rate))} steps"
+    return f"far back the gradient {verb} every {decimal(math.log(2) / abs(rate))} steps"
 
 
 def enumeration(words: Sequence[str]) -> str:
