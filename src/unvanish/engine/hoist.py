@@ -5,6 +5,8 @@ Shapes: T time, B batch, I input, W any width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,8 +27,8 @@ class Hoisted:
         groups: the products of each hoisted group, side by side.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.job = run
+    def __init__(self, run: Run, linear: Callable[[Tensor, Tensor], Tensor] = F.linear) -> None:
+        self.job, self.linear = run, linear
         self.timeless: dict[str, Tensor] = {p.name: run.weights[p.name] for p in run.plan.system.parameters}
         self.timeless.update(run.numbers)
         for statement in run.plan.once:
@@ -44,7 +46,7 @@ class Hoisted:
         return self.over_time[ref.name] if found is None else found
 
     def _products(self, group: Group) -> None:
-        side_by_side = F.linear(self._read(group.operand), self.job.weights.side_by_side(group.matrices))
+        side_by_side = self.linear(self._read(group.operand), self.job.weights.side_by_side(group.matrices))
         self.groups[group] = side_by_side
         parts = torch.split(side_by_side, part_widths(group, self.job), -1)
         for product, part in zip(group.products, parts, strict=True):

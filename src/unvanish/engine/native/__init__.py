@@ -13,6 +13,7 @@ from unvanish.engine.native.build import compiler
 from unvanish.engine.native.kernel import LANES, NativePass, load
 from unvanish.engine.native.lower import Kernel, lower, uses_time
 from unvanish.engine.native.lower import refusal as not_lowered
+from unvanish.engine.native.product import linear
 from unvanish.engine.plan import Group, Plan
 from unvanish.engine.sequence import Result, Run
 
@@ -41,7 +42,7 @@ def cannot_run(run: Run) -> str | None:
 
 def run_native(run: Run) -> Result:
     """Run a plan over a sequence in C++, where nothing speaks against it."""
-    kernel, hoisted = lower(run.plan), Hoisted(run)
+    kernel, hoisted = lower(run.plan), Hoisted(run, linear)
     dtype, system = run.x_TBI.dtype, run.plan.system
     given = [*_streams(kernel, hoisted), *_vectors(kernel, hoisted, run)]
     given += [run.weights.side_by_side(group.matrices) for group in kernel.groups]

@@ -21,6 +21,7 @@ from torch import Tensor
 from unvanish.engine.native.build import BuildError, library
 from unvanish.engine.native.emit import Emitted, aliased_stream, emit
 from unvanish.engine.native.lower import Kernel
+from unvanish.engine.native.product import weight_gradient
 from unvanish.engine.plan import Group
 
 _FORWARD = ("stream", "vector", "panel", "state", "saved", "time")
@@ -198,7 +199,7 @@ def _weight_gradient(buffers: Buffers, index: int, group: Group) -> Tensor:
         operand_TBK = buffers.arrays[f"state {operand.name}"][start : start + buffers.steps]
     else:
         operand_TBK = buffers.arrays[f"saved {operand.name}"]
-    return adjoint.flatten(0, 1).t() @ operand_TBK.flatten(0, 1)
+    return weight_gradient(adjoint.flatten(0, 1), operand_TBK.flatten(0, 1))
 
 
 def _sorted(kernel: Kernel, given: tuple[Tensor, ...]) -> list[list[Tensor]]:
