@@ -9,9 +9,7 @@ pair by pair and their median is the figure. The result is written to benchmarks
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from machine import machine
 
 HERE = Path(__file__).parent
 
@@ -49,18 +47,6 @@ def run_unvanish(text: str, epochs: int) -> dict[str, Any]:
     return {"losses": losses, "training": valid[-1]["seconds"], "process": wall, "reach": reach}
 
 
-def machine() -> dict[str, Any]:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "processor": names[0].partition(":")[2].strip() if names else platform.processor(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("text")
@@ -70,7 +56,7 @@ def main() -> None:
     pairs = [
         (run_plain(asked.text, asked.epochs), run_unvanish(asked.text, asked.epochs)) for _ in range(asked.runs)
     ]
-    result: dict[str, Any] = {"benchmark": "train_text", "date": datetime.date.today().isoformat(), **machine()}
+    result: dict[str, Any] = {"benchmark": "train_text", **machine()}
     result |= {"text": Path(asked.text).name, "epochs": asked.epochs, "pairs": pairs}
     for kind in ("training", "process"):
         result[f"ratio_{kind}"] = statistics.median(ours[kind] / plain[kind] for plain, ours in pairs)

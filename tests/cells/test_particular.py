@@ -157,3 +157,13 @@ def test_the_reset_gates_differ_in_where_they_stand() -> None:
     x_TBI = noise(3, 2, INPUT)
     torch.testing.assert_close(before(x_TBI)[0][0], after(x_TBI)[0][0])
     assert not torch.allclose(before(x_TBI)[0][2], after(x_TBI)[0][2])
+
+
+@pytest.mark.parametrize(
+    ("period", "wanted"),
+    [(3, [3.0] * 6), ((1, 2, 4), [1.0, 1, 2, 2, 4, 4]), ([1, 2, 3, 4, 5, 6], [1.0, 2, 3, 4, 5, 6])],
+)
+def test_clock_periods_as_one_number_as_groups_and_for_each_unit(period: object, wanted: list[float]) -> None:
+    layer = Recurrent("clockwork_rnn", 2, 6, period=period)
+    assert layer(torch.randn(5, 1, 2))[0].shape == (5, 1, 6)
+    assert layer.period_l0.expand(6).tolist() == wanted

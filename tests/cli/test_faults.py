@@ -43,6 +43,8 @@ def place(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     shutil.copytree(stopped, tmp_path / "torn")
     state_of(tmp_path / "torn").write_bytes(b"torn")
     (tmp_path / "torn" / "checkpoints" / "weights.safetensors").write_bytes(b"torn")
+    shutil.copytree(stopped, tmp_path / "broken")
+    (tmp_path / "broken" / "config.yaml").write_text("name: [1\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -104,6 +106,8 @@ FAULTS = {
     "generate full": "full is not a run",
     "generate bare": "has no weights yet",
     "generate torn": "cannot be loaded",
+    "generate broken": "config.yaml cannot be read",
+    "train --resume broken": "config.yaml cannot be read",
     "generate run --temperature -1": "temperature",
     "generate run --temperature nan": "temperature",
     "generate run --length -1": "length",

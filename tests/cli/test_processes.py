@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.runs import assert_same_run, events, make_text, numbers
+from tests.train.runs import assert_same_run, at_step, events, make_text, numbers
 from unvanish.cli import main
 from unvanish.record import RECORDS
 from unvanish.train import load_model
@@ -86,19 +86,25 @@ def test_ctrl_c_saves_reports_and_says_how_to_go_on(tmp_path: Path, text: Path) 
     assert_same_run(once, run)
 
 
-def test_ctrl_c_twice_ends_at_once(tmp_path: Path, text: Path) -> None:
-    """A window of 1,200 steps on the slow engine takes long enough for the second to come before its end."""
-    run = tmp_path / "run"
-    slow = ["--hidden", "8", "--length", "1200", "--batch-size", "1", "--engine", "reference", "--probes", "0"]
-    with start("train", str(text), *slow, "--out", str(run)) as process:
-        wait_for_steps(run, 1)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
-    assert out == f"stopped at once; go on from the last checkpoint with  unvanish train --resume {run}\n"
-    assert len(numbers(run, "step")) == 1, "the step that was running is not finished"
+def test_ctrl_c_twice_ends_at_once(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: two signals sent to another one may reach it as one."""
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
+
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second one does not end it at once")
+
+    at_step(5, twice, monkeypatch)
+    assert main(["train", str(text), *SMALL, "--out", str(run)]) == 130
+    assert capsys.readouterr() == (
+        f"stopped at once; go on from the last checkpoint with  unvanish train --resume {run}\n",
+        "",
+    )
+    assert signal.getsignal(signal.SIGINT) is before
+    assert events(run) == ["started"]
     load_model(run)
 
 

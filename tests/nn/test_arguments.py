@@ -39,8 +39,8 @@ MADE_OF = [
     ({"cell": "delayed_rnn", "d": True}, "the delay d is True"),
     ({"cell": "leaky_rnn", "alpha": "much"}, "alpha='much' is no number"),
     (
-        {"cell": "leaky_rnn", "alpha": [0.5, 0.5]},
-        "alpha has shape (2,): give one finite number, or one for each",
+        {"cell": "leaky_rnn", "alpha": [0.5] * 9},
+        "alpha has shape (9,): give one finite number, or one for each",
     ),
     ({"cell": "leaky_rnn", "alpha": float("inf")}, "alpha has shape (): give one finite number"),
     ({"cell": "leaky_rnn", "alpha": Drawn(1.0, 0.0)}, "the fixed number alpha is Drawn(low=1.0, high=0.0"),

@@ -77,6 +77,14 @@ def test_interrupted_after_any_step(
     assert_same_run(whole, outcome.folder)
 
 
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell starts a job in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    at_step(3, interrupt, monkeypatch)
+    assert train(small(tmp_path, 360, epochs=1), tmp_path / "run", say=silent).interrupted == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 MOMENTS = [
     ("step", 2),
     ("valid", 3),

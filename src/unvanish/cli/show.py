@@ -22,17 +22,17 @@ def plain(text: str) -> None:
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Read `d=9`, `alpha=0.9`, `nonlinearity=relu` as options of a cell.
+    """Read `d=9`, `alpha=0.9`, `period=1,2,4`, `nonlinearity=relu` as options of a cell.
 
-    >>> parse_settings(["d=9", "alpha=0.9", "nonlinearity=relu"])
-    {'d': 9, 'alpha': 0.9, 'nonlinearity': 'relu'}
+    >>> parse_settings(["d=9", "alpha=0.9", "period=1,2,4", "nonlinearity=relu"])
+    {'d': 9, 'alpha': 0.9, 'period': [1, 2, 4], 'nonlinearity': 'relu'}
     """
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
             raise OptionError(f"--set {pair} is not understood: write NAME=VALUE, for instance --set d=9")
-        found[name] = _value(value)
+        found[name] = [_value(part) for part in value.split(",")] if "," in value else _value(value)
     return found
 
 

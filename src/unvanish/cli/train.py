@@ -43,11 +43,12 @@ def train(
         typer.Option(help="Go on with this run from its last checkpoint; --epochs, --lr and --clip may change."),
     ] = None,
     valid_every: Annotated[int, typer.Option(help="Steps between validations; 0: once an epoch.")] = 0,
-    probes: Annotated[int, typer.Option(help="Measurements of the gradient between validations.")] = 8,
+    probes: Annotated[int, typer.Option(help="Measurements of the gradient, beside one a validation.")] = 8,
     engine: Annotated[str, typer.Option(help="auto, reference, builtin or native.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the cell, e.g. --set d=9. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="An option of the cell: d=9, period=1,2,4. Repeatable."),
     ] = None,
 ) -> None:
     """Train a network on text; watch its loss and how far its gradient reaches; keep the run and a report."""
@@ -135,7 +136,7 @@ def _report_if_possible(folder: Path) -> None:
 
 def _summary(record: RunRecord) -> None:
     """Show what the run reached in a short table, and what the network writes."""
-    from unvanish.train.callback import reach_text
+    from unvanish.train.callback import perplexity_text, reach_text
 
     valid, config = list(record.read("valid")), record.config
     if valid:
@@ -143,7 +144,7 @@ def _summary(record: RunRecord) -> None:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_row("cell", f"{config['cell']['name']}, {config['parameters']:,} parameters")
         table.add_row("validation loss", f"{last['loss']:.3f} nats = {last['bits']:.3f} bits per character")
-        table.add_row("perplexity", "infinite" if last["perplexity"] is None else f"{last['perplexity']:.2f}")
+        table.add_row("perplexity", perplexity_text(last["perplexity"]))
         table.add_row("best", f"{best['loss']:.3f} nats at step {best['step']:,}")
         for part, found in last["reach"].items():
             rate = "no rate" if found["rate"] is None else f"{found['rate']:+.4f} nats per step"

@@ -161,10 +161,12 @@ def _contradiction(
         where = f" (line {fixed[2][0]}, column {fixed[2][1]})" if fixed[2] != (0, 0) else ""
         return f"{fixed[1]}{where}"
 
+    # What is declared, or the output, stays; the input is what a matrix brings to another width.
+    moved, kept = (first[0], second[0]) if first[0] == INPUT else (second[0], first[0])
     line, column = place if place != (0, 0) else (None, None)
     return CellError(
         f"widths contradict each other in {what}: {told(first)}, but {told(second)}",
-        f"bring the {first[0]}-wide part to {second[0]} width with a matrix: M @ …",
+        f"bring the {moved}-wide part to {kept} width with a matrix of its own: M @ …",
         line=line,
         column=column,
     )

@@ -48,6 +48,11 @@ class Profile:
     reach: int
     censored: bool
 
+    def __repr__(self) -> str:
+        reach = f"{'≥ ' if self.censored else ''}{self.reach}"
+        fit = f"rate {self.rate:+.4f} nats per step"
+        return f"Profile({self.part}: {len(self.norms)} lags, {fit}, reach {reach} steps)"
+
     @property
     def lags(self) -> NDArray[np.int64]:
         """0 … K."""
@@ -139,7 +144,10 @@ def profiles(
     """
     ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
     if not isinstance(ours, Recurrent):
-        raise FlowError(f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM")
+        raise FlowError(
+            f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM, or look at a "
+            "model of another kind with flow.record"
+        )
     steps = x.shape[1 if ours.batch_first else 0]
     if x.dim() != 3 or not -steps <= at < steps:
         raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")

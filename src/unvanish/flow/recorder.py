@@ -96,6 +96,9 @@ class Recording(Mapping[str, Track]):
             raise FlowError(f"'{name}' ran no step inside the block: {nearest(name, self.passes)}")
         return self.passes[parts[0]][-1]
 
+    def __repr__(self) -> str:
+        return f"Recording({', '.join(self.passes) or 'nothing yet'})"
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.passes)
 

@@ -17,6 +17,20 @@ from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.cell import check_number
 from unvanish.errors import OptionError, nearest
 
+# What every layer takes: a mistyped one arrives among the keywords of the cell.
+COMMON = (
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "proj_size",
+    "device",
+    "dtype",
+    "engine",
+    "init",
+)
+
 
 @dataclass(slots=True)
 class CellOptions:
@@ -42,7 +56,7 @@ def sort_options(cell: Cell, options: Mapping[str, Any]) -> CellOptions:
         elif name in widths:
             found.sizes[widths[name]] = check_size(name, value)
         else:
-            raise OptionError(f"{cell.name} takes no keyword '{name}': {nearest(name, cell.options)}")
+            raise OptionError(f"{cell.name} takes no keyword '{name}': {nearest(name, [*cell.options, *COMMON])}")
     return found
 
 
@@ -62,6 +76,8 @@ def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dt
         low, high = (math.log(v) if rule.spacing == "log" else v for v in (rule.low, rule.high))
         drawn_H = torch.empty(hidden, device=device, dtype=dtype).uniform_(low, high)
         return drawn_H.exp() if rule.spacing == "log" else drawn_H
+    if isinstance(rule, list | tuple) and 1 <= len(rule) < hidden:
+        rule = Grouped(tuple(rule))
     if isinstance(rule, Grouped):
         groups = min(len(rule.values), hidden)
         index_H = torch.arange(hidden, device=device) * groups // hidden
@@ -72,6 +88,7 @@ def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dt
         raise OptionError(f"{name}={given!r} is no number: {fault}") from fault
     if number.shape not in ((), (hidden,)) or not bool(torch.isfinite(number).all()):
         raise OptionError(
-            f"{name} has shape {tuple(number.shape)}: give one finite number, or one for each of the {hidden} units"
+            f"{name} has shape {tuple(number.shape)}: give one finite number, or one for each of the {hidden} "
+            "units, or a shorter list with one for each of so many equal groups"
         )
     return number.to(device)

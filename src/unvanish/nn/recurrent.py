@@ -179,7 +179,7 @@ class Recurrent(nn.Module):
         stacks = self._layout[layer]
         arrays: dict[str, Tensor] = {stack.name: getattr(self, f"{stack.name}_{suffix}") for stack in stacks}
         for matrix, number in self.cell.slower_to_faster.items():
-            order_H = getattr(self, f"{number}_{suffix}")
+            order_H = getattr(self, f"{number}_{suffix}").expand(self.hidden_size)
             stack = next(stack for stack in stacks if matrix in stack.rows)
             mask = torch.ones_like(arrays[stack.name])
             mask[stack.rows[matrix]] = (order_H[None, :] >= order_H[:, None]).to(mask.dtype)

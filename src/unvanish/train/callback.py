@@ -213,8 +213,20 @@ def validation_line(values: dict[str, Any], epoch: int, epochs: int, step: int) 
     reach = ", ".join(f"{name} {reach_text(found)}" for name, found in values["reach"].items())
     return (
         f"epoch {epoch}/{epochs}  step {step:,}  loss {values['loss']:.3f} nats  {values['bits']:.3f} bits/char  "
-        f"perplexity {values['perplexity']:.2f}  {values['tokens_per_second']:,.0f} chars/s  reach {reach} steps"
+        f"perplexity {perplexity_text(values['perplexity'])}  {values['tokens_per_second']:,.0f} chars/s  "
+        f"reach {reach} steps"
     )
+
+
+def perplexity_text(value: float | None) -> str:
+    """Write a perplexity; one past all sense, of a training that diverged, without its hundred digits.
+
+    >>> perplexity_text(5.2), perplexity_text(1e90), perplexity_text(None)
+    ('5.20', '1.0e+90 (diverged)', 'infinite (diverged)')
+    """
+    if value is None or math.isinf(value):
+        return "infinite (diverged)"
+    return f"{value:.2f}" if value < 1e6 else f"{value:.1e} (diverged)"
 
 
 def reach_text(found: dict[str, Any]) -> str:

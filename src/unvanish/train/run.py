@@ -277,9 +277,12 @@ def _stop_on_interrupt(keeper: RunKeeper) -> Iterator[None]:
 
     def handle(number: int, frame: Any) -> None:
         keeper.interrupted = number
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        if signal.SIGINT in before:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in [number for number, handler in before.items() if handler is signal.SIG_IGN]:
+        del before[number]  # whoever started us does not want us to hear it
     try:
         for number in before:
             signal.signal(number, handle)
