@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from unvanish.engine.plan import Group, Plan
 from unvanish.equations.calculus import Scale, partials
-from unvanish.equations.expression import Binary, Call, Compare, Expr, Number, Phase, Ref, rebuild, refs, walk
-from unvanish.equations.system import Elementwise, Rowwise, reads
+from unvanish.equations.expression import Binary, Call, Expr, Number, Phase, Ref, rebuild, refs, walk
+from unvanish.equations.system import Elementwise, Rowwise
 
 COSTLY = ("sigmoid", "tanh", "exp", "log", "softplus", "sqrt", "sin", "cos")
 
@@ -227,6 +227,3 @@ def _saved(
 def uses_time(kernel: Kernel) -> bool:
     """Whether any statement reads t."""
     return any(isinstance(n, Phase) for p in kernel.phases for s in p.statements for n in walk(s.expression))
-
-
-__all__ = ["Assign", "Compare", "Kernel", "KernelPhase", "Pull", "lower", "reads", "refusal", "uses_time"]
