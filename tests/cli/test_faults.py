@@ -10,20 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.runs import at_step, make_text, silent, small, state_of
-from tests.train.test_resume import interrupt
+from tests.train.runs import make_text, state_of, stopped_run
 from unvanish.cli import main
-from unvanish.train import train
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in the middle."""
-    folder = tmp_path_factory.mktemp("stopped")
-    with pytest.MonkeyPatch.context() as patch:
-        at_step(5, interrupt, patch)
-        assert train(small(folder), folder / "run", say=silent).interrupted
-    return folder / "run"
+    return stopped_run(tmp_path_factory.mktemp("stopped"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,19 @@ def at_step(step: int, act: Callable[[], None], patch: pytest.MonkeyPatch, at: s
 def kill() -> None:
     """Raise what nobody catches."""
     raise KilledError
+
+
+def interrupt() -> None:
+    """Press Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def stopped_run(folder: Path) -> Path:
+    """Return a run that was stopped in the middle."""
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(5, interrupt, patch)
+        assert train(small(folder), folder / "run", say=silent).interrupted
+    return folder / "run"
 
 
 def straight(settings: TrainSettings, folder: Path, **more: Any) -> Path:

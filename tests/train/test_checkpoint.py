@@ -11,8 +11,17 @@ import pytest
 import torch
 import yaml
 
-from tests.train.runs import assert_same_run, at_step, numbers, silent, small, state_of, straight
-from tests.train.test_resume import interrupt
+from tests.train.runs import (
+    assert_same_run,
+    at_step,
+    interrupt,
+    numbers,
+    silent,
+    small,
+    state_of,
+    stopped_run,
+    straight,
+)
 from unvanish import Cell
 from unvanish.errors import OptionError, RunError
 from unvanish.record import CONFIG
@@ -45,11 +54,7 @@ class Malicious:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in the middle."""
-    folder = tmp_path_factory.mktemp("stopped")
-    with pytest.MonkeyPatch.context() as patch:
-        at_step(5, interrupt, patch)
-        assert train(small(folder), folder / "run", say=silent).interrupted
-    return folder / "run"
+    return stopped_run(tmp_path_factory.mktemp("stopped"))
 
 
 @pytest.fixture

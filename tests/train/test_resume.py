@@ -19,6 +19,7 @@ from tests.train.runs import (
     assert_same_run,
     at_step,
     events,
+    interrupt,
     kill,
     make_text,
     numbers,
@@ -54,10 +55,6 @@ def by_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = straight(small(folder, 360, **ONCE_AN_EPOCH), folder / "run")
     assert [line["step"] for line in numbers(run, "valid")] == [7, 14]
     return run
-
-
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))

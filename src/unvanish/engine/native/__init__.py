@@ -11,7 +11,7 @@ from torch import Tensor
 from unvanish.engine.hoist import Hoisted
 from unvanish.engine.native.build import compiler
 from unvanish.engine.native.kernel import LANES, NativePass, load
-from unvanish.engine.native.lower import Kernel, lower, uses_time
+from unvanish.engine.native.lower import Kernel, lower
 from unvanish.engine.native.lower import refusal as not_lowered
 from unvanish.engine.native.product import linear
 from unvanish.engine.plan import Group, Plan
@@ -47,9 +47,7 @@ def run_native(run: Run) -> Result:
     given = [*_streams(kernel, hoisted), *_vectors(kernel, hoisted, run)]
     given += [run.weights.side_by_side(group.matrices) for group in kernel.groups]
     given += [run.states[state.name] for state in system.states]
-    time = None
-    if uses_time(kernel) and run.time_B1 is not None:
-        time = run.time_B1[:, 0].to(dtype).contiguous()
+    time = None if run.time_B1 is None else run.time_B1[:, 0].to(dtype).contiguous()
     found = NativePass.apply(load(kernel, dtype), run.x_TBI.shape[:2], time, *given)  # type: ignore[no-untyped-call]
     steps = {state.name: found[2 * index] for index, state in enumerate(system.states)}
     final = {state.name: found[2 * index + 1] for index, state in enumerate(system.states)}

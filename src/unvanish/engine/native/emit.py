@@ -370,6 +370,7 @@ class _Emitter:
         out("")
 
 
+@functools.lru_cache(maxsize=1024)
 def aliased_stream(kernel: Kernel, group: Group) -> int | None:
     """Return the stream whose adjoint is that of a group, part by part: an LSTM's W @ x[t] + U @ h[t-1]."""
     for number, stream in enumerate(kernel.streams):

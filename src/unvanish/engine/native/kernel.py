@@ -31,11 +31,12 @@ LANES = {torch.float32: 16, torch.float64: 8}
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A kernel, its text, and its two functions."""
+    """A kernel, its text, its two functions, and the structure that they take."""
 
     kernel: Kernel
     emitted: Emitted
     library: ctypes.CDLL
+    call: type[ctypes.Structure]
 
 
 @functools.lru_cache(maxsize=512)
@@ -43,10 +44,17 @@ def load(kernel: Kernel, dtype: torch.dtype) -> Loaded | None:
     """Return the compiled kernel for a number type; None, after one warning, where none can be made."""
     emitted = emit(kernel, dtype is torch.float64)
     try:
-        return Loaded(kernel, emitted, library(emitted.text))
+        return Loaded(kernel, emitted, library(emitted.text), _call_structure(emitted))
     except BuildError as fault:
         warnings.warn(f"no native kernel, running in plain torch instead: {fault}", stacklevel=2)
         return None
+
+
+def _call_structure(emitted: Emitted) -> type[ctypes.Structure]:
+    """The struct Call of the text: its pointers, then its sizes."""
+    fields: list[tuple[str, Any]] = [(f"p{i}", ctypes.c_void_p) for i in range(len(emitted.pointers))]
+    fields += [(f"s{i}", ctypes.c_long) for i in range(len(emitted.sizes))]
+    return type("Call", (ctypes.Structure,), {"_fields_": fields})
 
 
 def panel(weight_JK: Tensor, products: int) -> Tensor:
@@ -93,10 +101,7 @@ class Buffers:
             raise AssertionError(f"the kernel needs {', '.join(missing)}")  # pragma: no cover
         pointers = [self.arrays[m].data_ptr() if m in self.arrays else None for m in emitted.pointers]
         sizes = {"T": self.steps, "B": self.batch} | {f"w_{label}": size for label, size in self.sizes.items()}
-        fields: list[tuple[str, Any]] = [(f"p{i}", ctypes.c_void_p) for i in range(len(pointers))]
-        fields += [(f"s{i}", ctypes.c_long) for i in range(len(emitted.sizes))]
-        structure = type("Call", (ctypes.Structure,), {"_fields_": fields})
-        values = structure(*pointers, *(sizes.get(size, 0) for size in emitted.sizes))
+        values = self.loaded.call(*pointers, *(sizes.get(size, 0) for size in emitted.sizes))
         function(ctypes.byref(values), torch.get_num_threads())
 
 

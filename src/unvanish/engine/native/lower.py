@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from unvanish.engine.plan import Group, Plan
 from unvanish.equations.calculus import Scale, partials
-from unvanish.equations.expression import Binary, Call, Expr, Number, Phase, Ref, rebuild, refs, walk
+from unvanish.equations.expression import Binary, Call, Expr, Number, Ref, rebuild, refs
 from unvanish.equations.system import Elementwise, Rowwise
 
 COSTLY = ("sigmoid", "tanh", "exp", "log", "softplus", "sqrt", "sin", "cos")
@@ -222,8 +222,3 @@ def _saved(
     order = [s.target for phase in phases for s in phase.statements]
     order += [p.target for phase in phases for group in phase.groups for p in group.products]
     return tuple(ref for ref in order if ref in wanted and ref in made | products)
-
-
-def uses_time(kernel: Kernel) -> bool:
-    """Whether any statement reads t."""
-    return any(isinstance(n, Phase) for p in kernel.phases for s in p.statements for n in walk(s.expression))
