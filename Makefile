@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format bench-train clean
+.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick clean
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,10 @@ $(VENV)/.app: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 	$(INSTALL) --editable '.[lint]'
+	@touch $@ $(VENV)/.app
+
+$(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+	$(INSTALL) --editable '.[bench]'
 	@touch $@ $(VENV)/.app
 
 # Train on this machine's own Python library, watch the reach of the gradient, write the report.
@@ -40,6 +44,14 @@ format: $(VENV)/.test
 # Time `unvanish train` beside a plain PyTorch loop: make bench-train TEXT=input.txt
 bench-train: $(VENV)/.app
 	$(RUN)/python benchmarks/train_text.py $(TEXT)
+
+# Time the layers beside their peers (torch.nn, eager loops, JAX, torchrecurrent). Wants a quiet machine.
+bench-engine: $(VENV)/.bench
+	$(RUN)/python benchmarks/engine.py
+
+# The same on small shapes, to see that it works: writes nothing.
+bench-engine-quick: $(VENV)/.bench
+	$(RUN)/python benchmarks/engine.py --quick
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
+
+PACKAGES = ("unvanish", "torch", "torchrecurrent", "jax", "jaxlib", "numpy")
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package, None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def machine() -> dict[str, Any]:
@@ -21,4 +32,5 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        "versions": {package: version(package) for package in PACKAGES},
     }

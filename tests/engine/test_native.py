@@ -131,8 +131,30 @@ def test_what_a_pass_cannot_do_natively_runs_on_the_reference() -> None:
     assert unvanish.flow.profile(layer, x_TBI).norms[0] == pytest.approx(1)
     half = unvanish.LSTM(3, 4, engine="native", dtype=torch.bfloat16)
     assert half(x_TBI.bfloat16())[0].dtype is torch.bfloat16
-    with pytest.raises(OptionError, match="row-wise"):
-        Recurrent(Cell("norm", "h[t] = layernorm(U @ h[t-1] + W @ x[t])"), 3, 4, engine="native")(x_TBI)
+    with pytest.raises(OptionError, match="nothing depends on an earlier step"):
+        Recurrent(Cell("none", "h[t] = tanh(W @ x[t])"), 3, 4, engine="native")(x_TBI)
+
+
+@pytest.mark.parametrize("function", ["layernorm", "softmax"])
+def test_functions_of_whole_rows(function: str) -> None:
+    for lines in (
+        f"h[t] = {function}(U @ h[t-1] + W @ x[t])",
+        f"h[t] = tanh(W @ {function}(x[t]) + {function}(U @ h[t-1]) * g + b)",
+        f"c[t] = tanh(W @ x[t] + c[t-1])\nh[t] = tanh({function}(c[t-2] + p) + U @ h[t-1])",
+    ):
+        for hidden, batch, steps in ((1, 1, 1), (7, 3, 4), (33, 17, 5)):
+            assert_same(Cell("rows", lines), hidden, batch, steps, torch.float64)
+
+
+def test_matrix_that_is_used_twice_and_products_of_different_widths() -> None:
+    twice = Cell("twice", "a = tanh(U @ h[t-1] + W @ x[t])\nh[t] = tanh(U @ a + V @ h[t-2] + s * a)", scalars=["s"])
+    wide = Cell(
+        "wide",
+        "m[t] = tanh(A @ h[t-1] + W_m @ x[t])\nh[t] = tanh(B @ m[t] + C @ h[t-1] + W @ x[t])",
+        widths={"m": "memory"},
+    )
+    assert_same(twice, 19, 5, 6, torch.float64)
+    assert_same(wide, 19, 5, 6, torch.float64, memory_size=9)
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

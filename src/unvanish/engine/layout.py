@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from unvanish.equations.transform import PROJECTION
 from unvanish.equations.widths import HIDDEN, INPUT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # made once for each layer: told apart by identity
 class Stack:
     """One stored array: its name, its shape, and the rows of each parameter in it."""
 
@@ -62,12 +63,17 @@ def _stack(name: str, members: list[Parameter], sizes: Mapping[str, int]) -> Sta
     return Stack(name, (start, sizes[columns]) if columns else (start,), rows)
 
 
+@functools.lru_cache(maxsize=1024)
+def _places(stacks: tuple[Stack, ...]) -> dict[str, tuple[Stack, slice]]:
+    return {name: (stack, rows) for stack in stacks for name, rows in stack.rows.items()}
+
+
 class Weights:
     """The stored arrays of one layer, read by the names of the equations."""
 
     def __init__(self, stacks: tuple[Stack, ...], arrays: Mapping[str, Tensor]) -> None:
-        self.arrays = arrays
-        self.rows = {name: (stack, rows) for stack in stacks for name, rows in stack.rows.items()}
+        self.stacks, self.arrays = stacks, arrays
+        self.rows = _places(stacks)
 
     def __getitem__(self, name: str) -> Tensor:
         stack, rows = self.rows[name]

@@ -30,7 +30,7 @@ class Stage:
     statements: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # made once for each system, so that identity will do
 class Plan:
     """How a system is run.
 
@@ -84,7 +84,7 @@ def make_plan(system: System) -> Plan:
             timeless.add(statement.target.name)
         else:
             stepped.append(statement)
-    return Plan(system, tuple(once), _grouped(hoisted), _stages(stepped))
+    return Plan(system, tuple(once), grouped(hoisted), stages_of(stepped))
 
 
 def _reads_time(statement: Statement) -> bool:
@@ -93,7 +93,7 @@ def _reads_time(statement: Statement) -> bool:
     )
 
 
-def _grouped(statements: list[Statement]) -> tuple[Group | Statement, ...]:
+def grouped(statements: list[Statement]) -> tuple[Group | Statement, ...]:
     """Bring products of one operand together at the place of the first of them."""
     groups: dict[Ref, list[Product]] = {}
     for statement in statements:
@@ -108,7 +108,8 @@ def _grouped(statements: list[Statement]) -> tuple[Group | Statement, ...]:
     return tuple(found)
 
 
-def _stages(statements: list[Statement]) -> tuple[Stage, ...]:
+def stages_of(statements: list[Statement]) -> tuple[Stage, ...]:
+    """Sort statements into stages, by how many products of this step come before them."""
     level: dict[str, int] = {}
     placed: dict[int, list[Statement]] = {}
     for statement in statements:
@@ -118,7 +119,7 @@ def _stages(statements: list[Statement]) -> tuple[Stage, ...]:
         placed.setdefault(rank, []).append(statement)
     stages = []
     for rank in sorted(placed):
-        parts = _grouped(placed[rank])
+        parts = grouped(placed[rank])
         groups = tuple(part for part in parts if isinstance(part, Group))
         stages.append(Stage(groups, tuple(part for part in parts if not isinstance(part, Group))))
     return tuple(stages)

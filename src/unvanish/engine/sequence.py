@@ -6,7 +6,7 @@ Shapes: T time, B batch, I input width, W width of a state, D how many steps bac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -28,7 +28,9 @@ class Run:
     """One layer, one direction, one sequence.
 
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
-    index of the first step, for plans that read t; `lengths_B` ends rows early.
+    index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
+    starts anew, from zero states and t = 0, before the step is run; `masks` holds the arrays of `System.masks`,
+    (B, W) for one a row and (T, B, W) for one a step.
     """
 
     plan: Plan
@@ -38,6 +40,8 @@ class Run:
     states: Mapping[str, Tensor]
     time_B1: Tensor | None = None
     lengths_B: Tensor | None = None
+    reset_TB: Tensor | None = None
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
     observer: Observer | None = None
     wants_all_states: bool = False
 

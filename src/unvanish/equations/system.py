@@ -92,6 +92,15 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """An array that is drawn for a pass and multiplied in: one value a unit, for each row or for each step."""
+
+    name: str
+    width: str
+    of: Literal["row", "step"]
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """A checked cell. `states` begins with the output where that is a state, as torch returns (h, c)."""
 
@@ -102,6 +111,7 @@ class System:
     output: Ref
     output_width: str
     uses_time: bool
+    masks: tuple[Mask, ...] = ()
 
     @property
     def widths(self) -> frozenset[str]:

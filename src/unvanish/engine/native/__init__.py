@@ -1,23 +1,33 @@
 """The native back end: C++ for the CPU, emitted from the plan, compiled once.
 
-Shapes: T time, B batch, W width.
+Shapes: T time, B batch, P rows of a schedule, N values of all steps, I input, W width, D depth in time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from unvanish.engine.hoist import Hoisted
+from unvanish.engine.hoist import Timeless
+from unvanish.engine.native import passes
+from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import compiler
-from unvanish.engine.native.kernel import LANES, NativePass, load
+from unvanish.engine.native.kernel import LANES, load
 from unvanish.engine.native.lower import Kernel, lower
 from unvanish.engine.native.lower import refusal as not_lowered
-from unvanish.engine.native.product import linear
-from unvanish.engine.plan import Group, Plan
+from unvanish.engine.native.memory import memory_of
+from unvanish.engine.native.passes import Job
+from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
+from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Result, Run
+from unvanish.equations.system import Mask
 
 __all__ = ["cannot_plan", "cannot_run", "run_native"]
+
+FOLD_UP_TO = 16  # an input so narrow is multiplied inside the loop over time
 
 
 def cannot_plan(plan: Plan) -> str | None:
@@ -29,41 +39,134 @@ def cannot_plan(plan: Plan) -> str | None:
 
 def cannot_run(run: Run) -> str | None:
     """Say why this back end cannot do one pass of a plan that it can run, or None."""
-    if run.x_TBI.device.type != "cpu" or run.x_TBI.dtype not in LANES:
-        return f"the native kernels run float32 and float64 on the CPU, not {run.x_TBI.dtype} on {run.x_TBI.device}"
+    x_TBI = run.x_TBI
+    if x_TBI.device.type != "cpu" or x_TBI.dtype not in LANES:
+        return f"the native kernels run float32 and float64 on the CPU, not {x_TBI.dtype} on {x_TBI.device}"
     if run.observer is not None:
         return "this pass is being recorded step by step"
-    if run.lengths_B is not None:
-        return "rows of different lengths are not emitted yet"
+    if x_TBI.shape[1] == 0 or x_TBI.shape[0] == 0:
+        return "there is nothing to run"
     if torch._C._functorch.maybe_current_level() is not None:
         return "function transforms see through plain torch only"
-    return None if load(lower(run.plan), run.x_TBI.dtype) else "the compiler failed"
+    return None if load(_kernel(run), x_TBI.dtype) else "the compiler failed"
+
+
+def _kernel(run: Run) -> Kernel:
+    return lower(run.plan, run.x_TBI.shape[-1] <= FOLD_UP_TO)
 
 
 def run_native(run: Run) -> Result:
     """Run a plan over a sequence in C++, where nothing speaks against it."""
-    kernel, hoisted = lower(run.plan), Hoisted(run, linear)
-    dtype, system = run.x_TBI.dtype, run.plan.system
-    given = [*_streams(kernel, hoisted), *_vectors(kernel, hoisted, run)]
-    given += [run.weights.side_by_side(group.matrices) for group in kernel.groups]
-    given += [run.states[state.name] for state in system.states]
-    time = None if run.time_B1 is None else run.time_B1[:, 0].to(dtype).contiguous()
-    found = NativePass.apply(load(kernel, dtype), run.x_TBI.shape[:2], time, *given)  # type: ignore[no-untyped-call]
-    steps = {state.name: found[2 * index] for index, state in enumerate(system.states)}
-    final = {state.name: found[2 * index + 1] for index, state in enumerate(system.states)}
-    return Result(steps.get(system.output.name, found[-1]), final, steps if run.wants_all_states else None)
+    system = run.plan.system
+    loaded = load(_kernel(run), run.x_TBI.dtype)
+    assert loaded is not None  # cannot_run() was asked
+    widths = tuple(run.states[state.name].shape[-1] // state.depth for state in system.states)
+    binding = bind(loaded, run.weights.stacks, run.x_TBI.shape[-1], widths)
+    rows = _Rows(run)
+    given = [rows.values(run.x_TBI), *_arrays(binding, run)]
+    given += [rows.states(run.states[state.name]).contiguous() for state in system.states]
+    given += [rows.mask(mask, run.masks[mask.name]) for mask in system.masks]
+    saves = torch.is_grad_enabled() and any(array.requires_grad for array in given)
+    kind = saves, run.wants_all_states, torch.get_num_threads(), run.x_TBI.dtype
+    job = Job(memory_of(binding, rows.schedule, *kind), rows.time(run.time_B1, run.x_TBI))
+    found = NativePass.apply(job, *given) if saves else passes.forward(job, given)[0]  # type: ignore[no-untyped-call]
+    count = len(system.states)
+    final = {state.name: rows.finals(one) for state, one in zip(system.states, found[1 : 1 + count], strict=True)}
+    every = None
+    if run.wants_all_states:
+        steps = zip(system.states, found[1 + count :], strict=True)
+        every = {state.name: rows.standing(one, final[state.name]) for state, one in steps}
+    return Result(rows.padded(found[0]), final, every)
 
 
-def _streams(kernel: Kernel, hoisted: Hoisted) -> list[Tensor]:
-    return [
-        hoisted.groups[stream] if isinstance(stream, Group) else hoisted.over_time[stream.name]
-        for stream in kernel.streams
-    ]
+def _arrays(binding: Binding, run: Run) -> list[Tensor]:
+    """The stored arrays, then the loose vectors."""
+    found = [run.weights.arrays[stack.name].contiguous() for stack in binding.stacks]
+    if binding.loose:
+        timeless = Timeless(run)
+        found += [timeless[name].expand(binding.sizes[width]).contiguous() for name, width in binding.loose]
+    return found
 
 
-def _vectors(kernel: Kernel, hoisted: Hoisted, run: Run) -> list[Tensor]:
-    widths = {state.width: run.states[state.name].shape[-1] // state.depth for state in run.plan.system.states}
-    widths["input"] = run.x_TBI.shape[-1]
-    for group in kernel.groups:
-        widths[group.products[0].width] = run.weights[group.matrices[0]].shape[0]
-    return [hoisted.timeless[name].expand(widths[kernel.widths[name]]) for name in kernel.vectors]
+class _Rows:
+    """Brings what is padded into the order of a schedule, and back."""
+
+    def __init__(self, run: Run) -> None:
+        self.steps, self.batch = run.x_TBI.shape[:2]
+        self.lengths_B = run.lengths_B
+        self.schedule = self._schedule(run)
+
+    def _schedule(self, run: Run) -> Schedule:
+        if run.reset_TB is not None:
+            return with_resets(run.reset_TB, self.lengths_B)
+        if self.lengths_B is None:
+            return even(self.steps, self.batch)
+        return uneven(tuple(self.lengths_B.tolist()))
+
+    def values(self, x_TBI: Tensor) -> Tensor:
+        """Bring an array over time into (N, I)."""
+        flat = x_TBI.contiguous().view(-1, x_TBI.shape[-1])
+        return flat if self.schedule.source_N is None else flat.index_select(0, self.schedule.source_N)
+
+    def states(self, state_BW: Tensor) -> Tensor:
+        """Bring initial states into the order of the pieces; a piece that is not its row's first begins at zero."""
+        schedule = self.schedule
+        if schedule.row_P is None:
+            return state_BW
+        assert schedule.first_P is not None
+        moved = state_BW.index_select(0, schedule.row_P)
+        return moved if schedule.first_P.all() else torch.where(schedule.first_P[:, None], moved, 0.0)
+
+    def mask(self, mask: Mask, array: Tensor) -> Tensor:
+        """Bring a mask into the order of the pieces, or of all steps."""
+        if mask.of == "step":
+            return self.values(array)
+        return (array if self.schedule.row_P is None else array.index_select(0, self.schedule.row_P)).contiguous()
+
+    def time(self, time_B1: Tensor | None, like: Tensor) -> Tensor | None:
+        """The index of the first step of each piece, as a number of the kernel's type."""
+        if time_B1 is None:
+            return None
+        time_P = time_B1[:, 0]
+        if self.schedule.row_P is not None and self.schedule.first_P is not None:
+            time_P = torch.where(self.schedule.first_P, time_P[self.schedule.row_P], 0)
+        return time_P.to(like.dtype).contiguous()
+
+    def padded(self, values_NW: Tensor) -> Tensor:
+        """Bring (N, W) back into (T, B, W), with zeros past the end of a row."""
+        if self.schedule.source_N is not None:
+            blank = values_NW.new_zeros(self.steps * self.batch, values_NW.shape[1])
+            values_NW = blank.index_copy(0, self.schedule.source_N, values_NW)
+        return values_NW.view(self.steps, self.batch, -1)
+
+    def finals(self, final_PW: Tensor) -> Tensor:
+        """The final states of the rows."""
+        return final_PW if self.schedule.last_B is None else final_PW.index_select(0, self.schedule.last_B)
+
+    def standing(self, values_NW: Tensor, final_BW: Tensor) -> Tensor:
+        """All states of all steps, (T, B, W): past its end a row's state stands still."""
+        padded = self.padded(values_NW)
+        if self.lengths_B is None:
+            return padded
+        here_TB = torch.arange(self.steps)[:, None] < self.lengths_B
+        return torch.where(here_TB[:, :, None], padded, final_BW[:, : padded.shape[-1]])
+
+
+class NativePass(torch.autograd.Function):
+    """Forward and backward pass of a kernel over a sequence."""
+
+    @staticmethod
+    def forward(ctx: Any, job: Job, *given: Tensor) -> Any:
+        outputs, kept = passes.forward(job, given)
+        ctx.job, ctx.count = job, len(given)
+        ctx.save_for_backward(*given, *kept)
+        ctx.set_materialize_grads(False)
+        return tuple(outputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        saved: Sequence[Tensor] = ctx.saved_tensors
+        given, kept = saved[: ctx.count], saved[ctx.count :]
+        found = passes.backward(ctx.job, given, kept, gradients, ctx.needs_input_grad[1:])
+        return (None, *found)

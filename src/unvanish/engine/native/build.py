@@ -109,7 +109,7 @@ def _load(path: Path) -> ctypes.CDLL:
     _share_openmp()
     loaded = ctypes.CDLL(str(path))
     for function in (loaded.forward, loaded.backward):
-        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int], None
+        function.argtypes, function.restype = [ctypes.c_void_p], None
     return loaded
 
 

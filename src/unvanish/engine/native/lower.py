@@ -2,7 +2,7 @@
 
 Every costly function gets a statement of its own, so that its derivative can be told from its value and the
 value is kept, not worked out again. A phase is a set of products whose operands are ready, followed by
-elementwise statements of one width that can stay in registers.
+elementwise statements of one width that can stay in registers; or one row-wise function.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import functools
 import itertools
 from dataclasses import dataclass
 
-from unvanish.engine.plan import Group, Plan
+from unvanish.engine.plan import Group, Plan, Stage, grouped, stages_of
 from unvanish.equations.calculus import Scale, partials
 from unvanish.equations.expression import Binary, Call, Expr, Number, Ref, rebuild, refs
-from unvanish.equations.system import Elementwise, Rowwise
+from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
 COSTLY = ("sigmoid", "tanh", "exp", "log", "softplus", "sqrt", "sin", "cos")
+X = Ref("x", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,29 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class KernelPhase:
-    """Products of ready operands, then statements of one width."""
+    """Products of ready operands, then statements of one width; or one row-wise function."""
 
     width: str
     groups: tuple[Group, ...]
     statements: tuple[Assign, ...]
+    rowwise: Rowwise | None = None
+
+    @property
+    def made(self) -> tuple[Ref, ...]:
+        """What the phase defines."""
+        products = [product.target for group in self.groups for product in group.products]
+        return (*products, *([self.rowwise.target] if self.rowwise else ()), *(s.target for s in self.statements))
+
+    @property
+    def read_by_unit(self) -> tuple[Ref, ...]:
+        """What its statements, or its row-wise function, read."""
+        found = [ref for s in self.statements for ref in refs(s.expression)]
+        return tuple(dict.fromkeys([*found, self.rowwise.operand] if self.rowwise else found))
+
+    @property
+    def read(self) -> tuple[Ref, ...]:
+        """What the phase reads, the operands of its products too."""
+        return tuple(dict.fromkeys([*self.read_by_unit, *(group.operand for group in self.groups)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,118 +65,178 @@ class Pull:
     factor: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(eq=False)
 class Kernel:
     """What is emitted: phases, what the backward pass reads again, and who gives and takes what.
 
-    `streams` are hoisted arrays, one value a step; `vectors` are arrays without time or batch.
+    `streams` are products with the input that are worked out before the loop, for many steps at once; where the
+    kernel is folded there are none, and the input is multiplied inside. `vectors` are (name, width) of arrays
+    without time or batch.
     """
 
     plan: Plan
     phases: tuple[KernelPhase, ...]
     pulls: tuple[tuple[Pull, ...], ...]
     saved: tuple[Ref, ...]
-    streams: tuple[Group | Ref, ...]
-    vectors: tuple[str, ...]
+    streams: tuple[Group, ...]
+    vectors: tuple[tuple[str, str], ...]
     widths: dict[str, str]
 
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """All recurrent groups, in order of phases."""
-        return tuple(group for phase in self.phases for group in phase.groups)
+    def __post_init__(self) -> None:
+        self.groups = tuple(group for phase in self.phases for group in phase.groups)
+        # All groups: those inside the loop, then the streams.
+        self.all_groups = self.groups + self.streams
+        self._pulls_of: dict[Ref, list[Pull]] = {}
+        for pull in itertools.chain(*self.pulls):
+            self._pulls_of.setdefault(pull.operand, []).append(pull)
+        # For each group, the first of all groups that has the same adjoint: an LSTM's W @ x[t] has that of its
+        # U @ h[t-1]; and the first vector that has the same one: torch's two biases.
+        self.same_adjoint = tuple(self._first_alike(number) for number in range(len(self.all_groups)))
+        of_vectors = [(self.source(Ref(name)), width) for name, width in self.vectors]
+        self.same_vector = {
+            vector: self.vectors[of_vectors.index(source)]
+            for vector, source in zip(self.vectors, of_vectors, strict=True)
+        }
+        read = [ref for phase in self.phases for ref in phase.read_by_unit]
+        self.reads_x_by_unit = X in read
+        self.crossing = _crossing(self.phases)
+
+    def _first_alike(self, number: int) -> int:
+        group = self.all_groups[number]
+        phase = next((phase for phase in self.phases if group in phase.groups), None)
+        sources = [self.source(product.target) for product in group.products]
+        for other, candidate in enumerate(self.all_groups[:number]):
+            # Inside the loop the adjoint must be there when the phase ends: a stream's is read after the loop.
+            near = phase is None or candidate in phase.groups
+            if near and [self.source(product.target) for product in candidate.products] == sources:
+                return other
+        return number
+
+    def source(self, ref: Ref) -> Ref:
+        """The value whose adjoint is also that of `ref`: where `ref` is just added to it, and nowhere else read."""
+        match self._pulls_of.get(ref):
+            case [Pull(target, _, Number(1.0))]:
+                return target
+        return ref
+
+    def label(self, name: str, width: str) -> str:
+        """Name a vector apart from the same number at another width."""
+        return name if sum(other == name for other, _ in self.vectors) == 1 else f"{name} {width}"
+
+    def is_written_once(self, ref: Ref) -> bool:
+        """Whether an adjoint comes to a value in exactly one phase."""
+        return sum(any(pull.operand == ref for pull in pulls) for pulls in self.pulls) == 1
 
 
 def refusal(plan: Plan) -> str | None:
     """Say why a plan cannot be lowered, or None."""
-    if any(isinstance(s, Rowwise) for stage in plan.stages for s in stage.statements):
-        return "row-wise functions are not emitted yet"
-    if not plan.stages:
-        return "nothing depends on an earlier step"
-    groups = [group for stage in plan.stages for group in stage.groups]
-    groups += [part for part in plan.hoisted if isinstance(part, Group)]
-    if any(len({product.width for product in group.products}) > 1 for group in groups):
-        return "products of one operand have different widths"
-    phases = _phases(plan)
-    if any(group.products[0].width != phase.width for phase in phases for group in phase.groups):
-        return "a product is not as wide as the statements that follow"
-    names = {r.name for phase in phases for s in phase.statements for r in refs(s.expression)}
-    if any(len(_used_in(name, phases)) > 1 for name in names & {*plan.system.numbers, *_scalars(plan)}):
-        return "a number is used in two widths"
-    return None
+    return None if plan.stages else "nothing depends on an earlier step"
 
 
-def _scalars(plan: Plan) -> set[str]:
-    return {p.name for p in plan.system.parameters if p.role == "scalar"} | {s.target.name for s in plan.once}
-
-
-@functools.lru_cache(maxsize=256)
-def lower(plan: Plan) -> Kernel:
-    """Bring a plan into phases."""
-    phases = _phases(plan)
-    widths = {s.target.name: s.width for phase in phases for s in phase.statements}
-    widths |= {p.target.name: p.width for phase in phases for group in phase.groups for p in group.products}
-    widths |= {state.name: state.width for state in plan.system.states}
-    stepped = {s.target.name for phase in phases for s in phase.statements}
-    products = {p.target.name for phase in phases for group in phase.groups for p in group.products}
-    states = {state.name for state in plan.system.states}
-    outer: dict[str, Ref] = {}
+@functools.lru_cache(maxsize=1024)
+def lower(plan: Plan, fold: bool) -> Kernel:
+    """Bring a plan into phases; `fold` multiplies the input inside the loop, step by step."""
+    once = {statement.target for statement in plan.once}
+    statements = [s for s in plan.system.statements if s.target not in once]
+    outside = [s for s in statements if isinstance(s, Product) and s.operand == X and not fold]
+    phases = _phases(stages_of([s for s in statements if s not in outside]), _Atoms(_names(plan)))
+    streams = tuple(g for part in grouped(list(outside)) if isinstance(part, Group) for g in _by_width(part))
+    widths = {"x": "input", **{state.name: state.width for state in plan.system.states}}
+    widths |= {product.target.name: product.width for stream in streams for product in stream.products}
+    widths |= {mask.name: mask.width for mask in plan.system.masks}
     for phase in phases:
-        for ref in [r for s in phase.statements for r in refs(s.expression)] + [g.operand for g in phase.groups]:
-            if ref.name not in stepped | products | states:
-                outer[ref.name] = ref
-    hoisted = {p.target.name for p in plan.hoisted if not isinstance(p, Group)} | {"x"}
-    streams: list[Group | Ref] = []
-    for part in plan.hoisted:
-        if isinstance(part, Group) and any(p.target.name in outer for p in part.products):
-            streams.append(part)
-            outer = {name: ref for name, ref in outer.items() if name not in {p.target.name for p in part.products}}
-            widths |= {p.target.name: p.width for p in part.products}
-    for name in [name for name in outer if name in hoisted]:
-        streams.append(outer.pop(name))
-        widths[name] = (
-            "input"
-            if name == "x"
-            else next(s.width for s in plan.hoisted if not isinstance(s, Group) and s.target.name == name)
-        )
-    widths |= {name: width for name in outer for width in _used_in(name, phases)}
+        widths |= {ref.name: phase.width for ref in phase.made}
     pulls = tuple(tuple(p for s in reversed(phase.statements) for p in _pulls(s)) for phase in phases)
-    saved = _saved(phases, pulls, states)
-    return Kernel(plan, phases, pulls, saved, tuple(streams), tuple(outer), widths)
+    saved = _saved(phases, pulls, {state.name for state in plan.system.states})
+    vectors = [
+        (ref.name, phase.width)
+        for phase in phases
+        for ref in phase.read
+        if ref.name not in widths and _timeless(ref)
+    ]
+    return Kernel(plan, phases, pulls, saved, streams, tuple(dict.fromkeys(vectors)), widths)
 
 
-def _used_in(name: str, phases: tuple[KernelPhase, ...]) -> set[str]:
-    """The widths of the statements that read a name."""
-    return {p.width for p in phases for s in p.statements for r in refs(s.expression) if r.name == name}
+def _timeless(ref: Ref) -> bool:
+    return ref.delay is None
 
 
-def _phases(plan: Plan) -> tuple[KernelPhase, ...]:
+def _by_width(group: Group) -> list[Group]:
+    """Cut a group where its products have different widths."""
+    widths = dict.fromkeys(product.width for product in group.products)
+    return [Group(group.operand, tuple(p for p in group.products if p.width == width)) for width in widths]
+
+
+def _names(plan: Plan) -> set[str]:
+    system = plan.system
+    return {s.target.name for s in system.statements} | {p.name for p in system.parameters} | {*system.numbers, "x"}
+
+
+def _phases(stages: tuple[Stage, ...], atoms: _Atoms) -> tuple[KernelPhase, ...]:
     phases: list[KernelPhase] = []
-    for stage in plan.stages:
-        pending = list(stage.groups)
-        statements: list[Assign] = []
-        atoms = _Atoms()
-        for statement in stage.statements:
-            assert isinstance(statement, Elementwise)
-            statements += atoms.split(statement)
-        for width, alike in itertools.groupby(statements, key=lambda assign: assign.width):
-            phases.append(KernelPhase(width, tuple(pending), tuple(alike)))
-            pending = []
-        if pending:
-            phases.append(KernelPhase(pending[0].products[0].width, tuple(pending), ()))
+    for stage in stages:
+        pending = [group for mixed in stage.groups for group in _by_width(mixed)]
+        for phase in _statement_phases(stage.statements, atoms):
+            alone = [
+                g for g in pending if phase.rowwise and phase.rowwise.operand in [p.target for p in g.products]
+            ]
+            phases += [KernelPhase(group.products[0].width, (group,), ()) for group in alone]
+            here = [] if phase.rowwise else [g for g in pending if g.products[0].width == phase.width]
+            pending = [group for group in pending if group not in here + alone]
+            phases.append(KernelPhase(phase.width, tuple(here), phase.statements, phase.rowwise))
+        phases += [KernelPhase(group.products[0].width, (group,), ()) for group in pending]
     return tuple(phases)
 
 
+def _statement_phases(statements: tuple[Statement, ...], atoms: _Atoms) -> list[KernelPhase]:
+    """Statements that follow one another with one width go together; a row-wise function stands alone."""
+    phases: list[KernelPhase] = []
+    for rowwise, some in itertools.groupby(statements, key=lambda s: isinstance(s, Rowwise)):
+        if rowwise:
+            for statement in some:
+                assert isinstance(statement, Rowwise)
+                # A state is written by an elementwise statement: that is where its adjoint is begun.
+                bare = atoms.fresh(statement.target)
+                row = Rowwise(bare, statement.function, statement.operand, statement.width)
+                phases.append(KernelPhase(statement.width, (), (), row))
+                phases.append(KernelPhase(statement.width, (), (Assign(statement.target, bare, statement.width),)))
+            continue
+        assigns = [assign for s in some if isinstance(s, Elementwise) for assign in atoms.split(s)]
+        for width, alike in itertools.groupby(assigns, key=lambda assign: assign.width):
+            phases.append(KernelPhase(width, (), tuple(alike)))
+    return _joined(phases)
+
+
+def _joined(phases: list[KernelPhase]) -> list[KernelPhase]:
+    """Put elementwise phases of one width that follow one another into one."""
+    joined: list[KernelPhase] = []
+    for phase in phases:
+        last = joined[-1] if joined else None
+        if last and last.width == phase.width and last.rowwise is None and phase.rowwise is None:
+            joined[-1] = KernelPhase(phase.width, (), last.statements + phase.statements)
+        else:
+            joined.append(phase)
+    return joined
+
+
 class _Atoms:
-    def __init__(self) -> None:
-        self.count = 0
+    """Cuts statements at their costly calls, giving the pieces names that nothing else has."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.taken = taken
+
+    def fresh(self, whole: Ref) -> Ref:
+        """Return a name for a piece of what `whole` names."""
+        name = next(n for n in (f"{whole.name}_{k}" for k in itertools.count(1)) if n not in self.taken)
+        self.taken.add(name)
+        return Ref(name)
 
     def split(self, statement: Elementwise) -> list[Assign]:
         """Give every costly call a statement of its own; a call that is the whole line keeps its name."""
         made: list[Assign] = []
 
         def named(expr: Expr) -> Ref:
-            self.count += 1
-            made.append(Assign(Ref(f"{statement.target.name}_{self.count}"), expr, statement.width))
+            made.append(Assign(self.fresh(statement.target), expr, statement.width))
             return made[-1].target
 
         def visit(expr: Expr) -> Expr:
@@ -212,13 +291,13 @@ def _saved(
     phases: tuple[KernelPhase, ...], pulls: tuple[tuple[Pull, ...], ...], states: set[str]
 ) -> tuple[Ref, ...]:
     """What goes through memory and is no state: what the backward pass reads, or another phase."""
-    made = {s.target for phase in phases for s in phase.statements if s.target.name not in states}
-    products = {p.target for phase in phases for group in phase.groups for p in group.products}
-    wanted = {ref for one in pulls for pull in one for ref in refs(pull.factor)}
-    wanted |= {group.operand for phase in phases for group in phase.groups}
-    for phase in phases:
-        own = {s.target for s in phase.statements} | {p.target for g in phase.groups for p in g.products}
-        wanted |= {ref for s in phase.statements for ref in refs(s.expression)} - own
-    order = [s.target for phase in phases for s in phase.statements]
-    order += [p.target for phase in phases for group in phase.groups for p in group.products]
-    return tuple(ref for ref in order if ref in wanted and ref in made | products)
+    order = dict.fromkeys(ref for phase in phases for ref in phase.made if ref.name not in states)
+    wanted = {ref for one in pulls for pull in one for ref in refs(pull.factor)} | _crossing(phases)
+    return tuple(ref for ref in order if ref in wanted)
+
+
+def _crossing(phases: tuple[KernelPhase, ...]) -> set[Ref]:
+    """The values of a step that go from phase to phase: what one reads that it has not made, or multiplies."""
+    found = {ref for phase in phases for ref in phase.read if ref not in phase.made}
+    found |= {group.operand for phase in phases for group in phase.groups}
+    return found | {phase.rowwise.target for phase in phases if phase.rowwise}

@@ -6,7 +6,11 @@
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <omp.h>
 #include <type_traits>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 constexpr int LANES = 64 / sizeof(real);
 typedef real V __attribute__((vector_size(64)));
@@ -18,16 +22,29 @@ typedef integer I __attribute__((vector_size(64)));
 
 INLINE V set1(real a) { return a - V{}; }
 
-// A block of units is whole, or the last one of n < LANES units.
-template <bool WHOLE> INLINE V load(const real* p, long n) {
-  if (WHOLE) return *(const VU*)p;
+// A block of units is whole, or the last one of n < LANES units: then only those are touched.
+INLINE V load_part(const real* p, long n) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(real) == 4) return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+  else return (V)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
   V v{};
   std::memcpy(&v, p, n * sizeof(real));
   return v;
+#endif
 }
+INLINE void store_part(real* p, V v, long n) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(real) == 4) _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+  else _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#else
+  std::memcpy(p, &v, n * sizeof(real));
+#endif
+}
+template <bool WHOLE> INLINE V load(const real* p, long n) { return WHOLE ? *(const VU*)p : load_part(p, n); }
 template <bool WHOLE> INLINE void store(real* p, V v, long n) {
   if (WHOLE) *(VU*)p = v;
-  else std::memcpy(p, &v, n * sizeof(real));
+  else store_part(p, v, n);
 }
 template <bool WHOLE> INLINE void add(real* p, V v, long n) { store<WHOLE>(p, load<WHOLE>(p, n) + v, n); }
 
@@ -144,25 +161,147 @@ INLINE void product_back(real* target, long ld, const real* rows, long rows_ld, 
     }
 }
 template <int R>
-INLINE void back_rows(real* target, long ld, long width, const real* rows, long rows_ld, const real* panel, long count) {
+INLINE void back_rows(real* target, long ld, long from, long to, const real* rows, long rows_ld, const real* panel,
+                      long count) {
   constexpr int C = 3;
-  long k = 0;
-  for (; k + C * LANES <= width; k += C * LANES)
+  long k = from;
+  for (; k + C * LANES <= to; k += C * LANES)
     product_back<R, C, true>(target + k, ld, rows, rows_ld, panel + k * count, count, LANES);
-  for (; k + LANES <= width; k += LANES)
+  for (; k + LANES <= to; k += LANES)
     product_back<R, 1, true>(target + k, ld, rows, rows_ld, panel + k * count, count, LANES);
-  if (k < width) product_back<R, 1, false>(target + k, ld, rows, rows_ld, panel + k * count, count, width - k);
-}
-INLINE void back_all(long count_rows, real* target, long ld, long width, const real* rows, long rows_ld,
-                     const real* panel, long count) {
-  long b = 0;
-  for (; b + 8 <= count_rows; b += 8) back_rows<8>(target + b * ld, ld, width, rows + b * rows_ld, rows_ld, panel, count);
-  for (; b + 4 <= count_rows; b += 4) back_rows<4>(target + b * ld, ld, width, rows + b * rows_ld, rows_ld, panel, count);
-  for (; b < count_rows; b++) back_rows<1>(target + b * ld, ld, width, rows + b * rows_ld, rows_ld, panel, count);
+  if (k < to) product_back<R, 1, false>(target + k, ld, rows, rows_ld, panel + k * count, count, to - k);
 }
 
-INLINE double sum_all(V v) {
-  double s = 0;
-  for (int i = 0; i < LANES; i++) s += double(v[i]);
-  return s;
+// What one thread does of a step: some rows and all units, or all rows and some units.
+struct Part {
+  long index, parts;
+  bool by_units;
+  long first, last;          // rows
+  long first_row, last_row;  // rows of a function that needs whole rows
+  long from(long width) const { return by_units ? (width + LANES - 1) / LANES * index / parts * LANES : 0; }
+  long to(long width) const {
+    const long end = by_units ? (width + LANES - 1) / LANES * (index + 1) / parts * LANES : width;
+    return end < width ? end : width;
+  }
+};
+
+INLINE void back_all(const Part& part, real* target, long width, const real* rows, long height, const real* panel) {
+  const long from = part.from(width), to = part.to(width);
+  long b = part.first;
+  for (; b + 8 <= part.last; b += 8) back_rows<8>(target + b * width, width, from, to, rows + b * height, height, panel, height);
+  for (; b + 4 <= part.last; b += 4) back_rows<4>(target + b * width, width, from, to, rows + b * height, height, panel, height);
+  for (; b < part.last; b++) back_rows<1>(target + b * width, width, from, to, rows + b * height, height, panel, height);
+}
+
+// Pack the weights of a group for the forward pass: panel[block of units][k][product][unit].
+template <int G>
+static void pack(real* panel, const real* const (&weights)[G], long width, long count, int thread, int threads) {
+  const long blocks = (width + LANES - 1) / LANES;
+  for (long block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
+    const long n = width - block * LANES < LANES ? width - block * LANES : LANES;
+    for (long k = 0; k < count; k++)
+      for (int g = 0; g < G; g++) {
+        real* to = panel + ((block * count + k) * G + g) * LANES;
+        const real* from = weights[g] + block * LANES * count + k;
+        for (long i = 0; i < LANES; i++) to[i] = i < n ? from[i * count] : real(0);
+      }
+  }
+}
+
+// Pack them for the backward pass: panel[block of k][product, unit][k].
+template <int G>
+static void pack_back(real* panel, const real* const (&weights)[G], long width, long count, int thread, int threads) {
+  const long blocks = (count + LANES - 1) / LANES;
+  for (long block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
+    const long n = count - block * LANES < LANES ? count - block * LANES : LANES;
+    for (int g = 0; g < G; g++)
+      for (long u = 0; u < width; u++)
+        store<true>(panel + ((block * G + g) * width + u) * LANES,
+                    load<false>(weights[g] + u * count + block * LANES, n), LANES);
+  }
+}
+
+static void softmax_row(const real* x, real* y, long width) {
+  real most = x[0], sum = 0;
+  for (long i = 1; i < width; i++) most = x[i] > most || x[i] != x[i] ? x[i] : most;
+  for (long i = 0; i < width; i++) sum += y[i] = std::exp(x[i] - most);
+  for (long i = 0; i < width; i++) y[i] /= sum;
+}
+// The adjoint of the target is taken and blanked; that of the operand is added to.
+static void softmax_back(const real*, const real* y, real* adjoint, real* target, long width) {
+  real sum = 0;
+  for (long i = 0; i < width; i++) sum += adjoint[i] * y[i];
+  for (long i = 0; i < width; i++) target[i] += y[i] * (adjoint[i] - sum), adjoint[i] = 0;
+}
+
+struct Moments {
+  real mean, scale;
+};
+static Moments moments(const real* x, long width) {
+  real mean = 0, square = 0;
+  for (long i = 0; i < width; i++) mean += x[i];
+  mean /= real(width);
+  for (long i = 0; i < width; i++) square += (x[i] - mean) * (x[i] - mean);
+  return {mean, real(1) / std::sqrt(square / real(width) + real(1e-5))};
+}
+static void layernorm_row(const real* x, real* y, long width) {
+  const Moments m = moments(x, width);
+  for (long i = 0; i < width; i++) y[i] = (x[i] - m.mean) * m.scale;
+}
+static void layernorm_back(const real* x, const real* y, real* adjoint, real* target, long width) {
+  const real scale = moments(x, width).scale;
+  real mean = 0, slope = 0;
+  for (long i = 0; i < width; i++) mean += adjoint[i], slope += adjoint[i] * y[i];
+  mean /= real(width), slope /= real(width);
+  for (long i = 0; i < width; i++) target[i] += scale * (adjoint[i] - mean - y[i] * slope), adjoint[i] = 0;
+}
+
+INLINE void add_square(void* norms, long at, V squares) {
+  double sum = 0;
+  for (int i = 0; i < LANES; i++) sum += double(squares[i]);
+  ((double*)norms)[at] += sum;
+}
+
+template <typename Call> INLINE Part part_of(const Call& a, long index, long t) {
+  const long rows = a.rows[t];
+  if (a.by_units) return {index, a.parts, true, 0, rows, rows * index / a.parts, rows * (index + 1) / a.parts};
+  const long first = a.share[index] < rows ? a.share[index] : rows;
+  const long last = a.share[index + 1] < rows ? a.share[index + 1] : rows;
+  return {index, a.parts, false, first, last, first, last};
+}
+
+// The loop over time. Rows do not know of one another: a thread takes its own through all steps, without a
+// barrier. Where the units are split, every part of a step waits for all threads.
+template <typename Call, typename Pack, typename Step>
+static void run(const Call& a, int count, long from, long to, long by, Pack pack, Step step) {
+#pragma omp parallel num_threads(a.threads) if (a.threads > 1)
+  {
+    const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
+    if (a.pack) {
+      pack(a, thread, threads);
+#pragma omp barrier
+    }
+    if (a.by_units) {
+      for (long t = from; t != to; t += by)
+        for (int number = 0; number < count; number++) {
+          for (long part = thread; part < a.parts; part += threads) step(a, number, part_of(a, part, t), t);
+#pragma omp barrier
+        }
+    } else {
+      for (long part = thread; part < a.parts; part += threads)
+        for (long t = from; t != to; t += by) {
+          const Part here = part_of(a, part, t);
+          if (here.first < here.last)
+            for (int number = 0; number < count; number++) step(a, number, here, t);
+        }
+    }
+  }
+}
+template <typename Call, typename Pack, typename Step>
+static void run_forward(const Call& a, int count, Pack pack, Step step) {
+  run(a, count, a.first, a.last, 1, pack, step);
+}
+template <typename Call, typename Pack, typename Step>
+static void run_backward(const Call& a, int count, Pack pack, Step step) {
+  run(a, count, a.last - 1, a.first - 1, -1, pack, step);
 }

@@ -1,0 +1,159 @@
+"""What arrays a pass works in and where they lie, and how its work is cut: worked out once for each schedule.
+
+Shapes: N values of all steps, P rows (pieces), W width, D depth in time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unvanish.engine.native.binding import Binding
+from unvanish.engine.native.schedule import Schedule
+
+CHUNK_BYTES = 4 << 20  # of the products of one chunk of steps: what the caches hold
+UNITS_FROM, UNITS_FROM_FEW_ROWS = 300_000, 60_000  # numbers in the recurrent matrices
+
+
+class Layout:
+    """Arrays side by side in one block, each on a cache line of its own."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[int, int]] = {}
+        self.total = 0
+
+    def add(self, meaning: str, count: int) -> None:
+        """Make room for an array."""
+        self.places[meaning] = (self.total, count)
+        self.total += -(-count // 16) * 16
+
+    def pointers(self, block: Tensor) -> dict[str, int]:
+        """The address of each array in a block."""
+        start, size = block.data_ptr(), block.element_size()
+        return {meaning: start + place * size for meaning, (place, _) in self.places.items()}
+
+    def view(self, block: Tensor, meaning: str, *shape: int) -> Tensor:
+        """One of the arrays."""
+        place, count = self.places[meaning]
+        return block[place : place + count].view(shape)
+
+
+class Memory:
+    """The arrays of a pass.
+
+    Attributes:
+        kept: what the forward pass works in, and the backward pass reads.
+        given_out: the sizes of the arrays whose values are outputs: they are not in the block, which is used again.
+        worked_in: what the backward pass works in; the first `zeroed` numbers begin as zero.
+        by_units: whether threads share the units of a step, not the rows: where rows are few or matrices large.
+        parts: into how many parts the work is cut.
+        chunks: runs of steps whose products with the input, or whose adjoints, are kept at one time.
+        tables, sizes: what a call takes besides arrays.
+    """
+
+    def __init__(
+        self, binding: Binding, schedule: Schedule, saves: bool, wants_all: bool, threads: int, dtype: torch.dtype
+    ) -> None:
+        self.binding, self.schedule, self.saves, self.wants_all = binding, schedule, saves, wants_all
+        self.kernel = binding.loaded.kernel
+        self.states = self.kernel.plan.system.states
+        numbers = sum(binding.height(group) * binding.width(group.operand.name) for group in self.kernel.groups)
+        few = schedule.rows < threads and numbers > UNITS_FROM_FEW_ROWS
+        self.by_units = threads > 1 and (few or numbers > UNITS_FROM)
+        self.parts = threads if self.by_units else max(1, min(threads, schedule.rows))
+        self.threads = min(threads, self.parts)
+        element = dtype.itemsize
+        tallest = max((binding.height(group) for group in self.kernel.all_groups), default=1)
+        self.chunks = schedule.chunks(max(CHUNK_BYTES // (tallest * element), 2 * tallest))
+        self.kept, self.given_out = self._kept(dtype)
+        self.worked_in, self.zeroed = self._worked_in(dtype)
+        self.table_arrays = self._tables()
+        self.tables = [table.data_ptr() for table in self.table_arrays]
+        self.sizes = self._sizes()
+        self.added_up = [self._is_added_up(number) for number in range(len(self.kernel.all_groups))]
+
+    def is_whole(self, state: str) -> bool:
+        """Whether a state is kept at all steps."""
+        return self.saves or self.wants_all or state == self.kernel.plan.system.output.name
+
+    def _kept(self, dtype: torch.dtype) -> tuple[Layout, dict[str, int]]:
+        binding, schedule, output = self.binding, self.schedule, self.kernel.plan.system.output
+        layout, given_out = Layout(), dict[str, int]()
+        for state in self.states:
+            rows = (state.depth + 1) * schedule.rows
+            if self.is_whole(state.name):
+                rows = state.depth * schedule.rows + schedule.count
+            count = rows * binding.width(state.name)
+            if self.wants_all or state.name == output.name:
+                given_out[f"state {state.name}"] = count
+            else:
+                layout.add(f"state {state.name}", count)
+        for ref in self.kernel.saved:
+            if ref == output:
+                given_out[f"saved {ref.name}"] = schedule.count * binding.width(ref.name)
+            elif self.saves:
+                layout.add(f"saved {ref.name}", schedule.count * binding.width(ref.name))
+            elif ref in self.kernel.crossing:
+                layout.add(f"saved {ref.name}", schedule.rows * binding.width(ref.name))
+        for index, group in enumerate(self.kernel.groups):
+            layout.add(f"panel {index}", binding.panel(group, dtype, back=False))
+        return layout, given_out
+
+    def _worked_in(self, dtype: torch.dtype) -> tuple[Layout, int]:
+        layout, binding, rows = Layout(), self.binding, self.schedule.rows
+        for state in self.states:
+            layout.add(f"carry {state.name}", (state.depth + 1) * rows * binding.width(state.name))
+        for meaning in binding.loaded.emitted.pointers:
+            if meaning.startswith("scratch "):
+                layout.add(meaning, rows * binding.width(meaning.removeprefix("scratch ")))
+        layout.add("adjoint vectors", self.parts * binding.vectors_total)
+        zeroed = layout.total
+        starts = self.schedule.starts
+        most = max((starts[last] - starts[first] for first, last in self.chunks), default=0)
+        for number, group in enumerate(self.kernel.all_groups):
+            if self.kernel.same_adjoint[number] == number:
+                layout.add(f"adjoint {number}", most * binding.height(group))
+        for index, group in enumerate(self.kernel.groups):
+            if group.operand.name != "x":
+                layout.add(f"back panel {index}", binding.panel(group, dtype, back=True))
+        return layout, zeroed
+
+    def _tables(self) -> list[Tensor]:
+        schedule = self.schedule
+        kept = schedule.at_T if self.saves else torch.zeros_like(schedule.at_T)
+        tables = [schedule.sizes_T, schedule.at_T, kept]
+        tables += [schedule.table(state.depth, not self.is_whole(state.name)) for state in self.states]
+        return [table.contiguous() for table in [*tables, schedule.share(self.parts)]]
+
+    def _sizes(self) -> dict[str, int]:
+        found = {f"w {width}": size for width, size in self.binding.sizes.items()}
+        return found | {
+            "T": self.schedule.steps,
+            "B": self.schedule.rows,
+            "threads": self.threads,
+            "parts": self.parts,
+            "by_units": self.by_units,
+            "vectors": self.binding.vectors_total,
+        }
+
+    def chunk_sizes(self, first: int, last: int, pack: bool) -> dict[str, int]:
+        """The sizes that a call over some steps takes."""
+        return self.sizes | {"first": first, "last": last, "start": self.schedule.starts[first], "pack": pack}
+
+    def _is_added_up(self, number: int) -> bool:
+        """Whether a stream's adjoint is not written exactly once a step, and so begins as zero."""
+        group = self.kernel.all_groups[number]
+        if number < len(self.kernel.groups) or self.kernel.same_adjoint[number] != number:
+            return False
+        return not all(self.kernel.is_written_once(product.target) for product in group.products)
+
+
+def memory_of(
+    binding: Binding, schedule: Schedule, saves: bool, wants_all: bool, threads: int, dtype: torch.dtype
+) -> Memory:
+    """Return the arrays of a pass, worked out at the first of its kind."""
+    key = (binding, saves, wants_all, threads, dtype)
+    if key not in schedule.prepared:
+        schedule.prepared[key] = Memory(binding, schedule, saves, wants_all, threads, dtype)
+    found: Memory = schedule.prepared[key]
+    return found

@@ -1,0 +1,285 @@
+"""One pass of a kernel over a sequence, forward and backward.
+
+What a pass is given: the input, the stored arrays of the layer, loose vectors, initial states, masks. What it
+gives: the output of all steps, the final states, and the states of all steps where they are asked for. Everything
+else lies in one block of memory that is used again.
+
+Shapes: N values of all steps, P rows (pieces), W width, D depth in time, I input, J products side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unvanish.engine.native.binding import Binding
+from unvanish.engine.native.memory import Memory
+from unvanish.engine.native.product import times_transposed, weight_gradient
+from unvanish.engine.native.schedule import Schedule
+from unvanish.engine.plan import Group
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a pass is, besides its arrays: where they lie, the index of each row's first step, and where the
+    backward pass adds up the squares of the states' adjoints, (parts, T, states), if that is wanted.
+    """
+
+    memory: Memory
+    time_P: Tensor | None = None
+    norms: Tensor | None = None
+
+    @property
+    def binding(self) -> Binding:
+        """The kernel and the stored arrays."""
+        return self.memory.binding
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which rows run at which step."""
+        return self.memory.schedule
+
+
+def _parts(
+    job: Job, given: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """The input; stored arrays and loose vectors; initial states; masks."""
+    arrays = 1 + len(job.binding.stacks) + len(job.binding.loose)
+    states = arrays + len(job.memory.states)
+    return given[0], given[1:arrays], given[arrays:states], given[states:]
+
+
+def _pointers(job: Job, given: Sequence[Tensor]) -> dict[str, int]:
+    """The addresses of what a pass is given."""
+    binding = job.binding
+    x_NI, arrays, _, masks = _parts(job, given)
+    starts = [array.data_ptr() for array in arrays]
+    size = x_NI.element_size()
+    found = {meaning: starts[position] + offset * size for meaning, (position, offset) in binding.pointers.items()}
+    found["x"] = x_NI.data_ptr()
+    for mask, array in zip(binding.loaded.kernel.plan.system.masks, masks, strict=True):
+        found[f"mask {mask.name}"] = array.data_ptr()
+    if job.time_P is not None:
+        found["time"] = job.time_P.data_ptr()
+    return found
+
+
+# -- forward -----------------------------------------------------------------------------------------------
+
+
+def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Run a kernel over all steps; return the outputs, and what the backward pass reads again."""
+    memory, binding, schedule = job.memory, job.binding, job.schedule
+    x_NI, arrays, states, _ = _parts(job, given)
+    block = binding.loaded.arena.take(memory.kept.total, x_NI)
+    fresh = {meaning: x_NI.new_empty(count) for meaning, count in memory.given_out.items()}
+    pointers = _pointers(job, given) | memory.kept.pointers(block)
+    pointers |= {meaning: array.data_ptr() for meaning, array in fresh.items()}
+    pasts = []
+    for state, initial in zip(memory.states, states, strict=True):
+        meaning, width = f"state {state.name}", binding.width(state.name)
+        past = fresh[meaning].view(-1, width) if meaning in fresh else memory.kept.view(block, meaning, -1, width)
+        _begin(past, initial, state.depth)
+        pasts.append(past)
+    streams = memory.kernel.streams
+    for first, last in memory.chunks if streams else [(0, schedule.steps)]:
+        rows = x_NI[schedule.starts[first] : schedule.starts[last]]
+        products = [times_transposed(rows, binding.weight(stream, tuple(arrays))) for stream in streams]
+        pointers |= {f"stream {number}": product.data_ptr() for number, product in enumerate(products)}
+        sizes = memory.chunk_sizes(first, last, pack=first == 0)
+        binding.loaded.run(binding.loaded.forward, pointers, memory.tables, sizes)
+    return _outputs(memory, pasts, fresh), [block, *fresh.values()]
+
+
+def _begin(past: Tensor, initial: Tensor, depth: int) -> None:
+    """Put the initial values, newest first side by side, before the first step, oldest first."""
+    rows = initial.shape[0]
+    for back, part in enumerate(initial.chunk(depth, -1) if depth > 1 else (initial,)):
+        past[(depth - 1 - back) * rows : (depth - back) * rows] = part
+
+
+def _outputs(memory: Memory, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Tensor]:
+    """The output of all steps, the final states, the states of all steps."""
+    schedule, name = memory.schedule, memory.kernel.plan.system.output.name
+    finals, steps = [], {}
+    for state, past in zip(memory.states, pasts, strict=True):
+        finals.append(_final(schedule, past, state.depth, not memory.is_whole(state.name)))
+        steps[state.name] = past[state.depth * schedule.rows :]
+    output = steps[name] if name in steps else fresh[f"saved {name}"].view(-1, memory.binding.width(name))
+    return [output, *finals, *(steps.values() if memory.wants_all else ())]
+
+
+def _final(schedule: Schedule, past: Tensor, depth: int, ring: bool) -> Tensor:
+    rows = schedule.rows
+    if schedule.lengths_P is not None:
+        return torch.cat([past[schedule.newest(depth, back, ring)] for back in range(depth)], -1)
+    slots = [depth + schedule.steps - 1 - back for back in range(depth)]
+    slots = [slot % (depth + 1) for slot in slots] if ring else slots
+    return torch.cat([past[slot * rows : (slot + 1) * rows] for slot in slots], -1)
+
+
+# -- backward ----------------------------------------------------------------------------------------------
+
+
+def backward(
+    job: Job,
+    given: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Give the gradients of what a pass was given, where they are needed."""
+    return _Backward(job, given, kept, needed).run(gradients)
+
+
+class _Backward:
+    def __init__(self, job: Job, given: Sequence[Tensor], kept: Sequence[Tensor], needed: Sequence[bool]) -> None:
+        self.job, self.memory, self.binding, self.schedule = job, job.memory, job.binding, job.schedule
+        self.kernel, self.needed = job.memory.kernel, needed
+        self.x_NI, self.arrays, self.states, self.masks = _parts(job, given)
+        self.block = kept[0]
+        self.fresh = dict(zip(job.memory.given_out, kept[1:], strict=True))
+        self.work = self.binding.loaded.arena.take(job.memory.worked_in.total, self.x_NI)
+        self.work[: job.memory.zeroed].zero_()
+        self.pointers = _pointers(job, given) | job.memory.kept.pointers(self.block)
+        self.pointers |= {meaning: array.data_ptr() for meaning, array in self.fresh.items()}
+        self.pointers |= job.memory.worked_in.pointers(self.work)
+        start, size = self.pointers["adjoint vectors"], self.x_NI.element_size()
+        for label, place in self.binding.vectors.items():
+            self.pointers[f"adjoint vector {label}"] = start + place * size
+        if job.norms is not None:
+            self.pointers["norms"] = job.norms.data_ptr()
+        self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
+        if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
+            self.pointers["adjoint x"] = self.adjoint_x.zero_().data_ptr()
+        self.weights: dict[int, Tensor] = {}
+
+    def run(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        loaded, starts = self.binding.loaded, self.schedule.starts
+        alive = self._take_gradients(gradients)
+        for first, last in reversed(self.memory.chunks):
+            count = starts[last] - starts[first]
+            for number, added_up in enumerate(self.memory.added_up):
+                if added_up:
+                    self._adjoint(number, count).zero_()
+            sizes = self.memory.chunk_sizes(first, last, pack=last == self.schedule.steps)
+            loaded.run(loaded.backward, self.pointers, self.memory.tables, sizes)
+            self._products(first, last)
+        del alive
+        return self._gradients()
+
+    def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+        """Put the gradients of the steps where the kernel finds them, those of the final states where they wait."""
+        alive = []
+        count = len(self.memory.states)
+        of_steps = {f"gradient {self.kernel.plan.system.output.name}": gradients[0]}
+        for index, state in enumerate(self.memory.states):
+            final = gradients[1 + index]
+            if final is not None:
+                self._wait(state.name, state.depth, final)
+            if self.memory.wants_all:
+                meaning, more = f"gradient {state.name}", gradients[1 + count + index]
+                both = [g for g in (of_steps.get(meaning), more) if g is not None]
+                of_steps[meaning] = both[0] + both[1] if len(both) == 2 else both[0] if both else None
+        for meaning, gradient in of_steps.items():
+            if gradient is not None:
+                alive.append(gradient.contiguous())
+                self.pointers[meaning] = alive[-1].data_ptr()
+        return alive
+
+    def _carry(self, name: str, depth: int) -> Tensor:
+        width = self.binding.width(name)
+        return self.memory.worked_in.view(self.work, f"carry {name}", depth + 1, self.schedule.rows, width)
+
+    def _wait(self, name: str, depth: int, final: Tensor) -> None:
+        carry, lengths_P = self._carry(name, depth), self.schedule.lengths_P
+        for back, part in enumerate(final.chunk(depth, -1)):
+            if lengths_P is None:
+                carry[(self.schedule.steps - 1 - back) % (depth + 1)] = part
+            else:
+                carry[(lengths_P - 1 - back) % (depth + 1), torch.arange(len(lengths_P))] = part
+
+    def _adjoint(self, number: int, count: int) -> Tensor:
+        height = self.binding.height(self.kernel.all_groups[number])
+        place, _ = self.memory.worked_in.places[f"adjoint {self.kernel.same_adjoint[number]}"]
+        return self.work[place : place + count * height].view(count, height)
+
+    def _products(self, first: int, last: int) -> None:
+        """Add up the gradients of the matrices over a chunk of steps, and give the input its own."""
+        start, end = self.schedule.starts[first], self.schedule.starts[last]
+        begun = False
+        for number, group in enumerate(self.kernel.all_groups):
+            adjoint_NJ = self._adjoint(number, end - start)
+            if any(self.needed[1 + position] for position in self.binding.owners[number]):
+                part = weight_gradient(adjoint_NJ, self._operand(group, first, last))
+                self.weights[number] = self.weights[number].add_(part) if number in self.weights else part
+            if group.operand.name == "x" and self.needed[0]:
+                assert self.adjoint_x is not None
+                weight = self.binding.weight(group, tuple(self.arrays))
+                part = times_transposed(adjoint_NJ, weight.t())
+                if begun or self.kernel.reads_x_by_unit:
+                    self.adjoint_x[start:end] += part
+                else:
+                    self.adjoint_x[start:end] = part
+                begun = True
+
+    def _operand(self, group: Group, first: int, last: int) -> Tensor:
+        """What a group's matrices were multiplied with, over a chunk of steps."""
+        schedule, name = self.schedule, group.operand.name
+        start, end = schedule.starts[first], schedule.starts[last]
+        if name == "x":
+            return self.x_NI[start:end]
+        width = self.binding.width(name)
+        state = next((state for state in self.memory.states if state.name == name), None)
+        meaning = f"state {name}" if state else f"saved {name}"
+        if meaning in self.fresh:
+            values = self.fresh[meaning].view(-1, width)
+        else:
+            values = self.memory.kept.view(self.block, meaning, -1, width)
+        if state is None:
+            return values[start:end]
+        back = state.depth - int(group.operand.delay or 0)
+        if schedule.lengths_P is None:
+            return values[back * schedule.rows + start : back * schedule.rows + end]
+        return values[schedule.earlier(state.depth, back, first, last)]
+
+    def _gradients(self) -> list[Tensor | None]:
+        binding, found = self.binding, list[Tensor | None]()
+        found.append(self.adjoint_x if self.needed[0] else None)
+        parts, total = self.memory.parts, binding.vectors_total
+        sums = self.memory.worked_in.view(self.work, "adjoint vectors", parts, total).sum(0)
+        for position, array in enumerate(self.arrays):
+            if not self.needed[1 + position]:
+                found.append(None)
+            elif position >= len(binding.stacks):
+                vector = binding.loose[position - len(binding.stacks)]
+                place = binding.place(vector)
+                found.append(sums[place : place + array.shape[0]].clone())
+            else:
+                found.append(self._stack_gradient(position, array, sums))
+        for state in self.memory.states:
+            carry = self._carry(state.name, state.depth)
+            waiting = [carry[(-1 - back) % (state.depth + 1)] for back in range(state.depth)]
+            found.append(torch.cat(waiting, -1))
+        return [*found, *(None for _ in self.masks)]
+
+    def _stack_gradient(self, position: int, array: Tensor, sums: Tensor) -> Tensor:
+        """Put the gradient of a stored array together."""
+        binding = self.binding
+        touching = [number for number in self.weights if position in binding.owners[number]]
+        if len(touching) == 1 and binding.wholes[touching[0]] == position:
+            return self.weights[touching[0]]
+        gradient = torch.zeros_like(array)
+        for row, place, length in binding.segments[position]:
+            gradient[row : row + length] = sums[place : place + length]
+        for number in touching:
+            group, weight = self.kernel.all_groups[number], self.weights[number]
+            height = weight.shape[0] // len(group.products)
+            for part, matrix in enumerate(group.matrices):
+                if binding.pointers[f"weight {matrix}"][0] == position:
+                    rows = binding.stacks[position].rows[matrix]
+                    gradient[rows] += weight[part * height : (part + 1) * height]
+        return gradient

@@ -1,0 +1,98 @@
+"""Where a kernel's values live: the pointers and tables that it takes, and the addresses in its text.
+
+Rows of a step lie side by side, and steps follow one another: the first row of step t is row `at[t]` of an array
+over time. Rows are sorted by length, the longest first, so that the rows that still run are the first `rows[t]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unvanish.engine.native.lower import Kernel
+from unvanish.equations.expression import Ref
+
+TABLES = ("rows", "at", "kept at")  # and one for each state: where the values of its steps begin
+
+
+def identifier(text: str) -> str:
+    """Return a name in C++ for what something means."""
+    return "".join(c if c.isalnum() else "_" for c in text)
+
+
+def local(ref: Ref) -> str:
+    """Return the local variable that holds a value."""
+    return "v_" + identifier(ref.name) + (f"_{ref.delay}_back" if ref.is_past else "")
+
+
+def key(ref: Ref) -> str:
+    """Return the name of a value in the names of adjoints and pointers."""
+    return local(ref).removeprefix("v_")
+
+
+@dataclass
+class Slots:
+    """The pointers that a kernel takes, by what they mean; the order is that of first use in the text."""
+
+    index: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, meaning: str) -> str:
+        self.index.setdefault(meaning, len(self.index))
+        return "a." + identifier(meaning)
+
+
+class Places:
+    """Addresses of one kernel's values, as text; remembers which pointers the text needs."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel, self.slots = kernel, Slots()
+        self.depth = {state.name: state.depth for state in kernel.plan.system.states}
+        self.mask_of = {mask.name: mask.of for mask in kernel.plan.system.masks}
+        self.stream_of: dict[str, tuple[int, int, int]] = {}  # name -> stream, part, parts
+        for number, stream in enumerate(kernel.streams):
+            for part, product in enumerate(stream.products):
+                self.stream_of[product.target.name] = (number, part, len(stream.products))
+
+    def width(self, ref: Ref) -> str:
+        """How wide a value is."""
+        return f"a.w_{identifier(self.kernel.widths[ref.name])}"
+
+    def step(self, ref: Ref) -> tuple[str, str, str]:
+        """Return the address of a step's first row, the distance of rows, and the offset of the value in a row."""
+        name, width = ref.name, self.width(ref)
+        if name in self.depth:
+            back = self.depth[name] - int(ref.delay or 0)
+            when = f"t + {back}" if back else "t"
+            return f"{self.slots(f'state {name}')} + a.at_{identifier(name)}[{when}] * {width}", width, ""
+        if name in self.stream_of:
+            number, part, parts = self.stream_of[name]
+            row = f"{parts} * {width}"
+            return f"{self.slots(f'stream {number}')} + (a.at[t] - a.start) * {row}", row, f"{part} * {width}"
+        if name == "x":
+            return f"{self.slots('x')} + a.at[t] * {width}", width, ""
+        if name in self.mask_of:
+            start = f" + a.at[t] * {width}" if self.mask_of[name] == "step" else ""
+            return self.slots(f"mask {name}") + start, width, ""
+        table = "at" if ref == self.kernel.plan.system.output else "kept_at"
+        return f"{self.slots(f'saved {name}')} + a.{table}[t] * {width}", width, ""
+
+    def gradient(self, name: str) -> tuple[str, str]:
+        """Where the gradient of a state or of the output comes from."""
+        width = self.width(Ref(name))
+        return f"{self.slots(f'gradient {name}')} + a.at[t] * {width}", width
+
+    def carry(self, name: str, back: int) -> tuple[str, str]:
+        """Where the adjoint waits for the state of step t - back."""
+        ring = self.depth[name] + 1
+        slot = f"(t + {ring - back}) % {ring}" if back else f"t % {ring}"
+        width = self.width(Ref(name))
+        return f"{self.slots(f'carry {name}')} + {slot} * a.B * {width}", width
+
+    def scratch(self, ref: Ref) -> tuple[str, str]:
+        """Where the adjoint of a value waits for the phase that made it."""
+        return self.slots(f"scratch {ref.name}"), self.width(ref)
+
+    def adjoint(self, number: int) -> tuple[str, str]:
+        """Where the adjoints of a group's products are kept for the gradient of its weights."""
+        products = self.kernel.all_groups[number].products
+        row = f"{len(products)} * {self.width(products[0].target)}"
+        return f"{self.slots(f'adjoint {number}')} + (a.at[t] - a.start) * {row}", row
