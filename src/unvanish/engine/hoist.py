@@ -25,6 +25,8 @@ class Timeless:
         self.job = run
         self.values: dict[str, Tensor] = {**run.numbers}
         for statement in run.plan.once:
+            if statement.target.name in self.values:  # worked out before, and given
+                continue
             self.values[statement.target.name] = value(statement, lambda ref: self[ref.name], run)
 
     def __getitem__(self, name: str) -> Tensor:

@@ -16,7 +16,17 @@ from unvanish.engine.plan import Plan
 
 
 class Observer(Protocol):
-    """Sees the states at the end of every step of a pass that is being recorded."""
+    """Sees the states at the end of every step of a pass that is being recorded.
+
+    One whose `needs_steps` is false only wants the norms of the adjoints: a back end that can tell them all at
+    once, at the end of the backward pass, calls `take_norms` instead of `boundary`.
+    """
+
+    needs_steps: bool
+
+    def take_norms(self, norms_TS: Tensor) -> None:
+        """Take ‖∂L/∂s_t‖ over the whole batch, for every step and state."""
+        ...
 
     def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take the states of a step; what is returned goes into the output and into the next step."""

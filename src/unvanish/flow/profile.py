@@ -107,6 +107,8 @@ class _ProfileWatch:
 class _KeepingTrack(Track):
     """A track that keeps the states of one step, to send a gradient back from there."""
 
+    needs_steps = True
+
     def __init__(self, name: str, states: tuple[str, ...], at: int) -> None:
         super().__init__(name, states)
         self.at, self.kept = at, dict[str, Tensor]()

@@ -29,9 +29,12 @@ class Track:
         states: the names of its states.
     """
 
+    needs_steps = False
+
     def __init__(self, name: str, states: tuple[str, ...] = ()) -> None:
         self.name, self.states = name, states
         self._rows: list[list[Tensor | None]] = []
+        self._told: Tensor | None = None
 
     @property
     def norms(self) -> Tensor:
@@ -39,11 +42,17 @@ class Track:
 
         Zero where no gradient arrived. Raises `FlowError` before the backward pass.
         """
+        if self._told is not None:
+            return self._told
         found = next((norm for row in self._rows for norm in row if norm is not None), None)
         if found is None:
             raise FlowError(f"no gradient has reached {self.name}: call loss.backward() first, with its loss")
         zero = torch.zeros_like(found)
         return torch.stack([torch.stack([zero if norm is None else norm for norm in row]) for row in self._rows])
+
+    def take_norms(self, norms_TS: Tensor) -> None:
+        """Take the norms of all steps, from an engine that measures them in its own backward pass."""
+        self._told = norms_TS
 
     def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take the states that leave a step; their gradients' norms are written down in the backward pass."""
@@ -53,6 +62,7 @@ class Track:
 
     def clear(self) -> None:
         """Forget the norms, to measure another backward pass over the same steps."""
+        self._told = None
         for row in self._rows:
             row[:] = [None] * len(row)
 

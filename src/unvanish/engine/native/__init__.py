@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from unvanish.engine.hoist import Timeless
-from unvanish.engine.native import passes
+from unvanish.engine.layout import Weights
+from unvanish.engine.native import fallback, passes
 from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import compiler
 from unvanish.engine.native.kernel import LANES, load
@@ -42,11 +44,11 @@ def cannot_run(run: Run) -> str | None:
     x_TBI = run.x_TBI
     if x_TBI.device.type != "cpu" or x_TBI.dtype not in LANES:
         return f"the native kernels run float32 and float64 on the CPU, not {x_TBI.dtype} on {x_TBI.device}"
-    if run.observer is not None:
+    if run.observer is not None and (run.observer.needs_steps or run.reset_TB is not None):
         return "this pass is being recorded step by step"
     if x_TBI.shape[1] == 0 or x_TBI.shape[0] == 0:
         return "there is nothing to run"
-    if torch._C._functorch.maybe_current_level() is not None:
+    if torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0:
         return "function transforms see through plain torch only"
     return None if load(_kernel(run), x_TBI.dtype) else "the compiler failed"
 
@@ -68,8 +70,8 @@ def run_native(run: Run) -> Result:
     given += [rows.mask(mask, run.masks[mask.name]) for mask in system.masks]
     saves = torch.is_grad_enabled() and any(array.requires_grad for array in given)
     kind = saves, run.wants_all_states, torch.get_num_threads(), run.x_TBI.dtype
-    job = Job(memory_of(binding, rows.schedule, *kind), rows.time(run.time_B1, run.x_TBI))
-    found = NativePass.apply(job, *given) if saves else passes.forward(job, given)[0]  # type: ignore[no-untyped-call]
+    job = Job(memory_of(binding, rows.schedule, *kind), rows.time(run.time_B1, run.x_TBI), run.observer)
+    found = NativePass.apply(job, run.weights, *given) if saves else passes.forward(job, given)[0]  # type: ignore[no-untyped-call]
     count = len(system.states)
     final = {state.name: rows.finals(one) for state, one in zip(system.states, found[1 : 1 + count], strict=True)}
     every = None
@@ -156,17 +158,19 @@ class NativePass(torch.autograd.Function):
     """Forward and backward pass of a kernel over a sequence."""
 
     @staticmethod
-    def forward(ctx: Any, job: Job, *given: Tensor) -> Any:
+    def forward(ctx: Any, job: Job, weights: Weights, *given: Tensor) -> Any:
         outputs, kept = passes.forward(job, given)
-        ctx.job, ctx.count = job, len(given)
+        ctx.job, ctx.weights, ctx.count = job, weights, len(given)
         ctx.save_for_backward(*given, *kept)
         ctx.set_materialize_grads(False)
         return tuple(outputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         saved: Sequence[Tensor] = ctx.saved_tensors
-        given, kept = saved[: ctx.count], saved[ctx.count :]
-        found = passes.backward(ctx.job, given, kept, gradients, ctx.needs_input_grad[1:])
-        return (None, *found)
+        given, kept, needed = saved[: ctx.count], saved[ctx.count :], ctx.needs_input_grad[2:]
+        if fallback.needs_plain_torch(gradients):
+            found = fallback.backward(ctx.job, ctx.weights, given, gradients, needed)
+        else:
+            found = passes.backward(ctx.job, given, kept, gradients, needed)
+        return (None, None, *found)

@@ -9,10 +9,11 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from unvanish.engine.native.body import Body, text
 from unvanish.engine.native.lower import Kernel, KernelPhase, Pull
 from unvanish.engine.native.places import TABLES, Places, identifier, key, local
 from unvanish.engine.plan import Group
-from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref, refs, walk
+from unvanish.equations.expression import Negate, Number, Phase, Ref, refs, walk
 
 REGISTERS = 24  # accumulators of a product; the rest of 32 hold weights and a broadcast value
 
@@ -31,54 +32,6 @@ class Emitted:
 def emit(kernel: Kernel, double: bool) -> Emitted:
     """Write a kernel's forward and backward pass."""
     return _Emitter(kernel).emit(double)
-
-
-def text(expr: Expr) -> str:
-    """Write an elementwise expression over vectors."""
-    match expr:
-        case Number(value):
-            return f"set1(real({value!r}))"
-        case Ref():
-            return local(expr)
-        case Negate(operand):
-            return f"(-{text(operand)})"
-        case Binary("**", left, Number(value)):
-            return f"power_({text(left)}, {int(value)})"
-        case Binary(op, left, right) | Compare(op, left, right):
-            return f"({text(left)} {op} {text(right)})"
-        case Call("where", (condition, yes, no)):
-            return f"select({text(condition)}, {text(yes)}, {text(no)})"
-        case Call(function, args):
-            return f"{function}_({', '.join(text(arg) for arg in args)})"
-        case Phase(period):
-            return f"remainder_(v_t, {text(period)})"
-    raise AssertionError(expr)  # pragma: no cover
-
-
-class _Body:
-    """The body of a function over one register block: pointers first, then lines."""
-
-    def __init__(self, places: Places) -> None:
-        self.places = places
-        self.pointers: dict[str, str] = {}
-        self.lines: list[str] = []
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-
-    def pointer(self, name: str, place: tuple[str, str], offset: str = "") -> str:
-        """Declare where a value of the first row begins; return where that of row r is."""
-        base, stride = place
-        self.pointers[f"at_{name}"] = f"{base} + b * {stride}{f' + {offset}' if offset else ''} + u"
-        return f"at_{name} + r * {stride}"
-
-    def value(self, ref: Ref) -> str:
-        """The address of a value in row r."""
-        base, stride, offset = self.places.step(ref)
-        return self.pointer(key(ref), (base, stride), offset)
-
-    def finished(self) -> list[str]:
-        return [f"  real* const {name} = {place};" for name, place in self.pointers.items()] + self.lines
 
 
 class _Emitter:
@@ -120,7 +73,7 @@ class _Emitter:
     # -- forward ---------------------------------------------------------------------------------------
 
     def forward_phase(self, number: int, phase: KernelPhase) -> None:
-        body = _Body(self.places)
+        body = Body(self.places)
         merged = self.merged(phase)
         for group in phase.groups:
             self.product(body, group, merged)
@@ -152,7 +105,7 @@ class _Emitter:
     def same_adjoint(self, group: Group) -> int:
         return self.kernel.same_adjoint[self.kernel.groups.index(group)]
 
-    def product(self, body: _Body, group: Group, merged: dict[Group, Group]) -> None:
+    def product(self, body: Body, group: Group, merged: dict[Group, Group]) -> None:
         index, count = self.kernel.groups.index(group), len(group.products)
         into = self.kernel.groups.index(merged.get(group, group))
         k = self.places.width(group.operand)
@@ -164,7 +117,7 @@ class _Emitter:
         panel = f"{self.slots(f'panel {index}')} + u * {count} * {k}"
         body(f"  product<R, {count}>(p{into}, {rows}, {stride}, {panel}, {k});")
 
-    def define(self, body: _Body, target: Ref, value: str, known: set[str]) -> None:
+    def define(self, body: Body, target: Ref, value: str, known: set[str]) -> None:
         body(f"    const V {local(target)} = {value};")
         known.add(local(target))
         if target.name in self.depth or target in self.kernel.saved:
@@ -179,7 +132,7 @@ class _Emitter:
         """Whether a value goes through memory in the forward pass too."""
         return ref.name in self.depth or ref == self.kernel.plan.system.output or ref in self.kernel.crossing
 
-    def load(self, wanted: Iterable[Ref], phase: KernelPhase, body: _Body, known: set[str]) -> None:
+    def load(self, wanted: Iterable[Ref], phase: KernelPhase, body: Body, known: set[str]) -> None:
         for ref in wanted:
             if local(ref) in known:
                 continue
@@ -190,12 +143,12 @@ class _Emitter:
                 place = body.value(ref)
             body(f"    const V {local(ref)} = load<WHOLE>({place}, n);")
 
-    def load_time(self, phase: KernelPhase, body: _Body, known: set[str]) -> None:
+    def load_time(self, phase: KernelPhase, body: Body, known: set[str]) -> None:
         if any(isinstance(node, Phase) for s in phase.statements for node in walk(s.expression)):
             body(f"    const V v_t = set1({self.slots('time')}[b + r] + real(t));")
             known.add("v_t")
 
-    def function(self, name: str, comment: str, body: _Body) -> None:
+    def function(self, name: str, comment: str, body: Body) -> None:
         self.lines += [
             f"// {comment}",
             "template <int R, bool WHOLE>",
@@ -231,7 +184,7 @@ class _Emitter:
     # -- backward --------------------------------------------------------------------------------------
 
     def backward_phase(self, number: int, phase: KernelPhase) -> None:
-        pulls, body = self.kernel.pulls[number], _Body(self.places)
+        pulls, body = self.kernel.pulls[number], Body(self.places)
         vectors = self.pulled_vectors(phase, pulls)
         states = [ref for ref in phase.made if ref.name in self.depth]
         for name in vectors:
@@ -265,7 +218,7 @@ class _Emitter:
         names = dict.fromkeys(pull.operand.name for pull in pulls if pull.operand.name in self.vectors)
         return [name for name in names if self.kernel.same_vector[name, phase.width] == (name, phase.width)]
 
-    def begin_adjoint(self, body: _Body, ref: Ref, opened: set[str]) -> None:
+    def begin_adjoint(self, body: Body, ref: Ref, opened: set[str]) -> None:
         """Open the adjoint of a value that this phase makes: what later steps and phases have sent to it."""
         name = key(ref)
         opened.add(name)
@@ -284,7 +237,7 @@ class _Emitter:
             body(f"    a_{name} += load<WHOLE>({scratch}, n);")
             body(f"    store<WHOLE>({scratch}, V{{}}, n);")
 
-    def pull(self, body: _Body, phase: KernelPhase, pull: Pull, opened: set[str], loaded: set[str]) -> None:
+    def pull(self, body: Body, phase: KernelPhase, pull: Pull, opened: set[str], loaded: set[str]) -> None:
         self.load(refs(pull.factor), phase, body, loaded)
         name, target = key(pull.operand), f"a_{key(pull.target)}"
         if name not in opened:
@@ -298,7 +251,7 @@ class _Emitter:
             case _:
                 body(f"    a_{name} += {text(pull.factor)} * {target};")
 
-    def flush(self, body: _Body, phase: KernelPhase, pulls: tuple[Pull, ...], vectors: list[str]) -> None:
+    def flush(self, body: Body, phase: KernelPhase, pulls: tuple[Pull, ...], vectors: list[str]) -> None:
         """Send the adjoints on: to the products, to earlier steps and phases, to the input and vectors."""
         for group in phase.groups:
             number = self.kernel.groups.index(group)
@@ -315,7 +268,7 @@ class _Emitter:
                 place = body.pointer(f"to_{key(ref)}", self.adjoint_place(ref))
                 body(f"    add<WHOLE>({place}, a_{key(ref)}, n);")
 
-    def flush_stream(self, body: _Body, ref: Ref) -> None:
+    def flush_stream(self, body: Body, ref: Ref) -> None:
         stream, part, _ = self.places.stream_of[ref.name]
         number = len(self.kernel.groups) + stream
         if self.kernel.same_adjoint[number] == number:
@@ -330,7 +283,7 @@ class _Emitter:
             return f"{self.slots('adjoint x')} + a.at[t] * {width}", width
         return self.places.scratch(ref)
 
-    def keep_adjoint(self, body: _Body, number: int, part: int, ref: Ref, how: str) -> None:
+    def keep_adjoint(self, body: Body, number: int, part: int, ref: Ref, how: str) -> None:
         place = body.pointer(f"kept_{key(ref)}", self.places.adjoint(number), f"{part} * {self.places.width(ref)}")
         body(f"    {how}<WHOLE>({place}, a_{key(ref)}, n);")
 

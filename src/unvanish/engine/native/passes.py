@@ -20,17 +20,18 @@ from unvanish.engine.native.memory import Memory
 from unvanish.engine.native.product import times_transposed, weight_gradient
 from unvanish.engine.native.schedule import Schedule
 from unvanish.engine.plan import Group
+from unvanish.engine.sequence import Observer
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a pass is, besides its arrays: where they lie, the index of each row's first step, and where the
-    backward pass adds up the squares of the states' adjoints, (parts, T, states), if that is wanted.
+    """What a pass is, besides its arrays: where they lie, the index of each row's first step, and who wants to
+    know the norms of the states' adjoints.
     """
 
     memory: Memory
     time_P: Tensor | None = None
-    norms: Tensor | None = None
+    observer: Observer | None = None
 
     @property
     def binding(self) -> Binding:
@@ -43,9 +44,7 @@ class Job:
         return self.memory.schedule
 
 
-def _parts(
-    job: Job, given: Sequence[Tensor]
-) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+def split(job: Job, given: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
     """The input; stored arrays and loose vectors; initial states; masks."""
     arrays = 1 + len(job.binding.stacks) + len(job.binding.loose)
     states = arrays + len(job.memory.states)
@@ -55,7 +54,7 @@ def _parts(
 def _pointers(job: Job, given: Sequence[Tensor]) -> dict[str, int]:
     """The addresses of what a pass is given."""
     binding = job.binding
-    x_NI, arrays, _, masks = _parts(job, given)
+    x_NI, arrays, _, masks = split(job, given)
     starts = [array.data_ptr() for array in arrays]
     size = x_NI.element_size()
     found = {meaning: starts[position] + offset * size for meaning, (position, offset) in binding.pointers.items()}
@@ -73,7 +72,7 @@ def _pointers(job: Job, given: Sequence[Tensor]) -> dict[str, int]:
 def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Run a kernel over all steps; return the outputs, and what the backward pass reads again."""
     memory, binding, schedule = job.memory, job.binding, job.schedule
-    x_NI, arrays, states, _ = _parts(job, given)
+    x_NI, arrays, states, _ = split(job, given)
     block = binding.loaded.arena.take(memory.kept.total, x_NI)
     fresh = {meaning: x_NI.new_empty(count) for meaning, count in memory.given_out.items()}
     pointers = _pointers(job, given) | memory.kept.pointers(block)
@@ -139,7 +138,7 @@ class _Backward:
     def __init__(self, job: Job, given: Sequence[Tensor], kept: Sequence[Tensor], needed: Sequence[bool]) -> None:
         self.job, self.memory, self.binding, self.schedule = job, job.memory, job.binding, job.schedule
         self.kernel, self.needed = job.memory.kernel, needed
-        self.x_NI, self.arrays, self.states, self.masks = _parts(job, given)
+        self.x_NI, self.arrays, self.states, self.masks = split(job, given)
         self.block = kept[0]
         self.fresh = dict(zip(job.memory.given_out, kept[1:], strict=True))
         self.work = self.binding.loaded.arena.take(job.memory.worked_in.total, self.x_NI)
@@ -150,8 +149,12 @@ class _Backward:
         start, size = self.pointers["adjoint vectors"], self.x_NI.element_size()
         for label, place in self.binding.vectors.items():
             self.pointers[f"adjoint vector {label}"] = start + place * size
-        if job.norms is not None:
-            self.pointers["norms"] = job.norms.data_ptr()
+        self.squares: Tensor | None = None
+        if job.observer is not None:
+            self.squares = torch.zeros(
+                job.memory.parts, self.schedule.steps, len(job.memory.states), dtype=torch.float64
+            )
+            self.pointers["norms"] = self.squares.data_ptr()
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
             self.pointers["adjoint x"] = self.adjoint_x.zero_().data_ptr()
@@ -169,6 +172,8 @@ class _Backward:
             loaded.run(loaded.backward, self.pointers, self.memory.tables, sizes)
             self._products(first, last)
         del alive
+        if self.job.observer is not None and self.squares is not None:
+            self.job.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
         return self._gradients()
 
     def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Big matrix products, where they are fastest on this machine.
 
-torch sends float32 products to MKL, which uses half the vector width on AMD processors; oneDNN, which torch
-carries too, does not. Where it is not there, everything falls back to plain torch.
+torch sends float32 products to MKL, which uses half the vector width on some AMD processors; oneDNN, which torch
+carries too, does not. The choice is made by the processor's vendor, not by a measurement, so that two runs give the
+same bits. Where oneDNN is not there, everything falls back to plain torch.
 
 Shapes: N rows (all steps and batch rows), I input, J output.
 """
@@ -10,11 +11,11 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+SMALL = 1 << 21  # multiplications under which the detour costs more than it saves
 
 
 @functools.lru_cache(maxsize=1)
@@ -40,38 +41,18 @@ def _onednn(x_NI: Tensor, weight_JI: Tensor) -> Tensor:
     return found
 
 
+def _goes_to_onednn(x_NI: Tensor, weight_JI: Tensor) -> bool:
+    work = x_NI.numel() * weight_JI.shape[0]
+    return x_NI.dtype is torch.float32 and work > SMALL and x_NI.shape[1] > 1 and onednn_is_faster()
+
+
 def times_transposed(x_NI: Tensor, weight_JI: Tensor) -> Tensor:
-    """Return x · weightᵀ, not differentiable."""
-    if x_NI.dtype is torch.float32 and x_NI.numel() and onednn_is_faster():
-        return _onednn(x_NI, weight_JI)
-    return x_NI @ weight_JI.t()
+    """Return x · weightᵀ, contiguous, (N, J); not differentiable."""
+    return _onednn(x_NI, weight_JI) if _goes_to_onednn(x_NI, weight_JI) else x_NI @ weight_JI.t()
 
 
 def weight_gradient(adjoint_NJ: Tensor, x_NI: Tensor) -> Tensor:
-    """Return Σ over the rows of adjoint ⊗ x, (J, I), not differentiable."""
-    return times_transposed(x_NI.t(), adjoint_NJ.t()).t()
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_NI: Tensor, weight_JI: Tensor) -> Tensor:
-        ctx.save_for_backward(x_NI, weight_JI)
-        return times_transposed(x_NI, weight_JI)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, adjoint_NJ: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_NI, weight_JI = ctx.saved_tensors
-        wants_x, wants_weight = ctx.needs_input_grad
-        return (
-            times_transposed(adjoint_NJ, weight_JI.t()) if wants_x else None,
-            weight_gradient(adjoint_NJ, x_NI) if wants_weight else None,
-        )
-
-
-def linear(x: Tensor, weight_JI: Tensor) -> Tensor:
-    """Return x · weightᵀ over the last dimension, differentiable once."""
-    if x.dtype is not torch.float32 or not onednn_is_faster():
-        return F.linear(x, weight_JI)
-    found: Tensor = _Linear.apply(x.flatten(0, -2), weight_JI)  # type: ignore[no-untyped-call]
-    return found.view(*x.shape[:-1], -1)
+    """Return Σ over the rows of adjoint ⊗ x, (J, I); not differentiable."""
+    if _goes_to_onednn(x_NI.t(), adjoint_NJ.t()) and x_NI.shape[1] > 1:
+        return _onednn(x_NI.t(), adjoint_NJ.t()).t()
+    return adjoint_NJ.t() @ x_NI
