@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import warnings
+
+import torch
+
 from unvanish.engine import builtin, native
+from unvanish.engine.hoist import Timeless
 from unvanish.engine.layout import Stack, Weights, layout
+from unvanish.engine.operator import register as _register
+from unvanish.engine.operator import run_as_operator
 from unvanish.engine.plan import Plan, make_plan
 from unvanish.engine.reference import run_reference
+from unvanish.engine.segments import run_in_segments
 from unvanish.engine.sequence import Observer, Result, Run, final_time
 from unvanish.errors import OptionError, nearest
 
@@ -18,13 +28,16 @@ __all__ = [
     "Stack",
     "Weights",
     "check_engine",
+    "check_memory",
     "final_time",
     "layout",
     "make_plan",
+    "register",
     "run",
 ]
 
 ENGINES = ("auto", "reference", "builtin", "native")
+_BACK_ENDS = {"native": (native, native.run_native), "builtin": (builtin, builtin.run_builtin)}
 
 
 def check_engine(engine: str) -> str:
@@ -34,18 +47,72 @@ def check_engine(engine: str) -> str:
     return engine
 
 
-def run(job: Run, engine: str = "auto") -> Result:
-    """Run a plan over a sequence on a back end; `auto` takes torch's fused kernels where they can do it.
+def check_memory(memory: str | int) -> str | int:
+    """Refuse what is neither `fast`, nor `lean`, nor the length of a segment."""
+    if memory in ("fast", "lean") or (isinstance(memory, int) and not isinstance(memory, bool) and memory > 0):
+        return memory
+    raise OptionError(f"memory={memory!r}: give 'fast', 'lean', or the number of steps in a segment")
 
-    A single pass that a back end cannot do (one that is recorded, say) goes to `reference` by itself. Equations
-    that are beyond a back end that was asked for by name are an `OptionError`.
+
+def register(plan: Plan, stacks: tuple[Stack, ...], engine: str, memory: str | int, name: str) -> str:
+    """Make a layer known to the operator that graphs hold; return its word there."""
+    return _register(
+        plan, stacks, functools.partial(_eager, engine=engine, memory=memory), f"{name}-{engine}-{memory}"
+    )
+
+
+def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = "") -> Result:
+    """Run a plan over a sequence on a back end.
+
+    `auto` takes the native kernels on the CPU, where there is a compiler, then torch's fused kernels for the cells
+    that these are, then plain torch. A single pass that a back end cannot do (a second derivative, say) goes to
+    `reference` by itself. Equations that are beyond a back end that was asked for by name are an `OptionError`.
+
+    `memory` is `fast`, `lean` (segments of ⌈√T⌉ steps are worked out again in the backward pass) or the number of
+    steps in such a segment. `word` is what `register` returned: while a graph is traced, the pass becomes one
+    operator of it.
     """
-    if check_engine(engine) == "reference":
+    if torch.compiler.is_compiling() and word and engine in ("auto", "native") and job.x_TBI.device.type == "cpu":
+        return run_as_operator(job, word, Timeless(job).__getitem__)
+    return _eager(job, engine, memory)
+
+
+def _eager(job: Run, engine: str, memory: str | int) -> Result:
+    length = _segment_length(job, memory)
+    if length is None:
+        return _run_whole(job, engine)
+    return run_in_segments(job, length, functools.partial(_run_whole, engine=engine))
+
+
+def _segment_length(job: Run, memory: str | int) -> int | None:
+    """How many steps a segment has; None where nothing is gained, or a watcher wants to see every step."""
+    steps = job.x_TBI.shape[0]
+    length = math.isqrt(steps - 1) + 1 if memory == "lean" else memory
+    watched = job.observer is not None
+    return (
+        length if isinstance(length, int) and length < steps and torch.is_grad_enabled() and not watched else None
+    )
+
+
+def _run_whole(job: Run, engine: str) -> Result:
+    if engine == "reference":
         return run_reference(job)
-    backend = native if engine == "native" else builtin
-    reason = backend.cannot_plan(job.plan)
-    if reason is not None and engine != "auto":
-        raise OptionError(f"engine='{engine}' cannot run this layer: {reason}; use engine='auto'")
-    if reason is not None or backend.cannot_run(job) is not None:
-        return run_reference(job)
-    return native.run_native(job) if engine == "native" else builtin.run_builtin(job)
+    if engine != "auto":
+        back_end, start = _BACK_ENDS[engine]
+        reason = back_end.cannot_plan(job.plan)
+        if reason is not None:
+            raise OptionError(f"engine='{engine}' cannot run this layer: {reason}; use engine='auto'")
+        return start(job) if back_end.cannot_run(job) is None else run_reference(job)
+    for back_end, start in _BACK_ENDS.values():
+        if back_end.cannot_plan(job.plan) is None and back_end.cannot_run(job) is None:
+            return start(job)
+    if job.x_TBI.device.type == "cpu":
+        _tell_what_is_missing()
+    return run_reference(job)
+
+
+@functools.lru_cache(maxsize=1)
+def _tell_what_is_missing() -> None:
+    reason = native.no_compiler()
+    if reason is not None:
+        warnings.warn(f"running in plain torch, step by step, which is slow: {reason}", stacklevel=2)

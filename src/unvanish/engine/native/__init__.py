@@ -27,16 +27,21 @@ from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.system import Mask
 
-__all__ = ["cannot_plan", "cannot_run", "run_native"]
+__all__ = ["cannot_plan", "cannot_run", "no_compiler", "run_native"]
 
 FOLD_UP_TO = 16  # an input so narrow is multiplied inside the loop over time
 
 
 def cannot_plan(plan: Plan) -> str | None:
     """Say why this back end can run no pass of a plan, or None."""
+    return no_compiler() or not_lowered(plan)
+
+
+def no_compiler() -> str | None:
+    """Say that there is no C++ compiler, and what to do; None where there is one."""
     if compiler() is None:
         return "no C++ compiler was found: install g++ (Debian: apt-get install g++), or set CXX"
-    return not_lowered(plan)
+    return None
 
 
 def cannot_run(run: Run) -> str | None:
