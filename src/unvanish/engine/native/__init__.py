@@ -23,13 +23,15 @@ from unvanish.engine.native.lower import refusal as not_lowered
 from unvanish.engine.native.memory import memory_of
 from unvanish.engine.native.passes import Job
 from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
+from unvanish.engine.native.stepper import Stepper
 from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.system import Mask
 
-__all__ = ["cannot_plan", "cannot_run", "no_compiler", "run_native"]
+__all__ = ["cannot_plan", "cannot_run", "no_compiler", "run_native", "stepper"]
 
 FOLD_UP_TO = 16  # an input so narrow is multiplied inside the loop over time
+STREAM_FOLD_UP_TO = 1024  # where there is one step, nothing is won by multiplying before it
 
 
 def cannot_plan(plan: Plan) -> str | None:
@@ -84,6 +86,21 @@ def run_native(run: Run) -> Result:
         steps = zip(system.states, found[1 + count :], strict=True)
         every = {state.name: rows.standing(one, final[state.name]) for state, one in steps}
     return Result(rows.padded(found[0]), final, every)
+
+
+def stepper(run: Run) -> Stepper:
+    """Make ready to run a plan step by step, from the states of `run` on; its input says the batch and the type."""
+    system = run.plan.system
+    loaded = load(lower(run.plan, run.x_TBI.shape[-1] <= STREAM_FOLD_UP_TO), run.x_TBI.dtype)
+    assert loaded is not None  # cannot_run() was asked
+    widths = tuple(run.states[state.name].shape[-1] // state.depth for state in system.states)
+    binding = bind(loaded, run.weights.stacks, run.x_TBI.shape[-1], widths)
+    with torch.no_grad():
+        given = [run.x_TBI[0].contiguous(), *_arrays(binding, run)]
+        given += [run.states[state.name].contiguous() for state in system.states]
+        given += [run.masks[mask.name].contiguous() for mask in system.masks]
+        job = Job(memory_of(binding, even(1, run.x_TBI.shape[1]), False, False, 1, run.x_TBI.dtype))
+        return Stepper(job, given, run.time_B1)
 
 
 def _arrays(binding: Binding, run: Run) -> list[Tensor]:

@@ -51,7 +51,7 @@ def split(job: Job, given: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], 
     return given[0], given[1:arrays], given[arrays:states], given[states:]
 
 
-def _pointers(job: Job, given: Sequence[Tensor]) -> dict[str, int]:
+def pointers_of(job: Job, given: Sequence[Tensor]) -> dict[str, int]:
     """The addresses of what a pass is given."""
     binding = job.binding
     x_NI, arrays, _, masks = split(job, given)
@@ -75,13 +75,13 @@ def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tenso
     x_NI, arrays, states, _ = split(job, given)
     block = binding.loaded.arena.take(memory.kept.total, x_NI)
     fresh = {meaning: x_NI.new_empty(count) for meaning, count in memory.given_out.items()}
-    pointers = _pointers(job, given) | memory.kept.pointers(block)
+    pointers = pointers_of(job, given) | memory.kept.pointers(block)
     pointers |= {meaning: array.data_ptr() for meaning, array in fresh.items()}
     pasts = []
     for state, initial in zip(memory.states, states, strict=True):
         meaning, width = f"state {state.name}", binding.width(state.name)
         past = fresh[meaning].view(-1, width) if meaning in fresh else memory.kept.view(block, meaning, -1, width)
-        _begin(past, initial, state.depth)
+        begin(past, initial, state.depth)
         pasts.append(past)
     streams = memory.kernel.streams
     for first, last in memory.chunks if streams else [(0, schedule.steps)]:
@@ -93,7 +93,7 @@ def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tenso
     return _outputs(memory, pasts, fresh), [block, *fresh.values()]
 
 
-def _begin(past: Tensor, initial: Tensor, depth: int) -> None:
+def begin(past: Tensor, initial: Tensor, depth: int) -> None:
     """Put the initial values, newest first side by side, before the first step, oldest first."""
     rows = initial.shape[0]
     for back, part in enumerate(initial.chunk(depth, -1) if depth > 1 else (initial,)):
@@ -143,7 +143,7 @@ class _Backward:
         self.fresh = dict(zip(job.memory.given_out, kept[1:], strict=True))
         self.work = self.binding.loaded.arena.take(job.memory.worked_in.total, self.x_NI)
         self.work[: job.memory.zeroed].zero_()
-        self.pointers = _pointers(job, given) | job.memory.kept.pointers(self.block)
+        self.pointers = pointers_of(job, given) | job.memory.kept.pointers(self.block)
         self.pointers |= {meaning: array.data_ptr() for meaning, array in self.fresh.items()}
         self.pointers |= job.memory.worked_in.pointers(self.work)
         start, size = self.pointers["adjoint vectors"], self.x_NI.element_size()
