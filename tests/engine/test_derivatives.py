@@ -23,7 +23,8 @@ CELLS: list[Cell | str] = [
     Cell("rows", "h[t] = layernorm(U @ h[t-1] + W @ x[t]) * g"),
     Cell(
         "scaled",
-        "m[t] = tanh(r * (A @ h[t-1]) + x[t] * exp(q))\nh[t] = tanh(r * (B @ m[t]) + W @ x[t] + exp(q) * (C @ h[t-1]))",
+        "m[t] = tanh(r * (A @ h[t-1]) + x[t] * exp(q))\n"
+        "h[t] = tanh(r * (B @ m[t]) + W @ x[t] + exp(q) * (C @ h[t-1]))",
         scalars=("r", "q"),
     ),
 ]
@@ -68,23 +69,22 @@ def test_second_derivatives(cell: Cell | str, lengths: list[int] | None) -> None
 
 @pytest.mark.parametrize("transform", ["jacrev", "jacfwd", "hessian", "vmap", "functional", "vectorised"])
 def test_function_transforms(transform: str) -> None:
-    found = []
-    for layer in pair("lstm"):
-        x_TBI = torch.linspace(-1, 1, 4 * 2 * 3, dtype=torch.float64).view(4, 2, 3)
-        run = total(layer)
-        found.append(
-            {
-                "jacrev": lambda: torch.func.jacrev(run)(x_TBI),
-                "jacfwd": lambda: torch.func.jacfwd(run)(x_TBI),
-                "hessian": lambda: torch.func.hessian(run)(x_TBI),
-                "vmap": lambda: torch.func.vmap(run)(torch.stack([x_TBI, 2 * x_TBI])),
-                "functional": lambda: torch.autograd.functional.hessian(run, x_TBI),
-                "vectorised": lambda: torch.autograd.functional.jacobian(
-                    lambda x: layer(x)[0], x_TBI, vectorize=True
-                ),
-            }[transform]()
-        )
-    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-12)
+    x_TBI = torch.linspace(-1, 1, 4 * 2 * 3, dtype=torch.float64).view(4, 2, 3)
+    native, reference = (transformed(transform, layer, x_TBI) for layer in pair("lstm"))
+    torch.testing.assert_close(native, reference, rtol=1e-10, atol=1e-12)
+
+
+def transformed(transform: str, layer: Recurrent, x_TBI: Tensor) -> Tensor:
+    run = total(layer)
+    match transform:
+        case "vmap":
+            return torch.func.vmap(run)(torch.stack([x_TBI, 2 * x_TBI]))
+        case "functional":
+            return torch.autograd.functional.hessian(run, x_TBI)
+        case "vectorised":
+            return torch.autograd.functional.jacobian(lambda x: layer(x)[0], x_TBI, vectorize=True)
+    found: Tensor = getattr(torch.func, transform)(run)(x_TBI)
+    return found
 
 
 def test_forward_mode() -> None:

@@ -77,7 +77,9 @@ def run_native(run: Run) -> Result:
     given += [rows.mask(mask, run.masks[mask.name]) for mask in system.masks]
     saves = torch.is_grad_enabled() and any(array.requires_grad for array in given)
     kind = saves, run.wants_all_states, torch.get_num_threads(), run.x_TBI.dtype
-    job = Job(memory_of(binding, rows.schedule, *kind), rows.time(run.time_B1, run.x_TBI), run.observer)
+    job = Job(
+        memory_of(binding, rows.schedule, *kind), rows.schedule, rows.time(run.time_B1, run.x_TBI), run.observer
+    )
     found = NativePass.apply(job, run.weights, *given) if saves else passes.forward(job, given)[0]  # type: ignore[no-untyped-call]
     count = len(system.states)
     final = {state.name: rows.finals(one) for state, one in zip(system.states, found[1 : 1 + count], strict=True)}
@@ -99,7 +101,8 @@ def stepper(run: Run) -> Stepper:
         given = [run.x_TBI[0].contiguous(), *_arrays(binding, run)]
         given += [run.states[state.name].contiguous() for state in system.states]
         given += [run.masks[mask.name].contiguous() for mask in system.masks]
-        job = Job(memory_of(binding, even(1, run.x_TBI.shape[1]), False, False, 1, run.x_TBI.dtype))
+        once = even(1, run.x_TBI.shape[1])
+        job = Job(memory_of(binding, once, False, False, 1, run.x_TBI.dtype), once)
         return Stepper(job, given, run.time_B1)
 
 

@@ -39,7 +39,7 @@ class Layout:
 
 
 class Memory:
-    """The arrays of a pass.
+    """The arrays of a pass. The schedule keeps it, so it keeps no schedule: a circle would wait for the collector.
 
     Attributes:
         kept: what the forward pass works in, and the backward pass reads.
@@ -54,7 +54,7 @@ class Memory:
     def __init__(
         self, binding: Binding, schedule: Schedule, saves: bool, wants_all: bool, threads: int, dtype: torch.dtype
     ) -> None:
-        self.binding, self.schedule, self.saves, self.wants_all = binding, schedule, saves, wants_all
+        self.binding, self.saves, self.wants_all, self.starts = binding, saves, wants_all, schedule.starts
         self.kernel = binding.loaded.kernel
         self.states = self.kernel.plan.system.states
         numbers = sum(binding.height(group) * binding.width(group.operand.name) for group in self.kernel.groups)
@@ -65,19 +65,19 @@ class Memory:
         element = dtype.itemsize
         tallest = max((binding.height(group) for group in self.kernel.all_groups), default=1)
         self.chunks = schedule.chunks(max(CHUNK_BYTES // (tallest * element), 2 * tallest))
-        self.kept, self.given_out = self._kept(dtype)
-        self.worked_in, self.zeroed = self._worked_in(dtype)
-        self.table_arrays = self._tables()
+        self.kept, self.given_out = self._kept(schedule, dtype)
+        self.worked_in, self.zeroed = self._worked_in(schedule, dtype)
+        self.table_arrays = self._tables(schedule)
         self.tables = [table.data_ptr() for table in self.table_arrays]
-        self.sizes = self._sizes()
+        self.sizes = self._sizes(schedule)
         self.added_up = [self._is_added_up(number) for number in range(len(self.kernel.all_groups))]
 
     def is_whole(self, state: str) -> bool:
         """Whether a state is kept at all steps."""
         return self.saves or self.wants_all or state == self.kernel.plan.system.output.name
 
-    def _kept(self, dtype: torch.dtype) -> tuple[Layout, dict[str, int]]:
-        binding, schedule, output = self.binding, self.schedule, self.kernel.plan.system.output
+    def _kept(self, schedule: Schedule, dtype: torch.dtype) -> tuple[Layout, dict[str, int]]:
+        binding, output = self.binding, self.kernel.plan.system.output
         layout, given_out = Layout(), dict[str, int]()
         for state in self.states:
             rows = (state.depth + 1) * schedule.rows
@@ -99,8 +99,8 @@ class Memory:
             layout.add(f"panel {index}", binding.panel(group, dtype, back=False))
         return layout, given_out
 
-    def _worked_in(self, dtype: torch.dtype) -> tuple[Layout, int]:
-        layout, binding, rows = Layout(), self.binding, self.schedule.rows
+    def _worked_in(self, schedule: Schedule, dtype: torch.dtype) -> tuple[Layout, int]:
+        layout, binding, rows = Layout(), self.binding, schedule.rows
         for state in self.states:
             layout.add(f"carry {state.name}", (state.depth + 1) * rows * binding.width(state.name))
         for meaning in binding.loaded.emitted.pointers:
@@ -108,8 +108,7 @@ class Memory:
                 layout.add(meaning, rows * binding.width(meaning.removeprefix("scratch ")))
         layout.add("adjoint vectors", self.parts * binding.vectors_total)
         zeroed = layout.total
-        starts = self.schedule.starts
-        most = max((starts[last] - starts[first] for first, last in self.chunks), default=0)
+        most = max((self.starts[last] - self.starts[first] for first, last in self.chunks), default=0)
         for number, group in enumerate(self.kernel.all_groups):
             if self.kernel.same_adjoint[number] == number:
                 layout.add(f"adjoint {number}", most * binding.height(group))
@@ -118,18 +117,17 @@ class Memory:
                 layout.add(f"back panel {index}", binding.panel(group, dtype, back=True))
         return layout, zeroed
 
-    def _tables(self) -> list[Tensor]:
-        schedule = self.schedule
+    def _tables(self, schedule: Schedule) -> list[Tensor]:
         kept = schedule.at_T if self.saves else torch.zeros_like(schedule.at_T)
         tables = [schedule.sizes_T, schedule.at_T, kept]
         tables += [schedule.table(state.depth, not self.is_whole(state.name)) for state in self.states]
         return [table.contiguous() for table in [*tables, schedule.share(self.parts)]]
 
-    def _sizes(self) -> dict[str, int]:
+    def _sizes(self, schedule: Schedule) -> dict[str, int]:
         found = {f"w {width}": size for width, size in self.binding.sizes.items()}
         return found | {
-            "T": self.schedule.steps,
-            "B": self.schedule.rows,
+            "T": schedule.steps,
+            "B": schedule.rows,
             "threads": self.threads,
             "parts": self.parts,
             "by_units": self.by_units,
@@ -138,7 +136,7 @@ class Memory:
 
     def chunk_sizes(self, first: int, last: int, pack: bool) -> dict[str, int]:
         """The sizes that a call over some steps takes."""
-        return self.sizes | {"first": first, "last": last, "start": self.schedule.starts[first], "pack": pack}
+        return self.sizes | {"first": first, "last": last, "start": self.starts[first], "pack": pack}
 
     def _is_added_up(self, number: int) -> bool:
         """Whether a stream's adjoint is not written exactly once a step, and so begins as zero."""

@@ -30,6 +30,7 @@ class Job:
     """
 
     memory: Memory
+    schedule: Schedule
     time_P: Tensor | None = None
     observer: Observer | None = None
 
@@ -37,11 +38,6 @@ class Job:
     def binding(self) -> Binding:
         """The kernel and the stored arrays."""
         return self.memory.binding
-
-    @property
-    def schedule(self) -> Schedule:
-        """Which rows run at which step."""
-        return self.memory.schedule
 
 
 def split(job: Job, given: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
@@ -90,7 +86,7 @@ def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tenso
         pointers |= {f"stream {number}": product.data_ptr() for number, product in enumerate(products)}
         sizes = memory.chunk_sizes(first, last, pack=first == 0)
         binding.loaded.run(binding.loaded.forward, pointers, memory.tables, sizes)
-    return _outputs(memory, pasts, fresh), [block, *fresh.values()]
+    return _outputs(job, pasts, fresh), [block, *fresh.values()]
 
 
 def begin(past: Tensor, initial: Tensor, depth: int) -> None:
@@ -100,9 +96,9 @@ def begin(past: Tensor, initial: Tensor, depth: int) -> None:
         past[(depth - 1 - back) * rows : (depth - back) * rows] = part
 
 
-def _outputs(memory: Memory, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Tensor]:
+def _outputs(job: Job, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Tensor]:
     """The output of all steps, the final states, the states of all steps."""
-    schedule, name = memory.schedule, memory.kernel.plan.system.output.name
+    memory, schedule, name = job.memory, job.schedule, job.memory.kernel.plan.system.output.name
     finals, steps = [], {}
     for state, past in zip(memory.states, pasts, strict=True):
         finals.append(_final(schedule, past, state.depth, not memory.is_whole(state.name)))

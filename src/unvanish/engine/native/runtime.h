@@ -55,8 +55,20 @@ template <typename F> INLINE V each(V x, F function) {
   return x;
 }
 
+// p · 2^n for a whole number n, in two halves, so that results overflow to infinity and underflow gradually.
+INLINE V times_power_of_two(V p, V n) {
+#ifdef __AVX512F__
+  if constexpr (sizeof(real) == 4) return (V)_mm512_scalef_ps((__m512)p, (__m512)n);
+  else return (V)_mm512_scalef_pd((__m512d)p, (__m512d)n);
+#else
+  I whole = __builtin_convertvector(n, I), half = whole >> 1;
+  constexpr int bias = sizeof(real) == 4 ? 127 : 1023, shift = sizeof(real) == 4 ? 23 : 52;
+  V low = (V)((half + bias) << shift), high = (V)((whole - half + bias) << shift);
+  return p * low * high;
+#endif
+}
+
 // exp: 2^n · e^r with n = round(x / ln 2), the polynomial of Cephes in single precision, Taylor's in double.
-// The power of two is applied in two halves, so that results overflow to infinity and underflow gradually.
 INLINE V exp_(V x) {
   constexpr bool single = sizeof(real) == 4;
   const V highest = set1(single ? 89.f : 710.), lowest = set1(single ? -104.f : -746.);
@@ -78,10 +90,7 @@ INLINE V exp_(V x) {
                      1. / 120., 1. / 24., 1. / 6., .5, 1., 1.})
       p = p * r + real(a);
   }
-  I whole = __builtin_convertvector(n, I), half = whole >> 1;
-  constexpr int bias = single ? 127 : 1023, shift = single ? 23 : 52;
-  V low = (V)((half + bias) << shift), high = (V)((whole - half + bias) << shift);
-  return p * low * high;
+  return times_power_of_two(p, n);
 }
 
 INLINE V sigmoid_(V x) { return real(1) / (real(1) + exp_(-x)); }

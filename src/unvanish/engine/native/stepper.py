@@ -27,7 +27,7 @@ class Stepper:
         self.memory, self.binding, self.given = job.memory, job.binding, given
         self.kernel, self.states = job.memory.kernel, job.memory.states
         memory, like = job.memory, given[0]
-        self.rows = memory.schedule.rows
+        self.rows = job.schedule.rows
         _, arrays, initial, _ = split(job, given)
         self.arrays = tuple(arrays)
         self.block = torch.zeros(memory.kept.total, dtype=like.dtype)
