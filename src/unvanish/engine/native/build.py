@@ -253,7 +253,7 @@ def _load(path: Path) -> ctypes.CDLL:
     """Load a library and say how its functions are called. Raises `OSError`."""
     _share_openmp()
     loaded = ctypes.CDLL(str(path))
-    for function in (loaded.forward, loaded.backward):
+    for function in (loaded.forward, loaded.backward, loaded.outer):
         function.argtypes, function.restype = [ctypes.c_void_p], None
     return loaded
 

@@ -44,14 +44,24 @@ class Arena:
         return like.new_empty(0).set_(block, 0, (count,), (1,))
 
 
+class _Outer(ctypes.Structure):
+    """The struct Outer of the runtime."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("adjoint", "x", "target")),
+        *((name, ctypes.c_int64) for name in ("adjoint_ld", "x_ld", "rows", "height", "width", "add", "threads")),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A kernel, its text, its two functions, and the structure that they take."""
+    """A kernel, its text, its functions, and the structure that two of them take."""
 
     kernel: Kernel
     emitted: Emitted
     forward: Any
     backward: Any
+    outer: Any
     call: type[ctypes.Structure]
     arena: Arena = field(default_factory=Arena)
 
@@ -70,17 +80,24 @@ class Loaded:
             )
         )
 
+    def add_outer(self, adjoint_NJ: Tensor, x_NK: Tensor, target_JK: Tensor, add: bool, threads: int) -> None:
+        """target (+)= Σ over the rows of adjoint ⊗ x; all contiguous."""
+        rows, height = adjoint_NJ.shape
+        width = x_NK.shape[1]
+        pointers = adjoint_NJ.data_ptr(), x_NK.data_ptr(), target_JK.data_ptr()
+        self.outer(ctypes.byref(_Outer(*pointers, height, width, rows, height, width, add, threads)))
+
 
 @functools.lru_cache(maxsize=1024)
 def load(kernel: Kernel, dtype: torch.dtype, name: str = "a") -> Loaded | None:
     """Return the compiled kernel for a number type; None, after one warning, where none can be made."""
     emitted = emit(kernel, dtype is torch.float64)
     try:
-        found = library(emitted.text)
+        found = library(emitted.text, name)
     except BuildError as fault:
         warnings.warn(f"no native kernel, running in plain torch instead: {fault}", stacklevel=2)
         return None
-    return Loaded(kernel, emitted, found.forward, found.backward, _call_structure(emitted))
+    return Loaded(kernel, emitted, found.forward, found.backward, found.outer, _call_structure(emitted))
 
 
 def _call_structure(emitted: Emitted) -> type[ctypes.Structure]:

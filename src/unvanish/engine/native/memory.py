@@ -46,7 +46,7 @@ class Memory:
         given_out: the sizes of the arrays whose values are outputs: they are not in the block, which is used again.
         worked_in: what the backward pass works in; the first `zeroed` numbers begin as zero.
         by_units: whether threads share the units of a step, not the rows: where rows are few or matrices large.
-        parts: into how many parts the work is cut.
+        parts: into how many parts the work is cut; `threads` run them, of a pool of `pool`.
         chunks: runs of steps whose products with the input, or whose adjoints, are kept at one time.
         tables, sizes: what a call takes besides arrays.
     """
@@ -61,7 +61,7 @@ class Memory:
         few = schedule.rows < threads and numbers > UNITS_FROM_FEW_ROWS
         self.by_units = threads > 1 and (few or numbers > UNITS_FROM)
         self.parts = threads if self.by_units else max(1, min(threads, schedule.rows))
-        self.threads = min(threads, self.parts)
+        self.threads, self.pool = min(threads, self.parts), threads
         element = dtype.itemsize
         tallest = max((binding.height(group) for group in self.kernel.all_groups), default=1)
         self.chunks = schedule.chunks(max(CHUNK_BYTES // (tallest * element), 2 * tallest))

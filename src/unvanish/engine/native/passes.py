@@ -22,6 +22,9 @@ from unvanish.engine.native.schedule import Schedule
 from unvanish.engine.plan import Group
 from unvanish.engine.sequence import Observer
 
+# Sizes between which the kernels' own sum of outer products is faster than a product through torch.
+OUTER_FROM, OUTER_UP_TO = 8, 1 << 20
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -215,8 +218,7 @@ class _Backward:
         for number, group in enumerate(self.kernel.all_groups):
             adjoint_NJ = self._adjoint(number, end - start)
             if any(self.needed[1 + position] for position in self.binding.owners[number]):
-                part = weight_gradient(adjoint_NJ, self._operand(group, first, last))
-                self.weights[number] = self.weights[number].add_(part) if number in self.weights else part
+                self._add_weight_gradient(number, adjoint_NJ, self._operand(group, first, last))
             if group.operand.name == "x" and self.needed[0]:
                 assert self.adjoint_x is not None
                 weight = self.binding.weight(group, tuple(self.arrays))
@@ -226,6 +228,18 @@ class _Backward:
                 else:
                     self.adjoint_x[start:end] = part
                 begun = True
+
+    def _add_weight_gradient(self, number: int, adjoint_NJ: Tensor, operand_NK: Tensor) -> None:
+        height, width = adjoint_NJ.shape[1], operand_NK.shape[1]
+        begun = number in self.weights
+        if width >= OUTER_FROM and height * width <= OUTER_UP_TO:
+            if not begun:
+                self.weights[number] = self.x_NI.new_empty(height, width)
+            threads = self.memory.pool
+            self.binding.loaded.add_outer(adjoint_NJ, operand_NK, self.weights[number], begun, threads)
+        else:
+            part = weight_gradient(adjoint_NJ, operand_NK)
+            self.weights[number] = self.weights[number].add_(part) if begun else part
 
     def _operand(self, group: Group, first: int, last: int) -> Tensor:
         """What a group's matrices were multiplied with, over a chunk of steps."""

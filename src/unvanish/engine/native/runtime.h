@@ -314,3 +314,63 @@ template <typename Call, typename Pack, typename Step>
 static void run_backward(const Call& a, int count, Pack pack, Step step) {
   run(a, count, a.last - 1, a.first - 1, -1, pack, step);
 }
+
+// target[j][k] (+)= sum over n of adjoint[n][j] · x[n][k]: the gradient of a matrix, summed over all steps.
+// Rows n are taken in runs that the nearest cache holds; threads share the rows of the matrix.
+struct Outer {
+  const real *adjoint, *x;
+  real* target;
+  int64_t adjoint_ld, x_ld, rows, height, width, add, threads;
+};
+template <int R, int C, bool WHOLE>
+INLINE void outer_block(const real* adjoint, long adjoint_ld, const real* x, long x_ld, long count, real* target,
+                        long width, long n, bool add) {
+  V acc[R][C] = {};
+  if (add)
+    for (int r = 0; r < R; r++)
+      for (int c = 0; c < C; c++)
+        acc[r][c] = WHOLE || c < C - 1 ? load<true>(target + r * width + c * LANES, n)
+                                       : load<false>(target + r * width + c * LANES, n);
+  for (long i = 0; i < count; i++) {
+    V w[C];
+    for (int c = 0; c < C; c++)
+      w[c] = WHOLE || c < C - 1 ? load<true>(x + i * x_ld + c * LANES, n) : load<false>(x + i * x_ld + c * LANES, n);
+    for (int r = 0; r < R; r++) {
+      V a = set1(adjoint[i * adjoint_ld + r]);
+      for (int c = 0; c < C; c++) acc[r][c] += a * w[c];
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int c = 0; c < C; c++) {
+      if (WHOLE || c < C - 1) store<true>(target + r * width + c * LANES, acc[r][c], n);
+      else store<false>(target + r * width + c * LANES, acc[r][c], n);
+    }
+}
+template <int C, bool WHOLE>
+static void outer_columns(const Outer& a, long first, long last, long from, long to, long k, bool add) {
+  const real *x = a.x + first * a.x_ld + k, *adjoint = a.adjoint + first * a.adjoint_ld;
+  const long n = a.width - k - (C - 1) * LANES;
+  long j = from;
+  for (; j + 8 <= to; j += 8)
+    outer_block<8, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, last - first, a.target + j * a.width + k, a.width, n, add);
+  for (; j < to; j++)
+    outer_block<1, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, last - first, a.target + j * a.width + k, a.width, n, add);
+}
+extern "C" void outer(const Outer* call) {
+  const Outer& a = *call;
+  constexpr long RUN = 96;
+#pragma omp parallel num_threads(a.threads) if (a.threads > 1)
+  {
+    const long thread = omp_get_thread_num(), threads = omp_get_num_threads(), blocks = (a.height + 7) / 8;
+    const long from = blocks * thread / threads * 8, end = blocks * (thread + 1) / threads * 8;
+    const long to = end < a.height ? end : a.height;
+    for (long first = 0; first < a.rows; first += RUN) {
+      const long last = first + RUN < a.rows ? first + RUN : a.rows;
+      const bool add = a.add || first > 0;
+      long k = 0;
+      for (; k + 3 * LANES <= a.width; k += 3 * LANES) outer_columns<3, true>(a, first, last, from, to, k, add);
+      for (; k + LANES <= a.width; k += LANES) outer_columns<1, true>(a, first, last, from, to, k, add);
+      if (k < a.width) outer_columns<1, false>(a, first, last, from, to, k, add);
+    }
+  }
+}
