@@ -29,7 +29,7 @@ MADE_OF = [
     ({"proj_size": 2.0}, "proj_size is 2.0"),
     ({"engine": "refrence"}, "unknown engine 'refrence': did you mean 'reference'?"),
     ({"engine": None}, "unknown engine None"),
-    ({"cell": "lstmm"}, "unknown cell 'lstmm': did you mean 'lstm'?"),
+    ({"cell": "lstmm"}, "unknown cell 'lstmm': did you mean 'lstm'"),
     ({"cell": 5}, "5 is no cell: give a Cell, or the name of one"),
     ({"nonlinearty": "tanh"}, "rnn takes no keyword 'nonlinearty': did you mean 'nonlinearity'?"),
     ({"nonlinearity": "tan"}, "nonlinearity='tan' is no function of the language: did you mean 'tanh'"),

@@ -17,6 +17,7 @@ from unvanish.engine.plan import Plan, make_plan
 from unvanish.engine.reference import run_reference
 from unvanish.engine.segments import run_in_segments
 from unvanish.engine.sequence import Observer, Result, Run, final_time
+from unvanish.engine.stepper import PlainStepper, Stepper
 from unvanish.errors import OptionError, nearest
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Result",
     "Run",
     "Stack",
+    "Stepper",
     "Weights",
     "check_engine",
     "check_memory",
@@ -34,6 +36,7 @@ __all__ = [
     "make_plan",
     "register",
     "run",
+    "stepper",
 ]
 
 ENGINES = ("auto", "reference", "builtin", "native")
@@ -75,6 +78,14 @@ def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = 
     if torch.compiler.is_compiling() and word and engine in ("auto", "native") and job.x_TBI.device.type == "cpu":
         return run_as_operator(job, word, Timeless(job).__getitem__)
     return _eager(job, engine, memory)
+
+
+def stepper(job: Run, engine: str) -> Stepper:
+    """Make ready to run a plan a step a call, from the states of `job` on; its input is a blank."""
+    asked = engine in ("auto", "native")
+    if asked and native.cannot_plan(job.plan) is None and native.cannot_run(job) is None:
+        return native.stepper(job)
+    return PlainStepper(job, functools.partial(_run_whole, engine=engine))
 
 
 def _eager(job: Run, engine: str, memory: str | int) -> Result:

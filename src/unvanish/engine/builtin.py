@@ -26,6 +26,8 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 
 def cannot_plan(plan: Plan) -> str | None:
     """Say why this back end can run no pass of a plan, or None."""
+    if plan.system.masks:
+        return "torch's fused kernels take no masks"
     return None if recognise(plan.system) else "torch has no fused kernel for these equations"
 
 
@@ -37,6 +39,8 @@ def cannot_run(run: Run) -> str | None:
         return "a fused kernel hides all states but its output, and that past the end of a row"
     if torch._C._functorch.maybe_current_level() is not None:
         return "a function transform such as vmap cannot look into a fused kernel"
+    if run.reset_TB is not None and bool(run.reset_TB.any()):
+        return "a fused kernel does not start rows anew on their way"
     if run.lengths_B is not None and (run.lengths_B.numel() == 0 or bool((run.lengths_B < 1).any())):
         return "a fused kernel takes no empty rows, nor a packed batch of none"
     return None

@@ -19,11 +19,14 @@ from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
 
 class Timeless:
-    """The values of a run that do not depend on time: parameters, fixed numbers, and what follows from them."""
+    """The values of a run that do not depend on time: parameters, fixed numbers, and what follows from them.
+
+    Masks that are drawn once for each row are among them, (B, W).
+    """
 
     def __init__(self, run: Run) -> None:
         self.job = run
-        self.values: dict[str, Tensor] = {**run.numbers}
+        self.values: dict[str, Tensor] = {**run.numbers, **masks(run, "row")}
         for statement in run.plan.once:
             if statement.target.name in self.values:  # worked out before, and given
                 continue
@@ -39,13 +42,13 @@ class Hoisted:
     """The values of a run that no state changes.
 
     Attributes:
-        timeless: parameters, fixed numbers and what follows from them, by name.
-        over_time: what follows from the input, (T, B, W), by name.
+        timeless: parameters, fixed numbers, what follows from them, masks of rows, by name.
+        over_time: the input, what follows from it, masks of steps, (T, B, W), by name.
     """
 
     def __init__(self, run: Run) -> None:
         self.job, self.timeless = run, Timeless(run)
-        self.over_time: dict[str, Tensor] = {"x": run.x_TBI}
+        self.over_time: dict[str, Tensor] = {"x": run.x_TBI, **masks(run, "step")}
         for part in run.plan.hoisted:
             if isinstance(part, Group):
                 self._products(part)
@@ -73,6 +76,11 @@ def value(statement: Statement, read: Callable[[Ref], Tensor], run: Run) -> Tens
             return rowwise(function, read(operand))
         case Product(_, matrix, operand):
             return F.linear(read(operand), run.weights[matrix])
+
+
+def masks(run: Run, of: str) -> dict[str, Tensor]:
+    """The masks of a run that were drawn for each row, or for each step."""
+    return {mask.name: run.masks[mask.name] for mask in run.plan.system.masks if mask.of == of}
 
 
 def part_widths(group: Group, run: Run) -> list[int]:

@@ -103,7 +103,11 @@ def _(
     }
     over_time = [system.output_width, *([state.width for state in system.states] if every else ())]
     found = [x_TBI.new_empty(x_TBI.shape[0], x_TBI.shape[1], widths[width]) for width in over_time]
-    return [found[0], *(torch.empty_like(value) for value in states), *found[1:]]
+    return [
+        found[0],
+        *(torch.empty_like(value, memory_format=torch.contiguous_format) for value in states),
+        *found[1:],
+    ]
 
 
 def _rows(stacks: tuple[Stack, ...], name: str) -> int:
@@ -156,7 +160,9 @@ def _(
     states: Sequence[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    return [torch.empty_like(value) for value in (*arrays, *numbers, *states)]
+    return [
+        torch.empty_like(value, memory_format=torch.contiguous_format) for value in (*arrays, *numbers, *states)
+    ]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

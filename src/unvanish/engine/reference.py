@@ -33,25 +33,36 @@ class _Reference:
         self.timeless = self.hoisted.timeless
         system = run.plan.system
         self.present: dict[str, Tensor] = {}
-        # For each state, its past in order of time; [-1] is the last step.
+        # For each state, its past in order of time, as later steps read it; [-1] is the last step.
         self.past: dict[str, list[Tensor]] = {
             state.name: list(reversed(run.states[state.name].chunk(state.depth, dim=-1))) for state in system.states
         }
         self.depth = {state.name: state.depth for state in system.states}
+        self.time_B1 = run.time_B1
         self.outputs: list[Tensor] = []
+        self.every: dict[str, list[Tensor]] = {name: [] for name in self.depth}
 
     def run(self) -> Result:
         stages = [self.prepared(stage) for stage in self.plan.stages]
         for step in range(self.x_TBI.shape[0]):
+            if self.job.reset_TB is not None:
+                self.start_anew(self.job.reset_TB[step, :, None])
             self.present = {name: values[step] for name, values in self.hoisted.over_time.items()}
-            time = None if self.job.time_B1 is None else self.job.time_B1 + step
             for products, statements in stages:
                 for product in products:
                     product()
                 for name, value in statements:
-                    self.present[name] = value(time)
+                    self.present[name] = value(self.time_B1)
             self.finish_step(step)
         return self.result()
+
+    def start_anew(self, reset_B1: Tensor) -> None:
+        """Let rows forget all that later steps could read, and the time."""
+        for name, past in self.past.items():
+            for back in range(1, self.depth[name] + 1):
+                past[-back] = torch.where(reset_B1, past[-back].new_zeros(()), past[-back])
+        if self.time_B1 is not None:
+            self.time_B1 = torch.where(reset_B1, 0, self.time_B1)
 
     def prepared(self, stage: Stage) -> tuple[list[Callable[[], None]], list[tuple[str, Value]]]:
         """Look up, once for all steps, what a stage needs."""
@@ -99,6 +110,9 @@ class _Reference:
             new = self.job.observer.boundary(step, new)
         for name, value in new.items():
             self.past[name].append(value)
+            self.every[name].append(value)
+        if self.time_B1 is not None:
+            self.time_B1 = self.time_B1 + 1
         output = system.output.name
         self.outputs.append(new[output] if output in new else self.read(system.output).expand(batch, -1))
 
@@ -112,7 +126,7 @@ class _Reference:
             output_TBW = torch.where(active_TB1, output_TBW, output_TBW.new_zeros(()))
         every = None
         if self.job.wants_all_states:
-            every = {name: torch.stack(past[self.depth[name] :]) for name, past in self.past.items()}
+            every = {name: torch.stack(values) for name, values in self.every.items()}
         return Result(output_TBW, {name: self.carried(name) for name in self.past}, every)
 
     def carried(self, name: str) -> Tensor:

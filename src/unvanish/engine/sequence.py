@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from unvanish.engine.layout import Weights
@@ -39,8 +40,8 @@ class Run:
 
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
-    starts anew, from zero states and t = 0, before the step is run; `masks` holds the arrays of `System.masks`,
-    (B, W) for one a row and (T, B, W) for one a step.
+    starts anew, from zero states and t = 0, before the step is run (never past its end); `masks` holds the arrays
+    of `System.masks`, (B, W) for one a row and (T, B, W) for one a step.
     """
 
     plan: Plan
@@ -70,4 +71,9 @@ def final_time(run: Run) -> Tensor | None:
     if run.time_B1 is None:
         return None
     steps = run.x_TBI.shape[0] if run.lengths_B is None else run.lengths_B[:, None]
-    return run.time_B1 + steps
+    if run.reset_TB is None:
+        return run.time_B1 + steps
+    # Time begins at 0 with the last step at which a row starts anew; counted from 1, so that 0 means none.
+    count_T1 = torch.arange(1, len(run.reset_TB) + 1, device=run.reset_TB.device)[:, None]
+    begin_B1 = (count_T1 * run.reset_TB).amax(0)[:, None]
+    return torch.where(begin_B1 > 0, steps - begin_B1 + 1, run.time_B1 + steps)

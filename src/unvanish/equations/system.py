@@ -148,10 +148,11 @@ def build(lines: tuple[Line, ...], declared: Declarations) -> System:
     )
 
 
-def _map_refs(expr: Expr, change: Callable[[Ref], Expr]) -> Expr:
+def map_refs(expr: Expr, change: Callable[[Ref], Expr]) -> Expr:
+    """Return a copy with `change` applied to every name."""
     if isinstance(expr, Ref):
         return change(expr)
-    return rebuild(expr, lambda child: _map_refs(child, change))
+    return rebuild(expr, lambda child: map_refs(child, change))
 
 
 def _resolve_delays(line: Line, declared: Declarations) -> Line:
@@ -162,7 +163,7 @@ def _resolve_delays(line: Line, declared: Declarations) -> Line:
             raise error_at(f"the delay '{ref.delay}' is not declared", f"delays={{'{ref.delay}': 2}}", ref.place)
         return Ref(ref.name, declared.delays[ref.delay], ref.place)
 
-    return Line(line.name, line.timed, _map_refs(line.expression, resolve), line.place)
+    return Line(line.name, line.timed, map_refs(line.expression, resolve), line.place)
 
 
 def fold(expr: Expr) -> Expr:

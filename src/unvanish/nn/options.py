@@ -27,6 +27,9 @@ COMMON = (
     "proj_size",
     "device",
     "dtype",
+    "recurrent_dropout",
+    "zoneout",
+    "weight_drop",
     "engine",
     "init",
 )

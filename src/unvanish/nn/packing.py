@@ -37,6 +37,15 @@ def turn_round(x_TBW: Tensor, lengths_B: Tensor | None) -> Tensor:
     return x_TBW.gather(0, index_TB[:, :, None].expand_as(x_TBW))
 
 
+def turn_borders(reset_TB1: Tensor, lengths_B: Tensor | None) -> Tensor:
+    """Say where rows that are turned round start anew, so that they are cut at the same borders.
+
+    The border between steps t - 1 and t lies before step t on the way forth, and before step t - 1 on the way back.
+    What starts anew past the end of a row must have been left out.
+    """
+    return turn_round(torch.cat([reset_TB1[1:], torch.zeros_like(reset_TB1[:1])]), lengths_B)
+
+
 def blank_padding(x_TBW: Tensor, lengths_B: Tensor) -> Tensor:
     """Put zeros past each row's end: NaN there would reach the weights' gradients, as 0 · NaN."""
     steps_T1 = torch.arange(x_TBW.shape[0], device=x_TBW.device)[:, None]
@@ -54,6 +63,20 @@ def check_lengths(lengths: object, steps: int, batch: int, device: torch.device)
             f"lengths has shape {tuple(lengths_B.shape)} and type {lengths_B.dtype}: give one whole number for "
             f"each of the {batch} rows"
         )
-    if batch and (int(lengths_B.min()) < 0 or int(lengths_B.max()) > steps):
+    # Inside a graph nobody can look at the numbers.
+    if not torch.compiler.is_compiling() and batch and (int(lengths_B.min()) < 0 or int(lengths_B.max()) > steps):
         raise OptionError(f"a length lies outside 0 to {steps}, the steps of the input")
     return lengths_B.long()
+
+
+def check_reset(reset: object, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return where rows start anew on the device, refusing what does not fit the sequence."""
+    try:
+        mask = torch.as_tensor(reset, device=device)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise OptionError(f"reset={reset!r} is no mask: {fault}; give True or False for each step") from fault
+    if mask.dtype is not torch.bool or mask.shape != shape:
+        raise OptionError(
+            f"reset has shape {tuple(mask.shape)} and type {mask.dtype}: give True or False for each step, {shape}"
+        )
+    return mask

@@ -147,7 +147,7 @@ def lower(plan: Plan, fold: bool) -> Kernel:
     for phase in phases:
         widths |= {ref.name: phase.width for ref in phase.made}
     pulls = tuple(tuple(p for s in reversed(phase.statements) for p in _pulls(s)) for phase in phases)
-    saved = _saved(phases, pulls, {state.name for state in plan.system.states})
+    saved = _saved(phases, pulls, {state.name for state in plan.system.states}, plan.system.output)
     vectors = [
         (ref.name, phase.width)
         for phase in phases
@@ -288,12 +288,12 @@ def _by_value(function: str, y: Ref, p: Ref) -> Expr:
 
 
 def _saved(
-    phases: tuple[KernelPhase, ...], pulls: tuple[tuple[Pull, ...], ...], states: set[str]
+    phases: tuple[KernelPhase, ...], pulls: tuple[tuple[Pull, ...], ...], states: set[str], output: Ref
 ) -> tuple[Ref, ...]:
-    """What goes through memory and is no state: what the backward pass reads, or another phase."""
+    """What goes through memory and is no state: the output, what the backward pass reads, or another phase."""
     order = dict.fromkeys(ref for phase in phases for ref in phase.made if ref.name not in states)
     wanted = {ref for one in pulls for pull in one for ref in refs(pull.factor)} | _crossing(phases)
-    return tuple(ref for ref in order if ref in wanted)
+    return tuple(ref for ref in order if ref in wanted or ref == output)
 
 
 def _crossing(phases: tuple[KernelPhase, ...]) -> set[Ref]:

@@ -107,4 +107,6 @@ class Stepper:
             ring = self.rings[state.name]
             slots = [(state.depth + self.step - 1 - back) % (state.depth + 1) for back in range(state.depth)]
             found[state.name] = torch.cat([ring[slot] for slot in slots], -1)
+        if self.time_B is not None:
+            found["t"] = (self.time_B + self.step).long()[:, None]
         return found

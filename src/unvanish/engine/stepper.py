@@ -1,0 +1,45 @@
+"""One step a call, on any back end.
+
+Shapes: B batch, I input, W width, D depth in time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from unvanish.engine.sequence import Result, Run, final_time
+
+
+class Stepper(Protocol):
+    """Runs a plan a step a call, and knows the states."""
+
+    def __call__(self, x_BI: Tensor) -> Tensor:
+        """Run one step; return the output, (B, W)."""
+        ...
+
+    def carried(self) -> dict[str, Tensor]:
+        """The states after the last step, (B, D·W), and the index `t` of the next one where the plan reads it."""
+        ...
+
+
+class PlainStepper:
+    """Runs a pass of one step at each call."""
+
+    def __init__(self, run: Run, engine: Callable[[Run], Result]) -> None:
+        self.run, self.engine = run, engine
+
+    def __call__(self, x_BI: Tensor) -> Tensor:
+        """Run one step; return the output, (B, W)."""
+        run = dataclasses.replace(self.run, x_TBI=x_BI[None])
+        result = self.engine(run)
+        self.run = dataclasses.replace(run, states=result.states, time_B1=final_time(run))
+        return result.output_TBW[0]
+
+    def carried(self) -> dict[str, Tensor]:
+        """The states after the last step, and the index of the next one."""
+        time = {} if self.run.time_B1 is None else {"t": self.run.time_B1}
+        return {**self.run.states, **time}
