@@ -3,7 +3,7 @@
     python benchmarks/engine.py [--table NAME ...] [--runs 7] [--quick]
 
 Tables: `training` (forward and backward pass from a given cotangent; the input wants no gradient), `inference`
-(forward pass in no_grad), `streaming` (one step at a time, the states carried by hand), `rate` (the machine's
+(forward pass in no_grad), `streaming` (one step at a time), `telemetry` (a recorded step), `rate` (the machine's
 matrix rate, and how much of it a training step reaches), `compile` (compiler and cache), `memory` (a sequence of
 100,000 steps). A figure is the median of the ratios of `--runs` pairs taken in turn, peer over ours; beside the
 geometric mean and the worst over the shapes stands the bar that they are meant to clear. Results and their
@@ -23,7 +23,7 @@ from typing import Any
 import peers
 import resources
 import torch
-from compare import Comparison, Shape, pairs, row, same
+from compare import Case, Comparison, Shape, TorchSide, pairs, row, same
 from jax_scan import PEEPHOLE_SCAN
 from machine import machine
 from svg import Panel, draw
@@ -60,6 +60,7 @@ TRAINING = [
 INFERENCE = [Comparison("lstm", peers.LSTM, 1.2, 0.9)]
 STREAM = Shape(1, 1, 64, 64)
 STREAM_BAR = 2.0  # half of the peer's time
+TELEMETRY_BAR = 0.97  # at most 3 % slower
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,6 @@ def inference(settings: Settings) -> Table:
     return _comparisons(title, INFERENCE, settings, backward=False)
 
 
-def our_step(layer: unvanish.Recurrent, x_BI: Tensor, states: Any) -> tuple[Tensor, Any]:
-    """Take one step, the fastest way that the layer has: (output, states to carry on)."""
-    output_1BH, states = layer(x_BI[None], states)
-    return output_1BH[0], states
-
-
 class Stream:
     """One step a run, the states carried from run to run."""
 
@@ -165,9 +160,8 @@ def _streams(engine: str) -> tuple[Stream, Stream]:
         states = cell(x_BI, states)
         return states[0], states
 
-    return Stream(lambda states: our_step(layer, x_BI, states), layer.zero_states(STREAM.batch)), Stream(
-        cell_step, (torch.zeros(STREAM.batch, STREAM.hidden), torch.zeros(STREAM.batch, STREAM.hidden))
-    )
+    stream, zero = layer.stream(STREAM.batch), torch.zeros(STREAM.batch, STREAM.hidden)
+    return Stream(lambda _: (stream(x_BI), None), None), Stream(cell_step, (zero, zero))
 
 
 def streaming(settings: Settings) -> Table:
@@ -181,6 +175,36 @@ def streaming(settings: Settings) -> Table:
     told = _told(figures, quick=settings.quick)
     print(f"{told}  {1e3 * found['ours_ms']:.1f} µs, {1e3 * found['peer_ms']:.1f} µs", flush=True)
     title = "One streaming step: how many times as fast as the peer"
+    return Table(title, {"comparisons": [figures]}, [_panel(figures)])
+
+
+class Recorded(TorchSide):
+    """A training step whose gradient norms are recorded."""
+
+    def __init__(self, case: Case) -> None:
+        ours = case.ours()
+        super().__init__(ours.forward, ours.leaves, ours.cotangent_TBH)
+        self.layer = case.layer
+
+    def run(self) -> Tensor:
+        with unvanish.flow.record(self.layer) as recording:
+            output_TBH = super().run()
+            recording["l0"].norms  # noqa: B018 - they are there, not only promised
+        return output_TBH
+
+
+def telemetry(settings: Settings) -> Table:
+    """A recorded training step beside an unrecorded one."""
+    rows = []
+    for shape in settings.shapes:
+        case = Case("lstm", shape, settings.engine, {})
+        rows.append(row(shape, pairs(Recorded(case), case.ours(), settings.runs)))
+    ratios = [found["ratio"] for found in rows]
+    figures: dict[str, Any] = {"cell": "lstm", "peer": "without a recording", "rows": rows}
+    figures |= {"mean": round(statistics.geometric_mean(ratios), 3), "worst": min(ratios)}
+    figures |= {"bar_mean": TELEMETRY_BAR, "bar_worst": TELEMETRY_BAR}
+    print(_told(figures, quick=settings.quick), flush=True)
+    title = "A recorded training step: its speed, an unrecorded one being 1"
     return Table(title, {"comparisons": [figures]}, [_panel(figures)])
 
 
@@ -229,6 +253,7 @@ TABLES: dict[str, Callable[[Settings], Table]] = {
     "training": training,
     "inference": inference,
     "streaming": streaming,
+    "telemetry": telemetry,
     "rate": rate,
     "compile": compile_time,
     "memory": memory,

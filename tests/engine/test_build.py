@@ -21,7 +21,7 @@ import torch
 from unvanish.engine.native import build
 from unvanish.engine.native.build import BuildError, cache_folder, compiler, library
 
-TEXT = 'extern "C" void forward(int* a) { *a = 41; }\nextern "C" void backward(int*) {}\n'
+TEXT = "".join(f'extern "C" void {name}(int* a) {{ *a = 41; }}\n' for name in build.FUNCTIONS)
 
 
 @pytest.fixture(autouse=True)

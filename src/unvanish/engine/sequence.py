@@ -36,7 +36,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One layer, one direction, one sequence.
+    """One layer, one direction, one sequence; `name` is what the user is told is run.
 
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
@@ -55,6 +55,7 @@ class Run:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     observer: Observer | None = None
     wants_all_states: bool = False
+    name: str = "a"
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,6 +317,7 @@ class Recurrent(CellStack):
             masks=self._noise.draw(steps, batch, self._sizes, self._weight) if plan.system.masks else {},
             observer=None if self.watch is None else self.watch.part(suffix, steps, tuple(named)),
             wants_all_states=wants_all,
+            name=self.cell.name,
         )
 
 

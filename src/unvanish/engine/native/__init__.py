@@ -57,7 +57,7 @@ def cannot_run(run: Run) -> str | None:
         return "there is nothing to run"
     if torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0:
         return "function transforms see through plain torch only"
-    return None if load(_kernel(run), x_TBI.dtype) else "the compiler failed"
+    return None if load(_kernel(run), x_TBI.dtype, run.name) else "the compiler failed"
 
 
 def _kernel(run: Run) -> Kernel:
@@ -67,7 +67,7 @@ def _kernel(run: Run) -> Kernel:
 def run_native(run: Run) -> Result:
     """Run a plan over a sequence in C++, where nothing speaks against it."""
     system = run.plan.system
-    loaded = load(_kernel(run), run.x_TBI.dtype)
+    loaded = load(_kernel(run), run.x_TBI.dtype, run.name)
     assert loaded is not None  # cannot_run() was asked
     widths = tuple(run.states[state.name].shape[-1] // state.depth for state in system.states)
     binding = bind(loaded, run.weights.stacks, run.x_TBI.shape[-1], widths)
@@ -93,7 +93,7 @@ def run_native(run: Run) -> Result:
 def stepper(run: Run) -> Stepper:
     """Make ready to run a plan step by step, from the states of `run` on; its input says the batch and the type."""
     system = run.plan.system
-    loaded = load(lower(run.plan, run.x_TBI.shape[-1] <= STREAM_FOLD_UP_TO), run.x_TBI.dtype)
+    loaded = load(lower(run.plan, run.x_TBI.shape[-1] <= STREAM_FOLD_UP_TO), run.x_TBI.dtype, run.name)
     assert loaded is not None  # cannot_run() was asked
     widths = tuple(run.states[state.name].shape[-1] // state.depth for state in system.states)
     binding = bind(loaded, run.weights.stacks, run.x_TBI.shape[-1], widths)

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import platformdirs
 import torch
 
+FUNCTIONS = ("forward", "backward", "outer")  # what a kernel's text defines, each with one argument, its structure
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: it breaks the rounding by adding a large number, and what NaN and infinity mean.
 # -O2 compiles as long as -O3 and its kernels are up to 1.5 times slower; -O1 takes half as long to compile.
@@ -253,7 +254,8 @@ def _load(path: Path) -> ctypes.CDLL:
     """Load a library and say how its functions are called. Raises `OSError`."""
     _share_openmp()
     loaded = ctypes.CDLL(str(path))
-    for function in (loaded.forward, loaded.backward, loaded.outer):
+    for name in FUNCTIONS:
+        function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_void_p], None
     return loaded
 

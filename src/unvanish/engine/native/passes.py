@@ -116,7 +116,8 @@ def _final(schedule: Schedule, past: Tensor, depth: int, ring: bool) -> Tensor:
         return torch.cat([past[schedule.newest(depth, back, ring)] for back in range(depth)], -1)
     slots = [depth + schedule.steps - 1 - back for back in range(depth)]
     slots = [slot % (depth + 1) for slot in slots] if ring else slots
-    return torch.cat([past[slot * rows : (slot + 1) * rows] for slot in slots], -1)
+    parts = [past[slot * rows : (slot + 1) * rows] for slot in slots]
+    return parts[0].clone() if depth == 1 else torch.cat(parts, -1)
 
 
 # -- backward ----------------------------------------------------------------------------------------------

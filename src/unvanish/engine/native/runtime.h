@@ -208,12 +208,15 @@ static void pack(real* panel, const real* const (&weights)[G], long width, long 
   const long blocks = (width + LANES - 1) / LANES;
   for (long block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
     const long n = width - block * LANES < LANES ? width - block * LANES : LANES;
-    for (long k = 0; k < count; k++)
-      for (int g = 0; g < G; g++) {
-        real* to = panel + ((block * count + k) * G + g) * LANES;
-        const real* from = weights[g] + block * LANES * count + k;
-        for (long i = 0; i < LANES; i++) to[i] = i < n ? from[i * count] : real(0);
+    for (int g = 0; g < G; g++) {
+      real* const to = panel + (block * count * G + g) * LANES;
+      if (n < LANES)
+        for (long k = 0; k < count; k++) store<true>(to + k * G * LANES, V{}, LANES);
+      for (long i = 0; i < n; i++) {
+        const real* const from = weights[g] + (block * LANES + i) * count;
+        for (long k = 0; k < count; k++) to[k * G * LANES + i] = from[k];
       }
+    }
   }
 }
 
