@@ -54,6 +54,7 @@ def _run(word: str, groups: Sequence[Sequence[Tensor]], optional: Sequence[Tenso
             reset_TB=optional[2],
             masks={mask.name: value for mask, value in zip(system.masks, masks, strict=True)},
             wants_all_states=every,
+            name=word.partition("-")[0],
         )
     )
 

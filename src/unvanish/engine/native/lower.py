@@ -116,7 +116,7 @@ class Kernel:
         """The value whose adjoint is also that of `ref`: where `ref` is just added to it, and nowhere else read."""
         match self._pulls_of.get(ref):
             case [Pull(target, _, Number(1.0))]:
-                return target
+                return self.source(target)
         return ref
 
     def label(self, name: str, width: str) -> str:
@@ -138,16 +138,24 @@ def lower(plan: Plan, fold: bool) -> Kernel:
     """Bring a plan into phases; `fold` multiplies the input inside the loop, step by step."""
     once = {statement.target for statement in plan.once}
     statements = [s for s in plan.system.statements if s.target not in once]
-    outside = [s for s in statements if isinstance(s, Product) and s.operand == X and not fold]
-    phases = _phases(stages_of([s for s in statements if s not in outside]), _Atoms(_names(plan)))
+    given = {state.name for state in plan.system.states} | {plan.system.output.name}
+    outside = [s for s in statements if isinstance(s, Product) and s.operand == X and s.target.name not in given]
+    outside = [] if fold else outside
+    inside = [s for s in statements if s not in outside]
+    phases = _phases(stages_of(inside), _Atoms(_names(plan)))
+    again = _read_again(phases)
+    if any(product.target in again for product in outside):
+        # A stream is gone when the backward pass comes: what that reads of it is copied, and so kept.
+        outside, copies = _copied(outside, again, _Atoms(_names(plan)))
+        phases = _phases(stages_of([*copies, *inside]), _Atoms(_names(plan)))
     streams = tuple(g for part in grouped(list(outside)) if isinstance(part, Group) for g in _by_width(part))
     widths = {"x": "input", **{state.name: state.width for state in plan.system.states}}
     widths |= {product.target.name: product.width for stream in streams for product in stream.products}
     widths |= {mask.name: mask.width for mask in plan.system.masks}
     for phase in phases:
         widths |= {ref.name: phase.width for ref in phase.made}
-    pulls = tuple(tuple(p for s in reversed(phase.statements) for p in _pulls(s)) for phase in phases)
-    saved = _saved(phases, pulls, {state.name for state in plan.system.states}, plan.system.output)
+    pulls = _all_pulls(phases)
+    saved = _saved(phases, {state.name for state in plan.system.states}, plan.system.output)
     vectors = [
         (ref.name, phase.width)
         for phase in phases
@@ -155,6 +163,27 @@ def lower(plan: Plan, fold: bool) -> Kernel:
         if ref.name not in widths and _timeless(ref)
     ]
     return Kernel(plan, phases, pulls, saved, streams, tuple(dict.fromkeys(vectors)), widths)
+
+
+def _copied(products: list[Product], again: set[Ref], atoms: _Atoms) -> tuple[list[Product], list[Elementwise]]:
+    """Give products that are read again a name of their own, and statements that copy them to the old one."""
+    changed, copies = [], []
+    for product in products:
+        if product.target in again:
+            fresh = atoms.fresh(product.target)
+            copies.append(Elementwise(product.target, fresh, product.width))
+            product = Product(fresh, product.matrix, product.operand, product.width)
+        changed.append(product)
+    return changed, copies
+
+
+def _all_pulls(phases: tuple[KernelPhase, ...]) -> tuple[tuple[Pull, ...], ...]:
+    return tuple(tuple(p for s in reversed(phase.statements) for p in _pulls(s)) for phase in phases)
+
+
+def _read_again(phases: tuple[KernelPhase, ...]) -> set[Ref]:
+    """What the factors of the backward pass read."""
+    return {ref for pulls in _all_pulls(phases) for pull in pulls for ref in refs(pull.factor)}
 
 
 def _timeless(ref: Ref) -> bool:
@@ -287,12 +316,10 @@ def _by_value(function: str, y: Ref, p: Ref) -> Expr:
     return Binary("-", Number(0.0), Call("sin", (p,)))
 
 
-def _saved(
-    phases: tuple[KernelPhase, ...], pulls: tuple[tuple[Pull, ...], ...], states: set[str], output: Ref
-) -> tuple[Ref, ...]:
+def _saved(phases: tuple[KernelPhase, ...], states: set[str], output: Ref) -> tuple[Ref, ...]:
     """What goes through memory and is no state: the output, what the backward pass reads, or another phase."""
     order = dict.fromkeys(ref for phase in phases for ref in phase.made if ref.name not in states)
-    wanted = {ref for one in pulls for pull in one for ref in refs(pull.factor)} | _crossing(phases)
+    wanted = _read_again(phases) | _crossing(phases)
     return tuple(ref for ref in order if ref in wanted or ref == output)
 
 

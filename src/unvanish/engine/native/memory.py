@@ -12,6 +12,7 @@ from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.schedule import Schedule
 
 CHUNK_BYTES = 4 << 20  # of the products of one chunk of steps: what the caches hold
+CHUNK_HEIGHTS = 2  # but so many values for each row of the largest matrix, so that summing its gradient pays
 UNITS_FROM, UNITS_FROM_FEW_ROWS = 300_000, 60_000  # numbers in the recurrent matrices
 
 
@@ -64,7 +65,7 @@ class Memory:
         self.threads, self.pool = min(threads, self.parts), threads
         element = dtype.itemsize
         tallest = max((binding.height(group) for group in self.kernel.all_groups), default=1)
-        self.chunks = schedule.chunks(max(CHUNK_BYTES // (tallest * element), 2 * tallest))
+        self.chunks = schedule.chunks(max(1, CHUNK_BYTES // (tallest * element), CHUNK_HEIGHTS * tallest))
         self.kept, self.given_out = self._kept(schedule, dtype)
         self.worked_in, self.zeroed = self._worked_in(schedule, dtype)
         self.table_arrays = self._tables(schedule)

@@ -1,0 +1,113 @@
+"""`unvanish env`: where kernels are kept, and with --compile what each costs and gives."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import unvanish
+from unvanish.cli import env, main
+from unvanish.engine import native
+from unvanish.engine.native import build
+
+Capture = pytest.CaptureFixture[str]
+ROW = re.compile(r"(\w+) +(cached, \d+ ms|compiled, \d+\.\d s) +(\d+\.\d) ms +(\d+\.\d) ms +(\d+\.\d) × *")
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What is known of the compiler is of this test alone."""
+    build.compiler.cache_clear()
+    yield
+    build.compiler.cache_clear()
+
+
+def test_env_tells_where_kernels_are_kept_how_many_and_how_large(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "unvanish" / "kernels"
+    assert main(["env"]) == 0
+    assert f"kernels       0 in {folder}, 0.0 MB" in capsys.readouterr().out
+    for name, size in (("a.so", 1_200_000), ("b.so", 300_000), (".half-written.so", 9_000_000)):
+        (folder / name).write_bytes(bytes(size))
+    assert main(["env"]) == 0
+    assert f"kernels       2 in {folder}, 1.5 MB" in capsys.readouterr().out
+    folder.chmod(0o777)
+    assert main(["env"]) == 0
+    assert re.search(
+        r"kernels +not kept: others may write to .*; empty it, then: chmod 700", capsys.readouterr().out
+    )
+
+
+def test_env_tells_that_the_compiler_asked_for_is_not_used(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, forgetful: None
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler -O9")
+    assert main(["env"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"compiler +/\S+ \(.*\); \$CXX \(no-such-compiler -O9\) is no compiler that works", out)
+
+
+def test_env_compiles_and_times_every_cell(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(env, "REPEATS", 1)
+    assert main(["env", "--compile"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("cell "))
+    rows = [ROW.fullmatch(line) for line in lines[start + 1 : start + 1 + len(unvanish.cells)]]
+    assert [row and row[1] for row in rows] == list(unvanish.cells), "\n".join(lines)
+    for row in rows:
+        assert row is not None
+        own, reference, ratio = (float(number) for number in row.groups()[2:])
+        assert ratio == pytest.approx(reference / own, rel=0.3, abs=0.1), "of numbers that are not rounded"
+
+
+def test_env_tells_why_a_cell_has_no_kernel(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(env, "CATALOGUE", {"rnn": unvanish.cells["rnn"]})
+    monkeypatch.setattr(native, "cannot_plan", lambda plan: "its equations are too beautiful")
+    assert main(["env", "--compile"]) == 0
+    assert re.search(r"rnn +none +\d+\.\d ms +its equations are too beautiful", capsys.readouterr().out)
+
+
+def test_env_without_a_compiler_says_what_it_means(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, forgetful: None
+) -> None:
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["env", "--compile"]) == 0
+    out = capsys.readouterr().out
+    assert "none found: install g++" in out
+    assert out.endswith("no kernels: without a C++ compiler all cells run in plain torch\n")
+
+
+def fresh(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Compile one cell in a process and a cache of its own."""
+    code = (
+        "import sys, unvanish; from unvanish.cli import env, main; "
+        "env.REPEATS, env.CATALOGUE = 1, {'rnn': unvanish.cells['rnn']}; sys.exit(main(['env', '--compile']))"
+    )
+    given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=given)
+
+
+def test_env_tells_what_was_compiled_and_what_was_there(tmp_path: Path) -> None:
+    first, second = fresh(tmp_path), fresh(tmp_path)
+    assert re.search(r"rnn +compiled, \d+\.\d s", first.stdout), first.stderr
+    assert re.search(r"rnn +cached, \d+ ms", second.stdout), second.stderr
+    assert second.stderr == ""
+
+
+def test_env_shows_the_fault_of_a_compiler_below_the_table(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text('#!/bin/sh\ncase "$1" in --version) echo 1.0; exit 0;; esac\necho error 42; exit 1\n')
+    broken.chmod(0o755)
+    done = fresh(tmp_path, CXX=str(broken))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"rnn +none +\d+\.\d ms +no library, see below", done.stdout)
+    assert done.stdout.count("error 42") == 1

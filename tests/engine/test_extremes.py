@@ -1,0 +1,131 @@
+"""Huge, tiny, infinite and missing numbers do in the kernels what they do in the reference.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import unvanish
+from unvanish import Cell, Recurrent
+
+T, B, I, H = 3, 17, 5, 33
+NAMES = ("lstm", "peephole_lstm", "gru", "gru_reset_after", "clockwork_rnn", "skip_rnn", "indrnn", "lem")
+MASKS = {  # whose derivatives let an adjoint through or not
+    "relu": "h[t] = relu(U @ h[t-1] + p * h[t-1] + W @ x[t])",
+    "maximum": "h[t] = maximum(p * (U @ h[t-1]), W @ x[t])",
+    "minimum": "h[t] = minimum(U @ h[t-1], W @ x[t]) * p",
+    "abs": "h[t] = abs(U @ h[t-1] + W @ x[t])",
+    "where": "h[t] = where(h[t-1] > 0.3, p * (W @ x[t]), U @ h[t-1])",
+}
+CELLS = [*(unvanish.cells[name] for name in NAMES), *(Cell(name, text) for name, text in MASKS.items())]
+PLACES = ("input", "weights", "states", "cotangents")
+TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-10}  # of the largest: sums of 10^4 cancel
+by_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+by_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+
+
+def pair(cell: Cell, dtype: torch.dtype, change: Callable[[Tensor], None] | None = None) -> list[Recurrent]:
+    """The same layer on the reference and natively; `change` is done to its weights."""
+    reference, native = (Recurrent(cell, I, H, dtype=dtype, engine=engine) for engine in ("reference", "native"))
+    with torch.no_grad():
+        for parameter in reference.parameters() if change else ():
+            change(parameter.view(-1))
+    native.load_state_dict(reference.state_dict())
+    return [reference, native]
+
+
+def given(layer: Recurrent, dtype: torch.dtype) -> list[Tensor]:
+    """An input and initial states."""
+    states = layer.zero_states(B)
+    return [torch.randn(T, B, I, dtype=dtype), *(s + torch.randn(s.shape, dtype=dtype) for s in of_numbers(states))]
+
+
+def of_numbers(states: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """All but the index of the step."""
+    return (state for state in states if state.is_floating_point())
+
+
+def results(layer: Recurrent, start: list[Tensor], cotangents: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Output, final states, states of all steps; and the gradients of what was given and of the weights."""
+    leaves = [array.clone().requires_grad_() for array in start]
+    states = (*leaves[1:], *(s for s in layer.zero_states(B) if not s.is_floating_point()))
+    output, final, every = layer(leaves[0], states if len(states) > 1 else states[0], all_states=True)
+    final = final if isinstance(final, tuple) else (final,)
+    values = [output, *of_numbers(final), *every.values()]
+    leaves += layer.parameters()
+    found = torch.autograd.grad(values, leaves, [cotangents(value) for value in values], materialize_grads=True)
+    return [*(value.detach() for value in values), *found]
+
+
+def put(value: float) -> Callable[[Tensor], None]:
+    """Return what puts a value at some places of an array, the same in every run."""
+
+    def change(flat: Tensor) -> None:
+        places = torch.randint(len(flat), (3,), generator=torch.Generator().manual_seed(len(flat)))
+        flat[places] = value * torch.tensor([1, -1, 1], dtype=flat.dtype)
+
+    return change
+
+
+def cotangents(value: float | None) -> Callable[[Tensor], Tensor]:
+    def draw(like: Tensor) -> Tensor:
+        drawn = torch.randn(like.shape, generator=torch.Generator().manual_seed(1), dtype=like.dtype)
+        if value is not None:
+            put(value)(drawn.view(-1))
+        return drawn
+
+    return draw
+
+
+def assert_same(found: Tensor, wanted: Tensor, value: float) -> None:
+    """Finite where the other is, and close there; with infinities of both signs the sums may be of either kind."""
+    assert torch.equal(found.isfinite(), wanted.isfinite())
+    if value != float("inf"):
+        assert torch.equal(found.isnan(), wanted.isnan())
+        infinite = wanted.isinf()
+        assert torch.equal(found[infinite], wanted[infinite])
+    finite = wanted.isfinite()
+    scale = float(wanted[finite].abs().max()) + 1e-3 if finite.any() else 1.0
+    torch.testing.assert_close(found[finite] / scale, wanted[finite] / scale, rtol=0, atol=TOLERANCE[wanted.dtype])
+
+
+@by_cell
+@by_dtype
+@pytest.mark.parametrize("place", PLACES)
+def test_extreme_numbers_do_what_they_do_in_the_reference(cell: Cell, dtype: torch.dtype, place: str) -> None:
+    denormal = torch.finfo(dtype).tiny / 1000
+    for value in (1e4, denormal, float("inf"), float("nan")):
+        layers = pair(cell, dtype, put(value) if place == "weights" else None)
+        start = given(layers[0], dtype)
+        for array in {"input": start[:1], "states": start[1:]}.get(place, ()):
+            put(value)(array.view(-1))
+        draw = cotangents(value if place == "cotangents" else None)
+        wanted, found = (results(layer, start, draw) for layer in layers)
+        for one, other in zip(found, wanted, strict=True):
+            assert_same(one, other, value)
+
+
+@by_cell
+@by_dtype
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_not_a_number_stays_in_its_row(cell: Cell, dtype: torch.dtype, threads: int) -> None:
+    _, layer = pair(cell, dtype)
+    start, before = given(layer, dtype), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    whole = results(layer, start, cotangents(None))
+    for row in (0, 3, B - 1):
+        for index, array in enumerate(start):
+            broken = [other.clone() for other in start]
+            broken[index][0 if array.shape[0] == T else -1, row, 2] = float("nan")
+            others = [other for other in range(B) if other != row]
+            values = results(layer, broken, cotangents(None))[: len(whole) - len(list(layer.parameters()))]
+            assert values[0][:, row].isnan().any()
+            for value, sound in zip(values, whole, strict=False):
+                assert torch.equal(value[..., others, :], sound[..., others, :])
+    torch.set_num_threads(before)
