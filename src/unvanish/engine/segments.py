@@ -86,20 +86,23 @@ class _Segments(torch.autograd.Function):
             states = tuple(result.states[name] for name in names)
         assert output is not None
         ctx.run, ctx.length, ctx.engine, ctx.count = run, length, engine, len(tensors)
+        ctx.set_materialize_grads(False)  # zeros for an output that nobody used would be as large as it
         ctx.save_for_backward(*tensors, *(torch.stack(parts) for parts in zip(*borders, strict=True)))
         return (output, *(state.clone() for state in states), *(every[name] for name in every))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_output: Tensor, *others: Tensor) -> Any:
+    def backward(ctx: Any, of_output: Tensor | None, *others: Tensor | None) -> Any:
         tensors, borders = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         run, steps = _with(ctx.run, tensors), tensors[0].shape[0]
-        of_states, of_every = list(others[: len(borders)]), others[len(borders) :]
+        of_states: list[Tensor | None] = list(others[: len(borders)])
+        of_every = others[len(borders) :]
         backwards = _Backwards(run, ctx.engine, ctx.needs_input_grad[3:])
         for number in reversed(range(-(-steps // ctx.length))):
             first = number * ctx.length
             last = min(first + ctx.length, steps)
-            gradients = [of_output[first:last], *of_states, *(gradient[first:last] for gradient in of_every)]
+            of_steps = [None if g is None else g[first:last] for g in (of_output, *of_every)]
+            gradients = [of_steps[0], *of_states, *of_steps[1:]]
             of_states = backwards.segment(first, last, [border[number] for border in borders], gradients)
         return (None, None, None, *backwards.gradients, *of_states)
 
@@ -116,8 +119,12 @@ class _Backwards:
             torch.zeros_like(leaf) if wanted else None for leaf, wanted in zip(leaves, self.needed, strict=True)
         ]
 
-    def segment(self, first: int, last: int, states: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+    def segment(
+        self, first: int, last: int, states: Sequence[Tensor], gradients: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
         """Send the adjoint back through one segment; return that of its initial states."""
+        if all(gradient is None for gradient in gradients):  # what follows was not used
+            return [None] * len(states)
         names = [state.name for state in self.run.plan.system.states]
         with torch.enable_grad():
             x_TBI = self.run.x_TBI[first:last].detach().requires_grad_(self.needed[0])
@@ -131,14 +138,11 @@ class _Backwards:
             result = self.engine(dataclasses.replace(part, x_TBI=x_TBI, weights=weights))
         outputs = [result.output_TBW, *(result.states[name] for name in names)]
         outputs += [result.all_states[name] for name in names] if result.all_states is not None else []
-        pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
+        pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad and g is not None]
         leaves = [leaf for leaf, wanted in zip([x_TBI, *arrays], self.needed, strict=True) if wanted] + initial
         found = iter(torch.autograd.grad([o for o, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True))
         for number, total in enumerate(self.gradients):
             part_gradient = next(found) if total is not None else None
             if part_gradient is not None and total is not None:
                 (total[first:last] if number == 0 else total).add_(part_gradient)
-        return [
-            torch.zeros_like(state) if gradient is None else gradient
-            for state, gradient in zip(initial, found, strict=True)
-        ]
+        return list(found)
