@@ -92,6 +92,14 @@ def test_random_cells_equal_the_reference(cell: Cell) -> None:
         assert_same(cell, 19, 5, 4, torch.float64, width=WIDE)
 
 
+def test_rows_of_no_steps_send_no_gradient() -> None:
+    for width in (NARROW, WIDE):
+        layer = Recurrent("rnn", width, 4, engine="native")
+        output, final = layer(torch.randn(4, 2, width), lengths=[0, 0])
+        (output.sum() + final.sum()).backward()
+        assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
+
+
 def test_threads_do_not_change_the_numbers_beyond_rounding() -> None:
     before = torch.get_num_threads()
     try:

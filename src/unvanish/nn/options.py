@@ -31,6 +31,7 @@ COMMON = (
     "zoneout",
     "weight_drop",
     "engine",
+    "memory",
     "init",
 )
 

@@ -233,7 +233,7 @@ class _Backward:
     def _add_weight_gradient(self, number: int, adjoint_NJ: Tensor, operand_NK: Tensor) -> None:
         height, width = adjoint_NJ.shape[1], operand_NK.shape[1]
         begun = number in self.weights
-        if width >= OUTER_FROM and height * width <= OUTER_UP_TO:
+        if len(adjoint_NJ) and width >= OUTER_FROM and height * width <= OUTER_UP_TO:
             if not begun:
                 self.weights[number] = self.x_NI.new_empty(height, width)
             threads = self.memory.pool
