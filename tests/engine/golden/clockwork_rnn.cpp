@@ -1,0 +1,159 @@
+typedef float real;
+#include "runtime.h"
+
+struct Call {
+  real* state_h;  // state h
+  real* panel_0;  // panel 0
+  real* time;  // time
+  real* stream_0;  // stream 0
+  real* vector_b_h;  // vector b_h
+  real* saved_n;  // saved n
+  real* vector_period;  // vector period
+  real* carry_h;  // carry h
+  real* gradient_h;  // gradient h
+  real* adjoint_0;  // adjoint 0
+  real* adjoint_vector_b_h;  // adjoint vector b_h
+  real* norms;  // norms
+  real* back_panel_0;  // back panel 0
+  real* weight_U_h;  // weight U_h
+  const int64_t* rows;
+  const int64_t* at;
+  const int64_t* kept_at;
+  const int64_t* at_h;
+  const int64_t* share;
+  int64_t first;
+  int64_t last;
+  int64_t start;
+  int64_t T;
+  int64_t B;
+  int64_t threads;
+  int64_t parts;
+  int64_t by_units;
+  int64_t pack;
+  int64_t vectors;
+  int64_t w_hidden;
+  int64_t w_input;
+};
+
+// phase 0: _U_h, n_1, n, h[t]
+template <int R, bool WHOLE>
+static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at__W_h = a.stream_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
+  V p0[R][1] = {};
+  // U_h @ h[t-1]
+  product<R, 1>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 1 * a.w_hidden, a.w_hidden);
+  for (int r = 0; r < R; r++) {
+    const V v_t = set1(a.time[b + r] + real(t));
+    const V v__U_h = p0[r][0];
+    const V v__W_h = load<WHOLE>(at__W_h + r * 1 * a.w_hidden, n);
+    const V v_b_h = load<WHOLE>(a.vector_b_h + u, n);
+    const V v_n_1 = ((v__W_h + v__U_h) + v_b_h);
+    const V v_n = tanh_(v_n_1);
+    if (a.saved_n) store<WHOLE>(at_n + r * a.w_hidden, v_n, n);
+    const V v_period = load<WHOLE>(a.vector_period + u, n);
+    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
+    const V v_h = select((remainder_(v_t, v_period) == set1(real(0.0))), v_n, v_h_1_back);
+    store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
+  }
+}
+static void forward_0(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 8 <= part.last; b += 8) n == LANES ? forward_0<8, true>(a, part, t, b, u, n) : forward_0<8, false>(a, part, t, b, u, n);
+    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_0<6, true>(a, part, t, b, u, n) : forward_0<6, false>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_0<4, true>(a, part, t, b, u, n) : forward_0<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_0<3, true>(a, part, t, b, u, n) : forward_0<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_0<2, true>(a, part, t, b, u, n) : forward_0<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_0<1, true>(a, part, t, b, u, n) : forward_0<1, false>(a, part, t, b, u, n);
+  }
+}
+
+// phase 0, backward
+template <int R, bool WHOLE>
+static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_kept__U_h = a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  V sum_b_h{};
+  V square_h{};
+  for (int r = 0; r < R; r++) {
+    const V v_t = set1(a.time[b + r] + real(t));
+    V a__U_h{};
+    V a_n_1{};
+    V a_n{};
+    V a_h{};
+    a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
+    store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
+    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    square_h += a_h * a_h;
+    const V v_period = load<WHOLE>(a.vector_period + u, n);
+    a_n += select((remainder_(v_t, v_period) == set1(real(0.0))), set1(real(1.0)), set1(real(0.0))) * a_h;
+    V a_h_1_back{};
+    a_h_1_back += select((remainder_(v_t, v_period) == set1(real(0.0))), set1(real(0.0)), set1(real(1.0))) * a_h;
+    const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
+    a_n_1 += (set1(real(1.0)) - (v_n * v_n)) * a_n;
+    V a__W_h{};
+    a__W_h += a_n_1;
+    a__U_h += a_n_1;
+    V a_b_h{};
+    a_b_h += a_n_1;
+    store<WHOLE>(at_kept__U_h + r * 1 * a.w_hidden, a__U_h, n);
+    add<WHOLE>(at_to_h_1_back + r * a.w_hidden, a_h_1_back, n);
+    sum_b_h += a_b_h;
+  }
+  add<WHOLE>(a.adjoint_vector_b_h + part.index * a.vectors + u, sum_b_h, n);
+  if (a.norms) add_square(a.norms, (part.index * a.T + t) * 1 + 0, square_h);
+}
+static void backward_0(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_0<4, true>(a, part, t, b, u, n) : backward_0<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_0<3, true>(a, part, t, b, u, n) : backward_0<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_0<2, true>(a, part, t, b, u, n) : backward_0<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_0<1, true>(a, part, t, b, u, n) : backward_0<1, false>(a, part, t, b, u, n);
+  }
+}
+
+static void through_0(const Call& a, const Part& part, long t) {
+  // adjoint of h[t-1] through U_h
+  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.back_panel_0);
+}
+
+static void pack_forward(const Call& a, int thread, int count) {
+  pack<1>(a.panel_0, {a.weight_U_h}, a.w_hidden, a.w_hidden, thread, count);
+}
+
+static void step_forward(const Call& a, int number, const Part& part, long t) {
+  switch (number) {
+    case 0: forward_0(a, part, t); break;
+  }
+}
+
+extern "C" void forward(const Call* call) {
+  run_forward(*call, 1, pack_forward, step_forward);
+}
+
+static void pack_backward(const Call& a, int thread, int count) {
+  pack_back<1>(a.back_panel_0, {a.weight_U_h}, a.w_hidden, a.w_hidden, thread, count);
+}
+
+static void step_backward(const Call& a, int number, const Part& part, long t) {
+  switch (number) {
+    case 0: backward_0(a, part, t); break;
+    case 1: through_0(a, part, t); break;
+  }
+}
+
+extern "C" void backward(const Call* call) {
+  run_backward(*call, 2, pack_backward, step_backward);
+}
+

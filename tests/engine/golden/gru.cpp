@@ -1,0 +1,302 @@
+typedef float real;
+#include "runtime.h"
+
+struct Call {
+  real* state_h;  // state h
+  real* panel_0;  // panel 0
+  real* stream_0;  // stream 0
+  real* vector_b_r;  // vector b_r
+  real* saved_r;  // saved r
+  real* vector_b_z;  // vector b_z
+  real* saved_z;  // saved z
+  real* saved__U_n_operand;  // saved _U_n_operand
+  real* scratch_z;  // scratch z
+  real* scratch__U_n_operand;  // scratch _U_n_operand
+  real* adjoint_0;  // adjoint 0
+  real* carry_h;  // carry h
+  real* adjoint_2;  // adjoint 2
+  real* adjoint_vector_b_z;  // adjoint vector b_z
+  real* adjoint_vector_b_r;  // adjoint vector b_r
+  real* back_panel_0;  // back panel 0
+  real* panel_1;  // panel 1
+  real* vector_b_n;  // vector b_n
+  real* saved_n;  // saved n
+  real* gradient_h;  // gradient h
+  real* adjoint_1;  // adjoint 1
+  real* adjoint_vector_b_n;  // adjoint vector b_n
+  real* norms;  // norms
+  real* back_panel_1;  // back panel 1
+  real* weight_U_r;  // weight U_r
+  real* weight_U_z;  // weight U_z
+  real* weight_U_n;  // weight U_n
+  const int64_t* rows;
+  const int64_t* at;
+  const int64_t* kept_at;
+  const int64_t* at_h;
+  const int64_t* share;
+  int64_t first;
+  int64_t last;
+  int64_t start;
+  int64_t T;
+  int64_t B;
+  int64_t threads;
+  int64_t parts;
+  int64_t by_units;
+  int64_t pack;
+  int64_t vectors;
+  int64_t w_hidden;
+  int64_t w_input;
+};
+
+// phase 0: _U_r, _U_z, r_1, r, z_1, z, _U_n_operand
+template <int R, bool WHOLE>
+static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at__W_r = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_r = a.saved_r + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at__W_z = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at__U_n_operand = a.saved__U_n_operand + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  V p0[R][2] = {};
+  // U_r, U_z @ h[t-1]
+  product<R, 2>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 2 * a.w_hidden, a.w_hidden);
+  for (int r = 0; r < R; r++) {
+    const V v__U_r = p0[r][0];
+    const V v__U_z = p0[r][1];
+    const V v__W_r = load<WHOLE>(at__W_r + r * 3 * a.w_hidden, n);
+    const V v_b_r = load<WHOLE>(a.vector_b_r + u, n);
+    const V v_r_1 = ((v__W_r + v__U_r) + v_b_r);
+    const V v_r = sigmoid_(v_r_1);
+    if (a.saved_r) store<WHOLE>(at_r + r * a.w_hidden, v_r, n);
+    const V v__W_z = load<WHOLE>(at__W_z + r * 3 * a.w_hidden, n);
+    const V v_b_z = load<WHOLE>(a.vector_b_z + u, n);
+    const V v_z_1 = ((v__W_z + v__U_z) + v_b_z);
+    const V v_z = sigmoid_(v_z_1);
+    store<WHOLE>(at_z + r * a.w_hidden, v_z, n);
+    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
+    const V v__U_n_operand = (v_r * v_h_1_back);
+    store<WHOLE>(at__U_n_operand + r * a.w_hidden, v__U_n_operand, n);
+  }
+}
+static void forward_0(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 8 <= part.last; b += 8) n == LANES ? forward_0<8, true>(a, part, t, b, u, n) : forward_0<8, false>(a, part, t, b, u, n);
+    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_0<6, true>(a, part, t, b, u, n) : forward_0<6, false>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_0<4, true>(a, part, t, b, u, n) : forward_0<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_0<3, true>(a, part, t, b, u, n) : forward_0<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_0<2, true>(a, part, t, b, u, n) : forward_0<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_0<1, true>(a, part, t, b, u, n) : forward_0<1, false>(a, part, t, b, u, n);
+  }
+}
+
+// phase 0, backward
+template <int R, bool WHOLE>
+static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at_scratch_z = a.scratch_z + b * a.w_hidden + u;
+  real* const at_scratch__U_n_operand = a.scratch__U_n_operand + b * a.w_hidden + u;
+  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_r = a.saved_r + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_kept__U_r = a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden + b * 2 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_kept__U_z = a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden + b * 2 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_kept__W_z = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const at_kept__W_r = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 0 * a.w_hidden + u;
+  V sum_b_z{};
+  V sum_b_r{};
+  for (int r = 0; r < R; r++) {
+    V a__U_r{};
+    V a__U_z{};
+    V a_r_1{};
+    V a_r{};
+    V a_z_1{};
+    V a_z{};
+    a_z += load<WHOLE>(at_scratch_z + r * a.w_hidden, n);
+    store<WHOLE>(at_scratch_z + r * a.w_hidden, V{}, n);
+    V a__U_n_operand{};
+    a__U_n_operand += load<WHOLE>(at_scratch__U_n_operand + r * a.w_hidden, n);
+    store<WHOLE>(at_scratch__U_n_operand + r * a.w_hidden, V{}, n);
+    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
+    a_r += v_h_1_back * a__U_n_operand;
+    const V v_r = load<WHOLE>(at_r + r * a.w_hidden, n);
+    V a_h_1_back{};
+    a_h_1_back += v_r * a__U_n_operand;
+    const V v_z = load<WHOLE>(at_z + r * a.w_hidden, n);
+    a_z_1 += (v_z * (set1(real(1.0)) - v_z)) * a_z;
+    V a__W_z{};
+    a__W_z += a_z_1;
+    a__U_z += a_z_1;
+    V a_b_z{};
+    a_b_z += a_z_1;
+    a_r_1 += (v_r * (set1(real(1.0)) - v_r)) * a_r;
+    V a__W_r{};
+    a__W_r += a_r_1;
+    a__U_r += a_r_1;
+    V a_b_r{};
+    a_b_r += a_r_1;
+    store<WHOLE>(at_kept__U_r + r * 2 * a.w_hidden, a__U_r, n);
+    store<WHOLE>(at_kept__U_z + r * 2 * a.w_hidden, a__U_z, n);
+    add<WHOLE>(at_to_h_1_back + r * a.w_hidden, a_h_1_back, n);
+    store<WHOLE>(at_kept__W_z + r * 3 * a.w_hidden, a__W_z, n);
+    sum_b_z += a_b_z;
+    store<WHOLE>(at_kept__W_r + r * 3 * a.w_hidden, a__W_r, n);
+    sum_b_r += a_b_r;
+  }
+  add<WHOLE>(a.adjoint_vector_b_z + part.index * a.vectors + u, sum_b_z, n);
+  add<WHOLE>(a.adjoint_vector_b_r + part.index * a.vectors + u, sum_b_r, n);
+}
+static void backward_0(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_0<4, true>(a, part, t, b, u, n) : backward_0<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_0<3, true>(a, part, t, b, u, n) : backward_0<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_0<2, true>(a, part, t, b, u, n) : backward_0<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_0<1, true>(a, part, t, b, u, n) : backward_0<1, false>(a, part, t, b, u, n);
+  }
+}
+
+static void through_0(const Call& a, const Part& part, long t) {
+  // adjoint of h[t-1] through U_r, U_z
+  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden, 2 * a.w_hidden, a.back_panel_0);
+}
+
+// phase 1: _U_n, n_1, n, h[t]
+template <int R, bool WHOLE>
+static void forward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at__W_n = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
+  real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
+  V p1[R][1] = {};
+  // U_n @ _U_n_operand
+  product<R, 1>(p1, a.saved__U_n_operand + a.kept_at[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_1 + u * 1 * a.w_hidden, a.w_hidden);
+  for (int r = 0; r < R; r++) {
+    const V v__U_n = p1[r][0];
+    const V v__W_n = load<WHOLE>(at__W_n + r * 3 * a.w_hidden, n);
+    const V v_b_n = load<WHOLE>(a.vector_b_n + u, n);
+    const V v_n_1 = ((v__W_n + v__U_n) + v_b_n);
+    const V v_n = tanh_(v_n_1);
+    if (a.saved_n) store<WHOLE>(at_n + r * a.w_hidden, v_n, n);
+    const V v_z = load<WHOLE>(at_z + r * a.w_hidden, n);
+    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
+    const V v_h = (((set1(real(1.0)) - v_z) * v_n) + (v_z * v_h_1_back));
+    store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
+  }
+}
+static void forward_1(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 8 <= part.last; b += 8) n == LANES ? forward_1<8, true>(a, part, t, b, u, n) : forward_1<8, false>(a, part, t, b, u, n);
+    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_1<6, true>(a, part, t, b, u, n) : forward_1<6, false>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_1<4, true>(a, part, t, b, u, n) : forward_1<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_1<3, true>(a, part, t, b, u, n) : forward_1<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_1<2, true>(a, part, t, b, u, n) : forward_1<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_1<1, true>(a, part, t, b, u, n) : forward_1<1, false>(a, part, t, b, u, n);
+  }
+}
+
+// phase 1, backward
+template <int R, bool WHOLE>
+static void backward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_kept__U_n = a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_to_z = a.scratch_z + b * a.w_hidden + u;
+  real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_kept__W_n = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
+  V sum_b_n{};
+  V square_h{};
+  for (int r = 0; r < R; r++) {
+    V a__U_n{};
+    V a_n_1{};
+    V a_n{};
+    V a_h{};
+    a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
+    store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
+    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    square_h += a_h * a_h;
+    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
+    const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
+    V a_z{};
+    a_z += (v_h_1_back - v_n) * a_h;
+    const V v_z = load<WHOLE>(at_z + r * a.w_hidden, n);
+    a_n += (set1(real(1.0)) - v_z) * a_h;
+    V a_h_1_back{};
+    a_h_1_back += v_z * a_h;
+    a_n_1 += (set1(real(1.0)) - (v_n * v_n)) * a_n;
+    V a__W_n{};
+    a__W_n += a_n_1;
+    a__U_n += a_n_1;
+    V a_b_n{};
+    a_b_n += a_n_1;
+    store<WHOLE>(at_kept__U_n + r * 1 * a.w_hidden, a__U_n, n);
+    add<WHOLE>(at_to_z + r * a.w_hidden, a_z, n);
+    add<WHOLE>(at_to_h_1_back + r * a.w_hidden, a_h_1_back, n);
+    store<WHOLE>(at_kept__W_n + r * 3 * a.w_hidden, a__W_n, n);
+    sum_b_n += a_b_n;
+  }
+  add<WHOLE>(a.adjoint_vector_b_n + part.index * a.vectors + u, sum_b_n, n);
+  if (a.norms) add_square(a.norms, (part.index * a.T + t) * 1 + 0, square_h);
+}
+static void backward_1(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_1<4, true>(a, part, t, b, u, n) : backward_1<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_1<3, true>(a, part, t, b, u, n) : backward_1<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_1<2, true>(a, part, t, b, u, n) : backward_1<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_1<1, true>(a, part, t, b, u, n) : backward_1<1, false>(a, part, t, b, u, n);
+  }
+}
+
+static void through_1(const Call& a, const Part& part, long t) {
+  // adjoint of _U_n_operand through U_n
+  back_all(part, a.scratch__U_n_operand, a.w_hidden, a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.back_panel_1);
+}
+
+static void pack_forward(const Call& a, int thread, int count) {
+  pack<2>(a.panel_0, {a.weight_U_r, a.weight_U_z}, a.w_hidden, a.w_hidden, thread, count);
+  pack<1>(a.panel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
+}
+
+static void step_forward(const Call& a, int number, const Part& part, long t) {
+  switch (number) {
+    case 0: forward_0(a, part, t); break;
+    case 1: forward_1(a, part, t); break;
+  }
+}
+
+extern "C" void forward(const Call* call) {
+  run_forward(*call, 2, pack_forward, step_forward);
+}
+
+static void pack_backward(const Call& a, int thread, int count) {
+  pack_back<2>(a.back_panel_0, {a.weight_U_r, a.weight_U_z}, a.w_hidden, a.w_hidden, thread, count);
+  pack_back<1>(a.back_panel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
+}
+
+static void step_backward(const Call& a, int number, const Part& part, long t) {
+  switch (number) {
+    case 0: backward_1(a, part, t); break;
+    case 1: through_1(a, part, t); break;
+    case 2: backward_0(a, part, t); break;
+    case 3: through_0(a, part, t); break;
+  }
+}
+
+extern "C" void backward(const Call* call) {
+  run_backward(*call, 4, pack_backward, step_backward);
+}
+

@@ -1,0 +1,282 @@
+typedef float real;
+#include "runtime.h"
+
+struct Call {
+  real* state_h;  // state h
+  real* panel_0;  // panel 0
+  real* stream_0;  // stream 0
+  real* vector_b_i;  // vector b_i
+  real* vector_bh_i;  // vector bh_i
+  real* saved_i;  // saved i
+  real* vector_b_f;  // vector b_f
+  real* vector_bh_f;  // vector bh_f
+  real* saved_f;  // saved f
+  real* vector_b_g;  // vector b_g
+  real* vector_bh_g;  // vector bh_g
+  real* saved_g;  // saved g
+  real* vector_b_o;  // vector b_o
+  real* vector_bh_o;  // vector bh_o
+  real* saved_o;  // saved o
+  real* state_c;  // state c
+  real* saved_h_1;  // saved h_1
+  real* carry_c;  // carry c
+  real* gradient_c;  // gradient c
+  real* carry_h;  // carry h
+  real* gradient_h;  // gradient h
+  real* adjoint_0;  // adjoint 0
+  real* adjoint_vector_b_o;  // adjoint vector b_o
+  real* adjoint_vector_b_g;  // adjoint vector b_g
+  real* adjoint_vector_b_f;  // adjoint vector b_f
+  real* adjoint_vector_b_i;  // adjoint vector b_i
+  real* norms;  // norms
+  real* back_panel_0;  // back panel 0
+  real* weight_U_i;  // weight U_i
+  real* weight_U_f;  // weight U_f
+  real* weight_U_g;  // weight U_g
+  real* weight_U_o;  // weight U_o
+  const int64_t* rows;
+  const int64_t* at;
+  const int64_t* kept_at;
+  const int64_t* at_h;
+  const int64_t* at_c;
+  const int64_t* share;
+  int64_t first;
+  int64_t last;
+  int64_t start;
+  int64_t T;
+  int64_t B;
+  int64_t threads;
+  int64_t parts;
+  int64_t by_units;
+  int64_t pack;
+  int64_t vectors;
+  int64_t w_hidden;
+  int64_t w_input;
+};
+
+// phase 0: _U_i, _U_f, _U_g, _U_o, i_1, i, f_1, f, g_1, g, o_1, o, c[t], h_1, h[t]
+template <int R, bool WHOLE>
+static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at__W_i = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_i = a.saved_i + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at__W_f = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const at_f = a.saved_f + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at__W_g = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 2 * a.w_hidden + u;
+  real* const at_g = a.saved_g + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at__W_o = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 3 * a.w_hidden + u;
+  real* const at_o = a.saved_o + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_c_1_back = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_c = a.state_c + a.at_c[t + 1] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h_1 = a.saved_h_1 + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
+  V p0[R][4] = {};
+  // U_i, U_f, U_g, U_o @ h[t-1]
+  product<R, 4>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 4 * a.w_hidden, a.w_hidden);
+  for (int r = 0; r < R; r++) {
+    const V v__U_i = p0[r][0];
+    const V v__U_f = p0[r][1];
+    const V v__U_g = p0[r][2];
+    const V v__U_o = p0[r][3];
+    const V v__W_i = load<WHOLE>(at__W_i + r * 4 * a.w_hidden, n);
+    const V v_b_i = load<WHOLE>(a.vector_b_i + u, n);
+    const V v_bh_i = load<WHOLE>(a.vector_bh_i + u, n);
+    const V v_i_1 = (((v__W_i + v_b_i) + v__U_i) + v_bh_i);
+    const V v_i = sigmoid_(v_i_1);
+    if (a.saved_i) store<WHOLE>(at_i + r * a.w_hidden, v_i, n);
+    const V v__W_f = load<WHOLE>(at__W_f + r * 4 * a.w_hidden, n);
+    const V v_b_f = load<WHOLE>(a.vector_b_f + u, n);
+    const V v_bh_f = load<WHOLE>(a.vector_bh_f + u, n);
+    const V v_f_1 = (((v__W_f + v_b_f) + v__U_f) + v_bh_f);
+    const V v_f = sigmoid_(v_f_1);
+    if (a.saved_f) store<WHOLE>(at_f + r * a.w_hidden, v_f, n);
+    const V v__W_g = load<WHOLE>(at__W_g + r * 4 * a.w_hidden, n);
+    const V v_b_g = load<WHOLE>(a.vector_b_g + u, n);
+    const V v_bh_g = load<WHOLE>(a.vector_bh_g + u, n);
+    const V v_g_1 = (((v__W_g + v_b_g) + v__U_g) + v_bh_g);
+    const V v_g = tanh_(v_g_1);
+    if (a.saved_g) store<WHOLE>(at_g + r * a.w_hidden, v_g, n);
+    const V v__W_o = load<WHOLE>(at__W_o + r * 4 * a.w_hidden, n);
+    const V v_b_o = load<WHOLE>(a.vector_b_o + u, n);
+    const V v_bh_o = load<WHOLE>(a.vector_bh_o + u, n);
+    const V v_o_1 = (((v__W_o + v_b_o) + v__U_o) + v_bh_o);
+    const V v_o = sigmoid_(v_o_1);
+    if (a.saved_o) store<WHOLE>(at_o + r * a.w_hidden, v_o, n);
+    const V v_c_1_back = load<WHOLE>(at_c_1_back + r * a.w_hidden, n);
+    const V v_c = ((v_f * v_c_1_back) + (v_i * v_g));
+    store<WHOLE>(at_c + r * a.w_hidden, v_c, n);
+    const V v_h_1 = tanh_(v_c);
+    if (a.saved_h_1) store<WHOLE>(at_h_1 + r * a.w_hidden, v_h_1, n);
+    const V v_h = (v_o * v_h_1);
+    store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
+  }
+}
+static void forward_0(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_0<6, true>(a, part, t, b, u, n) : forward_0<6, false>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_0<4, true>(a, part, t, b, u, n) : forward_0<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_0<3, true>(a, part, t, b, u, n) : forward_0<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_0<2, true>(a, part, t, b, u, n) : forward_0<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_0<1, true>(a, part, t, b, u, n) : forward_0<1, false>(a, part, t, b, u, n);
+  }
+}
+
+// phase 0, backward
+template <int R, bool WHOLE>
+static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+  real* const at_carry_c = a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_gradient_c = a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_h_1 = a.saved_h_1 + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_o = a.saved_o + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_c_1_back = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_f = a.saved_f + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_g = a.saved_g + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_i = a.saved_i + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_kept__U_i = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const at_kept__U_f = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const at_kept__U_g = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 2 * a.w_hidden + u;
+  real* const at_kept__U_o = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 3 * a.w_hidden + u;
+  real* const at_to_c_1_back = a.carry_c + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  V sum_b_o{};
+  V sum_b_g{};
+  V sum_b_f{};
+  V sum_b_i{};
+  V square_c{};
+  V square_h{};
+  for (int r = 0; r < R; r++) {
+    V a__U_i{};
+    V a__U_f{};
+    V a__U_g{};
+    V a__U_o{};
+    V a_i_1{};
+    V a_i{};
+    V a_f_1{};
+    V a_f{};
+    V a_g_1{};
+    V a_g{};
+    V a_o_1{};
+    V a_o{};
+    V a_c{};
+    a_c = load<WHOLE>(at_carry_c + r * a.w_hidden, n);
+    store<WHOLE>(at_carry_c + r * a.w_hidden, V{}, n);
+    if (a.gradient_c) a_c += load<WHOLE>(at_gradient_c + r * a.w_hidden, n);
+    square_c += a_c * a_c;
+    V a_h_1{};
+    V a_h{};
+    a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
+    store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
+    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    square_h += a_h * a_h;
+    const V v_h_1 = load<WHOLE>(at_h_1 + r * a.w_hidden, n);
+    a_o += v_h_1 * a_h;
+    const V v_o = load<WHOLE>(at_o + r * a.w_hidden, n);
+    a_h_1 += v_o * a_h;
+    a_c += (set1(real(1.0)) - (v_h_1 * v_h_1)) * a_h_1;
+    const V v_c_1_back = load<WHOLE>(at_c_1_back + r * a.w_hidden, n);
+    a_f += v_c_1_back * a_c;
+    const V v_f = load<WHOLE>(at_f + r * a.w_hidden, n);
+    V a_c_1_back{};
+    a_c_1_back += v_f * a_c;
+    const V v_g = load<WHOLE>(at_g + r * a.w_hidden, n);
+    a_i += v_g * a_c;
+    const V v_i = load<WHOLE>(at_i + r * a.w_hidden, n);
+    a_g += v_i * a_c;
+    a_o_1 += (v_o * (set1(real(1.0)) - v_o)) * a_o;
+    V a__W_o{};
+    a__W_o += a_o_1;
+    V a_b_o{};
+    a_b_o += a_o_1;
+    a__U_o += a_o_1;
+    V a_bh_o{};
+    a_bh_o += a_o_1;
+    a_g_1 += (set1(real(1.0)) - (v_g * v_g)) * a_g;
+    V a__W_g{};
+    a__W_g += a_g_1;
+    V a_b_g{};
+    a_b_g += a_g_1;
+    a__U_g += a_g_1;
+    V a_bh_g{};
+    a_bh_g += a_g_1;
+    a_f_1 += (v_f * (set1(real(1.0)) - v_f)) * a_f;
+    V a__W_f{};
+    a__W_f += a_f_1;
+    V a_b_f{};
+    a_b_f += a_f_1;
+    a__U_f += a_f_1;
+    V a_bh_f{};
+    a_bh_f += a_f_1;
+    a_i_1 += (v_i * (set1(real(1.0)) - v_i)) * a_i;
+    V a__W_i{};
+    a__W_i += a_i_1;
+    V a_b_i{};
+    a_b_i += a_i_1;
+    a__U_i += a_i_1;
+    V a_bh_i{};
+    a_bh_i += a_i_1;
+    store<WHOLE>(at_kept__U_i + r * 4 * a.w_hidden, a__U_i, n);
+    store<WHOLE>(at_kept__U_f + r * 4 * a.w_hidden, a__U_f, n);
+    store<WHOLE>(at_kept__U_g + r * 4 * a.w_hidden, a__U_g, n);
+    store<WHOLE>(at_kept__U_o + r * 4 * a.w_hidden, a__U_o, n);
+    add<WHOLE>(at_to_c_1_back + r * a.w_hidden, a_c_1_back, n);
+    sum_b_o += a_b_o;
+    sum_b_g += a_b_g;
+    sum_b_f += a_b_f;
+    sum_b_i += a_b_i;
+  }
+  add<WHOLE>(a.adjoint_vector_b_o + part.index * a.vectors + u, sum_b_o, n);
+  add<WHOLE>(a.adjoint_vector_b_g + part.index * a.vectors + u, sum_b_g, n);
+  add<WHOLE>(a.adjoint_vector_b_f + part.index * a.vectors + u, sum_b_f, n);
+  add<WHOLE>(a.adjoint_vector_b_i + part.index * a.vectors + u, sum_b_i, n);
+  if (a.norms) add_square(a.norms, (part.index * a.T + t) * 2 + 1, square_c);
+  if (a.norms) add_square(a.norms, (part.index * a.T + t) * 2 + 0, square_h);
+}
+static void backward_0(const Call& a, const Part& part, long t) {
+  const long width = a.w_hidden;
+  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
+    const long n = width - u < LANES ? width - u : LANES;
+    b = part.first;
+    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_0<4, true>(a, part, t, b, u, n) : backward_0<4, false>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_0<3, true>(a, part, t, b, u, n) : backward_0<3, false>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_0<2, true>(a, part, t, b, u, n) : backward_0<2, false>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_0<1, true>(a, part, t, b, u, n) : backward_0<1, false>(a, part, t, b, u, n);
+  }
+}
+
+static void through_0(const Call& a, const Part& part, long t) {
+  // adjoint of h[t-1] through U_i, U_f, U_g, U_o
+  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden, 4 * a.w_hidden, a.back_panel_0);
+}
+
+static void pack_forward(const Call& a, int thread, int count) {
+  pack<4>(a.panel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
+}
+
+static void step_forward(const Call& a, int number, const Part& part, long t) {
+  switch (number) {
+    case 0: forward_0(a, part, t); break;
+  }
+}
+
+extern "C" void forward(const Call* call) {
+  run_forward(*call, 1, pack_forward, step_forward);
+}
+
+static void pack_backward(const Call& a, int thread, int count) {
+  pack_back<4>(a.back_panel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
+}
+
+static void step_backward(const Call& a, int number, const Part& part, long t) {
+  switch (number) {
+    case 0: backward_0(a, part, t); break;
+    case 1: through_0(a, part, t); break;
+  }
+}
+
+extern "C" void backward(const Call* call) {
+  run_backward(*call, 2, pack_backward, step_backward);
+}
+
