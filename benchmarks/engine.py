@@ -2,17 +2,19 @@
 
     python benchmarks/engine.py [--table NAME ...] [--runs 7] [--quick]
 
-Tables: `training` (forward and backward pass from a given cotangent; the input wants no gradient), `inference`
-(forward pass in no_grad), `streaming` (one step at a time), `telemetry` (a recorded step), `rate` (the machine's
-matrix rate, and how much of it a training step reaches), `compile` (compiler and cache), `memory` (a sequence of
-100,000 steps). A figure is the median of the ratios of `--runs` pairs taken in turn, peer over ours; beside the
-geometric mean and the worst over the shapes stands the bar that they are meant to clear. Results and their
-pictures go to benchmarks/results/, named by date and table. `--quick` runs small shapes and writes nothing.
+Tables: `training-torch`, `-loops`, `-jax`, `-torchrecurrent` (forward and backward pass from a given cotangent; the
+input wants no gradient), `inference` (forward pass in no_grad), `streaming` (one step at a time), `telemetry` (a
+recorded training step), `rate` (the machine's matrix rate, and how much of it a training step reaches), `compile`
+(compiler and cache), `memory` (a sequence of 100,000 steps). A figure is the median of the ratios of `--runs` pairs
+taken in turn, peer over ours; beside the geometric mean and the worst over the shapes stands the bar that they are
+meant to clear. Results and their pictures go to benchmarks/results/, named by date and table. `--quick` runs small
+shapes and writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 from collections.abc import Callable
@@ -42,21 +44,27 @@ SHAPES = [
     Shape(1000, 8, 32, 100),
 ]
 QUICK_SHAPES = [Shape(12, 1, 8, 16), Shape(20, 4, 1, 24)]
-TRAINING = [
-    Comparison("lstm", peers.LSTM, 1.4, 0.95),
-    Comparison("gru_reset_after", peers.GRU, 4.0, 2.0),
-    Comparison("rnn", peers.RNN, 3.5, 1.7),
-    Comparison("peephole_lstm", peers.PEEPHOLE_LOOP, 6.0, 2.2),
-    Comparison("gru", peers.GRU_LOOP, 6.0, 2.2),
-    Comparison("leaky_rnn", peers.LEAKY_LOOP, 6.0, 2.2),
-    Comparison("clockwork_rnn", peers.CLOCKWORK_LOOP, 6.0, 2.2),
-    Comparison("peephole_lstm", PEEPHOLE_SCAN, 2.5, 1.3),
-    Comparison("peephole_lstm", peers.PEEPHOLE_LIBRARY, 8.0, 3.0),
-    Comparison("mgu", peers.MGU_LIBRARY, 8.0, 3.0),
-    Comparison("indrnn", peers.INDRNN_LIBRARY, 8.0, 3.0),
-    Comparison("lem", peers.LEM_LIBRARY, 8.0, 3.0),
-    Comparison("cornn", peers.CORNN_LIBRARY, 8.0, 3.0, peers.OSCILLATOR),
-]
+TRAINING = {
+    "torch": [
+        Comparison("lstm", peers.LSTM, 1.4, 0.95),
+        Comparison("gru_reset_after", peers.GRU, 4.0, 2.0),
+        Comparison("rnn", peers.RNN, 3.5, 1.7),
+    ],
+    "loops": [
+        Comparison("peephole_lstm", peers.PEEPHOLE_LOOP, 6.0, 2.2),
+        Comparison("gru", peers.GRU_LOOP, 6.0, 2.2),
+        Comparison("leaky_rnn", peers.LEAKY_LOOP, 6.0, 2.2),
+        Comparison("clockwork_rnn", peers.CLOCKWORK_LOOP, 6.0, 2.2),
+    ],
+    "jax": [Comparison("peephole_lstm", PEEPHOLE_SCAN, 2.5, 1.3)],
+    "torchrecurrent": [
+        Comparison("peephole_lstm", peers.PEEPHOLE_LIBRARY, 8.0, 3.0),
+        Comparison("mgu", peers.MGU_LIBRARY, 8.0, 3.0),
+        Comparison("indrnn", peers.INDRNN_LIBRARY, 8.0, 3.0),
+        Comparison("lem", peers.LEM_LIBRARY, 8.0, 3.0),
+        Comparison("cornn", peers.CORNN_LIBRARY, 8.0, 3.0, peers.OSCILLATOR),
+    ],
+}
 INFERENCE = [Comparison("lstm", peers.LSTM, 1.2, 0.9)]
 STREAM = Shape(1, 1, 64, 64)
 STREAM_BAR = 2.0  # half of the peer's time
@@ -125,10 +133,10 @@ def _panel(figures: dict[str, Any]) -> Panel:
     return Panel(title, bars, goal=figures["bar_mean"])
 
 
-def training(settings: Settings) -> Table:
-    """Training steps beside their peers."""
+def training(settings: Settings, peer: str) -> Table:
+    """Training steps beside one kind of peer."""
     title = "Training step: how many times as fast as the peer"
-    return _comparisons(title, TRAINING, settings, backward=True)
+    return _comparisons(title, TRAINING[peer], settings, backward=True)
 
 
 def inference(settings: Settings) -> Table:
@@ -250,7 +258,7 @@ def memory(settings: Settings) -> Table:
 
 
 TABLES: dict[str, Callable[[Settings], Table]] = {
-    "training": training,
+    **{f"training-{peer}": functools.partial(training, peer=peer) for peer in TRAINING},
     "inference": inference,
     "streaming": streaming,
     "telemetry": telemetry,
