@@ -111,7 +111,7 @@ def test_lean_memory_is_a_fraction() -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         used[memory] = int(done.stdout)
     output = 20_000 * 8 * 64 * 4 / 1024
-    assert used["lean"] < output * 2  # the output of all steps itself, and little more
+    assert used["lean"] < output * 3  # the output of all steps itself, and what torch needs to start with
     assert used["fast"] > 4 * output
 
 
