@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick golden golden clean
+.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick golden clean
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -52,10 +52,6 @@ bench-engine: $(VENV)/.bench
 # The same on small shapes, to see that it works: writes nothing.
 bench-engine-quick: $(VENV)/.bench
 	$(RUN)/python benchmarks/engine.py --quick
-
-# Keep the text of the kernels as it is now: see tests/engine/test_golden.py
-golden: $(VENV)/.test
-	$(RUN)/python -m tests.engine.test_golden
 
 # Keep the texts of three kernels anew, after reading what has changed.
 golden: $(VENV)/.test

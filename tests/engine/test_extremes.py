@@ -15,11 +15,18 @@ import unvanish
 from unvanish import Cell, Recurrent
 
 T, B, I, H = 3, 17, 5, 33
-NAMES = ("lstm", "peephole_lstm", "gru", "gru_reset_after", "skip_rnn", "lem")
-# Not yet here: relu, maximum, minimum and where. Their derivative multiplies an infinite adjoint with zero, which
-# is nan, where torch blanks it.
-MASKS = {"abs": "h[t] = abs(U @ h[t-1] + W @ x[t])"}
-CELLS = [*(unvanish.cells[name] for name in NAMES), *(Cell(name, text) for name, text in MASKS.items())]
+NAMES = ("lstm", "peephole_lstm", "gru", "gru_reset_after", "skip_rnn", "lem", "indrnn", "clockwork_rnn")
+# What blanks an adjoint blanks an infinite one too, as long as it is not first multiplied with a zero.
+GATES = {
+    "abs": "h[t] = abs(U @ h[t-1] + W @ x[t])",
+    "relu": "h[t] = relu(U @ h[t-1] + p * h[t-1] + W @ x[t])",
+    "inner_relu": "h[t] = tanh(p * relu(U @ h[t-1]) + W @ x[t])",
+    "maximum": "h[t] = maximum(p * (U @ h[t-1]), W @ x[t])",
+    "minimum": "h[t] = minimum(U @ h[t-1], W @ x[t]) * p",
+    "twice": "h[t] = maximum(h[t-1], h[t-1]) + W @ x[t]",
+    "where": "h[t] = where(h[t-1] > 0.3, p * (W @ x[t]), U @ h[t-1])",
+}
+CELLS = [*(unvanish.cells[name] for name in NAMES), *(Cell(name, text) for name, text in GATES.items())]
 PLACES = ("input", "weights", "states", "cotangents")
 TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-10}  # of the largest: sums of 10^4 cancel
 by_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)

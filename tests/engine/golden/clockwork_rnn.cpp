@@ -94,9 +94,9 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
     const V v_period = load<WHOLE>(a.vector_period + u, n);
-    a_n += select((remainder_(v_t, v_period) == set1(real(0.0))), set1(real(1.0)), set1(real(0.0))) * a_h;
+    a_n += select((remainder_(v_t, v_period) == set1(real(0.0))), a_h, V{});
     V a_h_1_back{};
-    a_h_1_back += select((remainder_(v_t, v_period) == set1(real(0.0))), set1(real(0.0)), set1(real(1.0))) * a_h;
+    a_h_1_back += select((remainder_(v_t, v_period) == set1(real(0.0))), V{}, a_h);
     const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
     a_n_1 += (set1(real(1.0)) - (v_n * v_n)) * a_n;
     V a__W_h{};

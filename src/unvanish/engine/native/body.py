@@ -31,6 +31,18 @@ def text(expr: Expr) -> str:
     raise AssertionError(expr)  # pragma: no cover
 
 
+def scaled(factor: Expr, adjoint: str) -> str:
+    """Write factor · adjoint; where a condition makes the factor nothing, nothing is multiplied."""
+    match factor:
+        case Number(0.0):
+            return "V{}"
+        case Number(1.0):
+            return adjoint
+        case Call("where", (condition, yes, no)):
+            return f"select({text(condition)}, {scaled(yes, adjoint)}, {scaled(no, adjoint)})"
+    return f"{text(factor)} * {adjoint}"
+
+
 class Body:
     """The body of a function over one register block: pointers first, then lines."""
 

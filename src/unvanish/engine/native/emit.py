@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from unvanish.engine.native.body import Body, text
+from unvanish.engine.native.body import Body, scaled, text
 from unvanish.engine.native.lower import Kernel, KernelPhase, Pull
 from unvanish.engine.native.places import TABLES, Places, identifier, key, local
 from unvanish.engine.plan import Group
@@ -243,13 +243,10 @@ class _Emitter:
         if name not in opened:
             body(f"    V a_{name}{{}};")
             opened.add(name)
-        match pull.factor:
-            case Number(1.0):
-                body(f"    a_{name} += {target};")
-            case Number(-1.0) | Negate(Number(1.0)):
-                body(f"    a_{name} -= {target};")
-            case _:
-                body(f"    a_{name} += {text(pull.factor)} * {target};")
+        if pull.factor in (Number(-1.0), Negate(Number(1.0))):
+            body(f"    a_{name} -= {target};")
+        else:
+            body(f"    a_{name} += {scaled(pull.factor, target)};")
 
     def flush(self, body: Body, phase: KernelPhase, pulls: tuple[Pull, ...], vectors: list[str]) -> None:
         """Send the adjoints on: to the products, to earlier steps and phases, to the input and vectors."""

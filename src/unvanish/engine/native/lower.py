@@ -1,8 +1,9 @@
 """Plan -> phases: what a step does in C++, forward and backward, before any text is written.
 
 Every costly function gets a statement of its own, so that its derivative can be told from its value and the
-value is kept, not worked out again. A phase is a set of products whose operands are ready, followed by
-elementwise statements of one width that can stay in registers; or one row-wise function.
+value is kept, not worked out again; so does every function that blanks adjoints. A phase is a set of products
+whose operands are ready, followed by elementwise statements of one width that can stay in registers; or one
+row-wise function.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from unvanish.engine.plan import Group, Plan, Stage, grouped, stages_of
 from unvanish.equations.calculus import Scale, partials
-from unvanish.equations.expression import Binary, Call, Expr, Number, Ref, rebuild, refs
+from unvanish.equations.expression import Binary, Call, Compare, Expr, Number, Ref, rebuild, refs
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
 COSTLY = ("sigmoid", "tanh", "exp", "log", "softplus", "sqrt", "sin", "cos")
+# What lets an adjoint through or blanks it. In a line of its own it meets the adjoint where torch has it meet it,
+# so that nothing infinite is multiplied with a zero.
+GATES = ("relu", "minimum", "maximum", "where")
 X = Ref("x", 0)
 
 
@@ -249,7 +254,7 @@ def _joined(phases: list[KernelPhase]) -> list[KernelPhase]:
 
 
 class _Atoms:
-    """Cuts statements at their costly calls, giving the pieces names that nothing else has."""
+    """Cuts statements at their costly calls and gates, giving the pieces names that nothing else has."""
 
     def __init__(self, taken: set[str]) -> None:
         self.taken = taken
@@ -261,7 +266,7 @@ class _Atoms:
         return Ref(name)
 
     def split(self, statement: Elementwise) -> list[Assign]:
-        """Give every costly call a statement of its own; a call that is the whole line keeps its name."""
+        """Give every call that is cut a statement of its own; one that is the whole line keeps its name."""
         made: list[Assign] = []
 
         def named(expr: Expr) -> Ref:
@@ -270,21 +275,20 @@ class _Atoms:
 
         def visit(expr: Expr) -> Expr:
             expr = rebuild(expr, visit)
-            if isinstance(expr, Call) and expr.function in COSTLY:
-                return named(atom(expr))
-            return expr
+            return named(atom(expr)) if _is_cut(expr) else expr
 
         def atom(call: Call) -> Call:
-            (argument,) = call.args
-            return call if isinstance(argument, Ref) else Call(call.function, (named(argument),))
+            simple = (Ref, Number, Compare)
+            return Call(call.function, tuple(a if isinstance(a, simple) else named(a) for a in call.args))
 
-        whole = statement.expression
-        if isinstance(whole, Call) and whole.function in COSTLY:
-            final: Expr = atom(Call(whole.function, (visit(whole.args[0]),)))
-        else:
-            final = visit(whole)
+        whole = rebuild(statement.expression, visit)
+        final = atom(whole) if _is_cut(whole) else whole
         made.append(Assign(statement.target, final, statement.width))
         return made
+
+
+def _is_cut(expr: Expr) -> TypeGuard[Call]:
+    return isinstance(expr, Call) and expr.function in COSTLY + GATES
 
 
 def _pulls(statement: Assign) -> list[Pull]:
@@ -292,8 +296,27 @@ def _pulls(statement: Assign) -> list[Pull]:
     match statement.expression:
         case Call(function, (Ref() as argument,)) if function in COSTLY:
             return [Pull(statement.target, argument, _by_value(function, statement.target, argument))]
+        case Call(function) as call if function in GATES:
+            gates = _gates(call, statement.target)
+            return [Pull(statement.target, ref, gate) for ref, gate in gates if isinstance(ref, Ref)]
     terms = partials(Elementwise(statement.target, statement.expression, statement.width))
     return [Pull(term.target, term.operand, term.factor) for term in terms if isinstance(term, Scale)]
+
+
+def _gates(call: Call, y: Ref) -> list[tuple[Expr, Expr]]:
+    """What each argument's adjoint is of y's: all, half or nothing, as torch has it where numbers are missing."""
+    none, half, whole = Number(0.0), Number(0.5), Number(1.0)
+    match call:
+        case Call("relu", (operand,)):
+            return [(operand, Call("where", (Compare("<=", y, none), none, whole)))]
+        case Call("where", (condition, yes, no)):
+            return [(yes, Call("where", (condition, whole, none))), (no, Call("where", (condition, none, whole)))]
+    left, right = call.args
+    lost = "<>" if call.function == "maximum" else "><"
+    tie = Call("where", (Compare("==", left, right), half, whole))
+    return [
+        (a, Call("where", (Compare(op, left, right), none, tie))) for a, op in zip((left, right), lost, strict=True)
+    ]
 
 
 def _by_value(function: str, y: Ref, p: Ref) -> Expr:
