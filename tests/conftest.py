@@ -15,3 +15,9 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     torch.manual_seed(20)
+
+
+@pytest.fixture(autouse=True)
+def _small_inputs_are_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an input of 20 be multiplied before the loop over time, as one of 600 is otherwise."""
+    monkeypatch.setattr("unvanish.engine.native.FOLD_UP_TO", 16)

@@ -16,7 +16,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from torch import Tensor
 
 from tests.equations.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
-from unvanish.engine.native import build, cannot_plan, kernel, memory
+from unvanish.engine import native
+from unvanish.engine.native import build, cannot_plan, kernel, memory, passes
 from unvanish.errors import OptionError
 
 # At -O0 the checks are the same, and it compiles three times as fast as at -O1.
@@ -54,6 +56,7 @@ class Gaps(memory.Layout):
     """Lays arrays into a block with gaps between, which are closed while a kernel runs."""
 
     known: dict[int, list[tuple[int, int]]] = {}  # noqa: RUF012
+    of_slots: dict[int, tuple[object, list[tuple[int, int]]]] = {}  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,19 +68,28 @@ class Gaps(memory.Layout):
         self.total += GAP
         self.gaps.append((place + count, self.total))
 
-    def pointers(self, block: Tensor) -> dict[str, int]:
-        start, size = block.data_ptr(), block.element_size()
-        self.known[start] = [(start + size * begin, size * (end - begin)) for begin, end in self.gaps]
-        return super().pointers(block)
+    def slots(self, loaded: kernel.Loaded) -> tuple[tuple[int, int], ...]:
+        found = super().slots(loaded)
+        self.of_slots[id(found)] = found, self.gaps
+        return found
 
 
-def closed(loaded: Any, run: Callable[..., None], function: Any, pointers: Mapping[str, int], *more: Any) -> None:
+def set_block(
+    put: Callable[..., None], call: array[int], slots: tuple[tuple[int, int], ...], block: Tensor
+) -> None:
+    """Let a call point to the arrays of a block, and remember where its gaps are."""
+    start, size = block.data_ptr(), block.element_size()
+    Gaps.known[start] = [(start + size * begin, size * (end - begin)) for begin, end in Gaps.of_slots[id(slots)][1]]
+    put(call, slots, block)
+
+
+def closed(loaded: Any, run: Callable[..., None], function: Any, call: array[int]) -> None:
     """Run a kernel's function while the gaps of the blocks that it works in are closed."""
     runtime = ctypes.CDLL(None)
-    gaps = [gap for start in set(pointers.values()) for gap in Gaps.known.get(start, ())]
+    gaps = [gap for start in set(call) for gap in Gaps.known.get(start, ())]
     for start, size in gaps:
         runtime.__asan_poison_memory_region(ctypes.c_void_p(start), ctypes.c_size_t(size))
-    run(loaded, function, pointers, *more)
+    run(loaded, function, call)
     for start, size in gaps:
         runtime.__asan_unpoison_memory_region(ctypes.c_void_p(start), ctypes.c_size_t(size))
 
@@ -127,7 +139,7 @@ def run(cell: Cell, dtype: torch.dtype, width: int) -> None:
 
 def run_all() -> None:
     """In the process under the sanitizers: all cells in single precision, every third in double too."""
-    kernels = 0
+    kernels, native.FOLD_UP_TO = 0, 16
     for number, cell in enumerate([*(cells[name] for name in NAMES), *drawn(2)]):
         for double, dtype in enumerate((torch.float32, torch.float64) if number % 3 == 0 else (torch.float32,)):
             sys.stdout.write(f"{dtype} {cell.name}: {cell.equations}\n")
@@ -205,6 +217,7 @@ if __name__ == "__main__":
     del os.environ["LD_PRELOAD"]  # the compiler needs none
     build.FLAGS = FLAGS
     memory.Layout, kernel.Arena.take = Gaps, take_fresh
+    passes.set_block = functools.partial(set_block, passes.set_block)
     kernel.Loaded.run = functools.partialmethod(closed, kernel.Loaded.run)
     torch.set_num_threads(3)
     run_all() if sys.argv[1] == "whole" else run_broken()

@@ -30,7 +30,9 @@ from unvanish.equations.system import Mask
 
 __all__ = ["cannot_plan", "cannot_run", "no_compiler", "run_native", "stepper"]
 
-FOLD_UP_TO = 16  # an input so narrow is multiplied inside the loop over time
+# An input so narrow is multiplied inside the loop over time, where its products never leave the caches; but the
+# matrix passes through them at every step, which pays where enough rows share it, or where it is tiny.
+FOLD_UP_TO, FOLD_FROM_ROWS, FOLD_ALWAYS_UP_TO = 512, 4, 16
 STREAM_FOLD_UP_TO = 1024  # where there is one step, nothing is won by multiplying before it
 
 
@@ -61,7 +63,8 @@ def cannot_run(run: Run) -> str | None:
 
 
 def _kernel(run: Run) -> Kernel:
-    return lower(run.plan, run.x_TBI.shape[-1] <= FOLD_UP_TO)
+    _, rows, width = run.x_TBI.shape
+    return lower(run.plan, width <= FOLD_ALWAYS_UP_TO or (width <= FOLD_UP_TO and rows >= FOLD_FROM_ROWS))
 
 
 def run_native(run: Run) -> Result:

@@ -54,6 +54,12 @@ class Binding:
         return -(-width // lanes) * lanes * count * len(group.products)
 
     @functools.cached_property
+    def slots(self) -> tuple[tuple[int, int, int], ...]:
+        """What a call takes of the stored arrays: (slot, position among stacks and loose, offset in numbers)."""
+        slots = self.loaded.slots
+        return tuple((slots[meaning], *where) for meaning, where in self.pointers.items() if meaning in slots)
+
+    @functools.cached_property
     def wholes(self) -> tuple[int | None, ...]:
         """For each group, the position of the stored array that holds just its matrices, in their order."""
         return tuple(self._whole(group) for group in self.loaded.kernel.all_groups)

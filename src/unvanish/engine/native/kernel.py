@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,30 +56,31 @@ class _Outer(ctypes.Structure):
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A kernel, its text, its functions, and the structure that two of them take."""
+    """A kernel, its text, and its functions. Two of them take a call: the struct Call of the text, whose fields
+    (pointers, tables, sizes) are eight bytes each.
+    """
 
     kernel: Kernel
     emitted: Emitted
     forward: Any
     backward: Any
     outer: Any
-    call: type[ctypes.Structure]
     arena: Arena = field(default_factory=Arena)
 
-    def run(
-        self, function: Any, pointers: Mapping[str, int], tables: Sequence[int], sizes: Mapping[str, int]
-    ) -> None:
-        """Run one of the two functions."""
+    @functools.cached_property
+    def slots(self) -> dict[str, int]:
+        """Where a call holds the address of what a pointer means, or a size."""
+        fields = [*self.emitted.pointers, *self.emitted.tables, *(f"size {size}" for size in self.emitted.sizes)]
+        return {meaning: place for place, meaning in enumerate(fields)}
+
+    def new_call(self, tables: Sequence[int], sizes: Mapping[str, int]) -> array[int]:
+        """Return a call that points to nothing yet."""
         emitted = self.emitted
-        function(
-            ctypes.byref(
-                self.call(
-                    *[pointers.get(meaning) for meaning in emitted.pointers],
-                    *tables,
-                    *[sizes.get(size, 0) for size in emitted.sizes],
-                )
-            )
-        )
+        return array("q", [0] * len(emitted.pointers) + [*tables, *(sizes.get(size, 0) for size in emitted.sizes)])
+
+    def run(self, function: Any, call: array[int]) -> None:
+        """Run one of the two functions."""
+        function(ctypes.c_void_p(call.buffer_info()[0]))
 
     def add_outer(self, adjoint_NJ: Tensor, x_NK: Tensor, target_JK: Tensor, add: bool, threads: int) -> None:
         """target (+)= Σ over the rows of adjoint ⊗ x; all contiguous."""
@@ -97,12 +99,4 @@ def load(kernel: Kernel, dtype: torch.dtype, name: str = "a") -> Loaded | None:
     except BuildError as fault:
         warnings.warn(f"no native kernel, running in plain torch instead: {fault}", stacklevel=2)
         return None
-    return Loaded(kernel, emitted, found.forward, found.backward, found.outer, _call_structure(emitted))
-
-
-def _call_structure(emitted: Emitted) -> type[ctypes.Structure]:
-    """The struct Call of the text: its pointers, its tables, its sizes."""
-    fields: list[tuple[str, Any]] = [(f"p{i}", ctypes.c_void_p) for i in range(len(emitted.pointers))]
-    fields += [(f"t{i}", ctypes.c_void_p) for i in range(len(emitted.tables))]
-    fields += [(f"s{i}", ctypes.c_int64) for i in range(len(emitted.sizes))]
-    return type("Call", (ctypes.Structure,), {"_fields_": fields})
+    return Loaded(kernel, emitted, found.forward, found.backward, found.outer)

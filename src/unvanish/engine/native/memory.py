@@ -5,10 +5,13 @@ Shapes: N values of all steps, P rows (pieces), W width, D depth in time.
 
 from __future__ import annotations
 
+from array import array
+
 import torch
 from torch import Tensor
 
 from unvanish.engine.native.binding import Binding
+from unvanish.engine.native.kernel import Loaded
 from unvanish.engine.native.schedule import Schedule
 
 CHUNK_BYTES = 4 << 20  # of the products of one chunk of steps: what the caches hold
@@ -28,10 +31,10 @@ class Layout:
         self.places[meaning] = (self.total, count)
         self.total += -(-count // 16) * 16
 
-    def pointers(self, block: Tensor) -> dict[str, int]:
-        """The address of each array in a block."""
-        start, size = block.data_ptr(), block.element_size()
-        return {meaning: start + place * size for meaning, (place, _) in self.places.items()}
+    def slots(self, loaded: Loaded) -> tuple[tuple[int, int], ...]:
+        """What a call takes of the block: (its slot, offset in numbers)."""
+        places = self.places.items()
+        return tuple((loaded.slots[meaning], place) for meaning, (place, _) in places if meaning in loaded.slots)
 
     def view(self, block: Tensor, meaning: str, *shape: int) -> Tensor:
         """One of the arrays."""
@@ -49,7 +52,7 @@ class Memory:
         by_units: whether threads share the units of a step, not the rows: where rows are few or matrices large.
         parts: into how many parts the work is cut; `threads` run them, of a pool of `pool`.
         chunks: runs of steps whose products with the input, or whose adjoints, are kept at one time.
-        tables, sizes: what a call takes besides arrays.
+        sizes: what a call takes besides arrays and tables; `blank` is a call without its arrays.
     """
 
     def __init__(
@@ -69,8 +72,9 @@ class Memory:
         self.kept, self.given_out = self._kept(schedule, dtype)
         self.worked_in, self.zeroed = self._worked_in(schedule, dtype)
         self.table_arrays = self._tables(schedule)
-        self.tables = [table.data_ptr() for table in self.table_arrays]
         self.sizes = self._sizes(schedule)
+        self.blank = binding.loaded.new_call([table.data_ptr() for table in self.table_arrays], self.sizes)
+        self.kept_slots, self.work_slots = (layout.slots(binding.loaded) for layout in (self.kept, self.worked_in))
         self.added_up = [self._is_added_up(number) for number in range(len(self.kernel.all_groups))]
 
     def is_whole(self, state: str) -> bool:
@@ -108,6 +112,9 @@ class Memory:
             if meaning.startswith("scratch "):
                 layout.add(meaning, rows * binding.width(meaning.removeprefix("scratch ")))
         layout.add("adjoint vectors", self.parts * binding.vectors_total)
+        start = layout.places["adjoint vectors"][0]
+        for label, place in binding.vectors.items():  # inside: part after part, each with all vectors side by side
+            layout.places[f"adjoint vector {label}"] = (start + place, 0)
         zeroed = layout.total
         most = max((self.starts[last] - self.starts[first] for first, last in self.chunks), default=0)
         for number, group in enumerate(self.kernel.all_groups):
@@ -135,9 +142,11 @@ class Memory:
             "vectors": self.binding.vectors_total,
         }
 
-    def chunk_sizes(self, first: int, last: int, pack: bool) -> dict[str, int]:
-        """The sizes that a call over some steps takes."""
-        return self.sizes | {"first": first, "last": last, "start": self.starts[first], "pack": pack}
+    def set_steps(self, call: array[int], first: int, last: int, pack: bool) -> None:
+        """Let a call run over some steps, and say whether it packs the weights before."""
+        slots = self.binding.loaded.slots
+        call[slots["size first"]], call[slots["size last"]] = first, last
+        call[slots["size start"]], call[slots["size pack"]] = self.starts[first], pack
 
     def _is_added_up(self, number: int) -> bool:
         """Whether a stream's adjoint is not written exactly once a step, and so begins as zero."""

@@ -9,6 +9,7 @@ Shapes: N values of all steps, P rows (pieces), W width, D depth in time, I inpu
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,19 +51,34 @@ def split(job: Job, given: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], 
     return given[0], given[1:arrays], given[arrays:states], given[states:]
 
 
-def pointers_of(job: Job, given: Sequence[Tensor]) -> dict[str, int]:
-    """The addresses of what a pass is given."""
-    binding = job.binding
+def call_of(job: Job, given: Sequence[Tensor]) -> array[int]:
+    """A call that holds the addresses of what a pass is given."""
+    call = job.memory.blank[:]
     x_NI, arrays, _, masks = split(job, given)
-    starts = [array.data_ptr() for array in arrays]
+    starts = [stored.data_ptr() for stored in arrays]
     size = x_NI.element_size()
-    found = {meaning: starts[position] + offset * size for meaning, (position, offset) in binding.pointers.items()}
-    found["x"] = x_NI.data_ptr()
-    for mask, array in zip(binding.loaded.kernel.plan.system.masks, masks, strict=True):
-        found[f"mask {mask.name}"] = array.data_ptr()
+    for slot, position, offset in job.binding.slots:
+        call[slot] = starts[position] + offset * size
+    set_pointer(job, call, "x", x_NI)
+    for mask, values in zip(job.memory.kernel.plan.system.masks, masks, strict=True):
+        set_pointer(job, call, f"mask {mask.name}", values)
     if job.time_P is not None:
-        found["time"] = job.time_P.data_ptr()
-    return found
+        set_pointer(job, call, "time", job.time_P)
+    return call
+
+
+def set_pointer(job: Job, call: array[int], meaning: str, values: Tensor) -> None:
+    """Let a call point to an array, if the kernel has any use for it."""
+    slot = job.binding.loaded.slots.get(meaning)
+    if slot is not None:
+        call[slot] = values.data_ptr()
+
+
+def set_block(call: array[int], slots: Sequence[tuple[int, int]], block: Tensor) -> None:
+    """Let a call point to the arrays of a block."""
+    start, size = block.data_ptr(), block.element_size()
+    for slot, place in slots:
+        call[slot] = start + place * size
 
 
 # -- forward -----------------------------------------------------------------------------------------------
@@ -74,8 +90,10 @@ def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tenso
     x_NI, arrays, states, _ = split(job, given)
     block = binding.loaded.arena.take(memory.kept.total, x_NI)
     fresh = {meaning: x_NI.new_empty(count) for meaning, count in memory.given_out.items()}
-    pointers = pointers_of(job, given) | memory.kept.pointers(block)
-    pointers |= {meaning: array.data_ptr() for meaning, array in fresh.items()}
+    call = call_of(job, given)
+    set_block(call, memory.kept_slots, block)
+    for meaning, values in fresh.items():
+        set_pointer(job, call, meaning, values)
     pasts = []
     for state, initial in zip(memory.states, states, strict=True):
         meaning, width = f"state {state.name}", binding.width(state.name)
@@ -86,9 +104,10 @@ def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tenso
     for first, last in memory.chunks if streams else [(0, schedule.steps)]:
         rows = x_NI[schedule.starts[first] : schedule.starts[last]]
         products = [times_transposed(rows, binding.weight(stream, tuple(arrays))) for stream in streams]
-        pointers |= {f"stream {number}": product.data_ptr() for number, product in enumerate(products)}
-        sizes = memory.chunk_sizes(first, last, pack=first == 0)
-        binding.loaded.run(binding.loaded.forward, pointers, memory.tables, sizes)
+        for number, product in enumerate(products):
+            set_pointer(job, call, f"stream {number}", product)
+        memory.set_steps(call, first, last, pack=first == 0)
+        binding.loaded.run(binding.loaded.forward, call)
     return _outputs(job, pasts, fresh), [block, *fresh.values()]
 
 
@@ -105,7 +124,8 @@ def _outputs(job: Job, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Te
     finals, steps = [], {}
     for state, past in zip(memory.states, pasts, strict=True):
         finals.append(_final(schedule, past, state.depth, not memory.is_whole(state.name)))
-        steps[state.name] = past[state.depth * schedule.rows :]
+        if state.name == name or memory.wants_all:
+            steps[state.name] = past[state.depth * schedule.rows :]
     output = steps[name] if name in steps else fresh[f"saved {name}"].view(-1, memory.binding.width(name))
     return [output, *finals, *(steps.values() if memory.wants_all else ())]
 
@@ -143,21 +163,20 @@ class _Backward:
         self.fresh = dict(zip(job.memory.given_out, kept[1:], strict=True))
         self.work = self.binding.loaded.arena.take(job.memory.worked_in.total, self.x_NI)
         self.work[: job.memory.zeroed].zero_()
-        self.pointers = pointers_of(job, given) | job.memory.kept.pointers(self.block)
-        self.pointers |= {meaning: array.data_ptr() for meaning, array in self.fresh.items()}
-        self.pointers |= job.memory.worked_in.pointers(self.work)
-        start, size = self.pointers["adjoint vectors"], self.x_NI.element_size()
-        for label, place in self.binding.vectors.items():
-            self.pointers[f"adjoint vector {label}"] = start + place * size
+        self.call = call_of(job, given)
+        set_block(self.call, self.memory.kept_slots, self.block)
+        set_block(self.call, self.memory.work_slots, self.work)
+        for meaning, values in self.fresh.items():
+            set_pointer(job, self.call, meaning, values)
         self.squares: Tensor | None = None
         if job.observer is not None:
             self.squares = torch.zeros(
                 job.memory.parts, self.schedule.steps, len(job.memory.states), dtype=torch.float64
             )
-            self.pointers["norms"] = self.squares.data_ptr()
+            set_pointer(job, self.call, "norms", self.squares)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
-            self.pointers["adjoint x"] = self.adjoint_x.zero_().data_ptr()
+            set_pointer(job, self.call, "adjoint x", self.adjoint_x.zero_())
         self.weights: dict[int, Tensor] = {}
 
     def run(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -168,8 +187,8 @@ class _Backward:
             for number, added_up in enumerate(self.memory.added_up):
                 if added_up:
                     self._adjoint(number, count).zero_()
-            sizes = self.memory.chunk_sizes(first, last, pack=last == self.schedule.steps)
-            loaded.run(loaded.backward, self.pointers, self.memory.tables, sizes)
+            self.memory.set_steps(self.call, first, last, pack=last == self.schedule.steps)
+            loaded.run(loaded.backward, self.call)
             self._products(first, last)
         del alive
         if self.job.observer is not None and self.squares is not None:
@@ -192,7 +211,7 @@ class _Backward:
         for meaning, gradient in of_steps.items():
             if gradient is not None:
                 alive.append(gradient.contiguous())
-                self.pointers[meaning] = alive[-1].data_ptr()
+                set_pointer(self.job, self.call, meaning, alive[-1])
         return alive
 
     def _carry(self, name: str, depth: int) -> Tensor:
@@ -267,15 +286,15 @@ class _Backward:
         found.append(self.adjoint_x if self.needed[0] else None)
         parts, total = self.memory.parts, binding.vectors_total
         sums = self.memory.worked_in.view(self.work, "adjoint vectors", parts, total).sum(0)
-        for position, array in enumerate(self.arrays):
+        for position, stored in enumerate(self.arrays):
             if not self.needed[1 + position]:
                 found.append(None)
             elif position >= len(binding.stacks):
                 vector = binding.loose[position - len(binding.stacks)]
                 place = binding.place(vector)
-                found.append(sums[place : place + array.shape[0]].clone())
+                found.append(sums[place : place + stored.shape[0]].clone())
             else:
-                found.append(self._stack_gradient(position, array, sums))
+                found.append(self._stack_gradient(position, stored, sums))
         for state in self.memory.states:
             carry = self._carry(state.name, state.depth)
             waiting = [carry[(-1 - back) % (state.depth + 1)] for back in range(state.depth)]

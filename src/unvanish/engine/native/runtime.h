@@ -137,31 +137,42 @@ INLINE V remainder_(V t, V period) {  // exact while t < 2^24, as t is a whole n
   return t - whole * period;
 }
 
-// acc[r][c] += sum over k of rows[r][k] · panel[k][c], rows `ld` apart; c counts vectors.
-template <int R, int C>
-INLINE void product(V (&acc)[R][C], const real* rows, long ld, const real* panel, long count) {
-  for (long k = 0; k < count; k++) {
+// acc[r][c] += sum over k of rows[r][k] · weight(k, c), rows `ld` apart; c counts vectors. A sum waits for its own
+// last addition: where there are few, they are cut into several, so that enough of them run side by side.
+template <int R, int C, typename Weight>
+INLINE void add_products(V (&acc)[R][C], const real* rows, long ld, long count, Weight weight) {
+  constexpr int CUTS = R * C > 6 ? 1 : R * C > 3 ? 2 : 4;
+  V sum[CUTS][R][C] = {};
+  const auto step = [&](V (&to)[R][C], long k) __attribute__((always_inline)) {
     V w[C];
-    for (int c = 0; c < C; c++) w[c] = *(const VU*)(panel + (k * C + c) * LANES);
+    for (int c = 0; c < C; c++) w[c] = weight(k, c);
     for (int r = 0; r < R; r++) {
       V a = set1(rows[r * ld + k]);
-      for (int c = 0; c < C; c++) acc[r][c] += a * w[c];
+      for (int c = 0; c < C; c++) to[r][c] += a * w[c];
     }
-  }
+  };
+  long k = 0;
+  for (; k + CUTS <= count; k += CUTS)
+    for (int cut = 0; cut < CUTS; cut++) step(CUTS == 1 ? acc : sum[cut], k + cut);
+  for (; k < count; k++) step(acc, k);
+  if (CUTS > 1)
+    for (int cut = 0; cut < CUTS; cut++)
+      for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) acc[r][c] += sum[cut][r][c];
+}
+
+// acc[r][c] += sum over k of rows[r][k] · panel[k][c].
+template <int R, int C>
+INLINE void product(V (&acc)[R][C], const real* rows, long ld, const real* panel, long count) {
+  add_products<R, C>(acc, rows, ld, count, [&](long k, int c) { return *(const VU*)(panel + (k * C + c) * LANES); });
 }
 
 // target[r][k] += sum over j of rows[r][j] · panel[k / LANES][j][k % LANES]: back through a matrix.
 template <int R, int C, bool WHOLE>
 INLINE void product_back(real* target, long ld, const real* rows, long rows_ld, const real* panel, long count, long n) {
   V acc[R][C] = {};
-  for (long j = 0; j < count; j++) {
-    V w[C];
-    for (int c = 0; c < C; c++) w[c] = *(const VU*)(panel + (c * count + j) * LANES);
-    for (int r = 0; r < R; r++) {
-      V a = set1(rows[r * rows_ld + j]);
-      for (int c = 0; c < C; c++) acc[r][c] += a * w[c];
-    }
-  }
+  add_products<R, C>(acc, rows, rows_ld, count,
+                     [&](long j, int c) { return *(const VU*)(panel + (c * count + j) * LANES); });
   for (int r = 0; r < R; r++)
     for (int c = 0; c < C; c++) {
       real* p = target + r * ld + c * LANES;

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.passes import Job, begin, pointers_of, split
+from unvanish.engine.native.passes import Job, begin, call_of, set_block, set_pointer, split
 from unvanish.engine.native.product import times_transposed
 
 
@@ -28,40 +27,38 @@ class Stepper:
         self.kernel, self.states = job.memory.kernel, job.memory.states
         memory, like = job.memory, given[0]
         self.rows = job.schedule.rows
+        self.period = math.lcm(*(state.depth + 1 for state in self.states))
         _, arrays, initial, _ = split(job, given)
         self.arrays = tuple(arrays)
         self.block = torch.zeros(memory.kept.total, dtype=like.dtype)
         self.fresh = {meaning: like.new_zeros(count) for meaning, count in memory.given_out.items()}
-        pointers = pointers_of(job, given) | memory.kept.pointers(self.block)
-        pointers |= {meaning: array.data_ptr() for meaning, array in self.fresh.items()}
+        self._make_call(job)
+        for meaning, values in self.fresh.items():
+            set_pointer(job, self.call, meaning, values)
         self.rings: dict[str, Tensor] = {}
         for state, value in zip(self.states, initial, strict=True):
             shape = state.depth + 1, self.rows, self.binding.width(state.name)
             ring = like.new_zeros(shape)
             begin(ring.view(-1, shape[2]), value, state.depth)
             self.rings[state.name] = ring
-            pointers[f"state {state.name}"] = ring.data_ptr()
-        self.period = math.lcm(*(state.depth + 1 for state in self.states))
+            set_pointer(job, self.call, f"state {state.name}", ring)
         self.time_B = None if time_B1 is None else time_B1[:, 0].to(like.dtype).contiguous()
         if self.time_B is not None:
-            pointers["time"] = self.time_B.data_ptr()
+            set_pointer(job, self.call, "time", self.time_B)
         self.step, self.steps = 0, 0
-        self._make_call(pointers)
         self._pack = True
 
-    def _make_call(self, pointers: Mapping[str, int]) -> None:
-        emitted = self.binding.loaded.emitted
+    def _make_call(self, job: Job) -> None:
+        loaded = self.binding.loaded
         self.tables = self._tables()
         sizes = self.memory.sizes | {"T": self.period, "threads": 1, "parts": 1, "by_units": 0}
-        self.call = self.binding.loaded.call(
-            *[pointers.get(meaning) for meaning in emitted.pointers],
-            *[table.data_ptr() for table in self.tables],
-            *[sizes.get(size, 0) for size in emitted.sizes],
-        )
-        self.fields = {meaning: f"p{number}" for number, meaning in enumerate(emitted.pointers)}
-        self.fields |= {f"size {size}": f"s{number}" for number, size in enumerate(emitted.sizes)}
-        self.reference = ctypes.byref(self.call)
-        self.function = self.binding.loaded.forward
+        # The struct stays where it is: only the input and the step change from call to call.
+        self.call = call_of(job, self.given)
+        blank = loaded.new_call([table.data_ptr() for table in self.tables], sizes)
+        self.call[len(loaded.emitted.pointers) :] = blank[len(loaded.emitted.pointers) :]
+        set_block(self.call, self.memory.kept_slots, self.block)
+        self.reference = ctypes.c_void_p(self.call.buffer_info()[0])
+        self.slots, self.function = loaded.slots, loaded.forward
 
     def _tables(self) -> list[Tensor]:
         zeros = torch.zeros(self.period, dtype=torch.long)
@@ -71,18 +68,17 @@ class Stepper:
 
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Run one step; return the output, (B, W)."""
-        call, fields = self.call, self.fields
+        call, slots = self.call, self.slots
         x_BI = x_BI.contiguous()
-        if "x" in fields:
-            setattr(call, fields["x"], x_BI.data_ptr())
+        if "x" in slots:
+            call[slots["x"]] = x_BI.data_ptr()
         products = [
             times_transposed(x_BI, self.binding.weight(stream, self.arrays)) for stream in self.kernel.streams
         ]
         for number, product in enumerate(products):
-            setattr(call, fields[f"stream {number}"], product.data_ptr())
-        setattr(call, fields["size first"], self.step)
-        setattr(call, fields["size last"], self.step + 1)
-        setattr(call, fields["size pack"], self._pack)
+            call[slots[f"stream {number}"]] = product.data_ptr()
+        call[slots["size first"]], call[slots["size last"]] = self.step, self.step + 1
+        call[slots["size pack"]] = self._pack
         self.function(self.reference)
         self._pack = False
         output = self._output()
