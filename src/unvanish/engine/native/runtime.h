@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <omp.h>
 #include <type_traits>
+#include <vector>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -360,31 +361,49 @@ INLINE void outer_block(const real* adjoint, long adjoint_ld, const real* x, lon
       else store<false>(target + r * width + c * LANES, acc[r][c], n);
     }
 }
+// Some rows n, some rows j of the matrix: the adjoint of eight of them begins `block` numbers after that of the
+// eight before, and that of a step `ld` after that of the one before.
+struct Tile {
+  const real* adjoint;
+  long block, ld, first, last, from, to;
+  bool add;
+};
 template <int C, bool WHOLE>
-static void outer_columns(const Outer& a, long first, long last, long from, long to, long k, bool add) {
-  const real *x = a.x + first * a.x_ld + k, *adjoint = a.adjoint + first * a.adjoint_ld;
-  const long n = a.width - k - (C - 1) * LANES;
-  long j = from;
-  for (; j + 8 <= to; j += 8)
-    outer_block<8, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, last - first, a.target + j * a.width + k, a.width, n, add);
-  for (; j < to; j++)
-    outer_block<1, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, last - first, a.target + j * a.width + k, a.width, n, add);
+static void outer_columns(const Outer& a, const Tile& tile, long k) {
+  const real *x = a.x + tile.first * a.x_ld + k, *adjoint = tile.adjoint;
+  const long n = a.width - k - (C - 1) * LANES, count = tile.last - tile.first;
+  long j = tile.from;
+  for (; j + 8 <= tile.to; j += 8, adjoint += tile.block)
+    outer_block<8, C, WHOLE>(adjoint, tile.ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
+  for (adjoint = a.adjoint + tile.first * a.adjoint_ld; j < tile.to; j++)
+    outer_block<1, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
+}
+// Bring the adjoints of eight rows of the matrix side by side: a wide one reads them many times.
+static void pack_adjoint(const Outer& a, Tile& tile, std::vector<real>& packed) {
+  const long count = tile.last - tile.first;
+  if (long(packed.size()) < count * (tile.to - tile.from)) packed.resize(count * (tile.to - tile.from));
+  for (long i = 0; i < count; i++)
+    for (long j = tile.from; j + 8 <= tile.to; j += 8)
+      std::memcpy(&packed[(j - tile.from) * count + i * 8], a.adjoint + (tile.first + i) * a.adjoint_ld + j, 8 * sizeof(real));
+  tile.adjoint = packed.data(), tile.block = 8 * count, tile.ld = 8;
 }
 extern "C" void outer(const Outer* call) {
   const Outer& a = *call;
-  constexpr long RUN = 96;
+  constexpr long RUN = 96, WIDE = 96;
 #pragma omp parallel num_threads(a.threads) if (a.threads > 1)
   {
     const long thread = omp_get_thread_num(), threads = omp_get_num_threads(), blocks = (a.height + 7) / 8;
     const long from = blocks * thread / threads * 8, end = blocks * (thread + 1) / threads * 8;
-    const long to = end < a.height ? end : a.height;
+    static thread_local std::vector<real> packed;
     for (long first = 0; first < a.rows; first += RUN) {
       const long last = first + RUN < a.rows ? first + RUN : a.rows;
-      const bool add = a.add || first > 0;
+      Tile tile{a.adjoint + first * a.adjoint_ld + from, 8, a.adjoint_ld, first, last, from,
+                end < a.height ? end : a.height, a.add || first > 0};
+      if (a.width >= WIDE) pack_adjoint(a, tile, packed);
       long k = 0;
-      for (; k + 3 * LANES <= a.width; k += 3 * LANES) outer_columns<3, true>(a, first, last, from, to, k, add);
-      for (; k + LANES <= a.width; k += LANES) outer_columns<1, true>(a, first, last, from, to, k, add);
-      if (k < a.width) outer_columns<1, false>(a, first, last, from, to, k, add);
+      for (; k + 3 * LANES <= a.width; k += 3 * LANES) outer_columns<3, true>(a, tile, k);
+      for (; k + LANES <= a.width; k += LANES) outer_columns<1, true>(a, tile, k);
+      if (k < a.width) outer_columns<1, false>(a, tile, k);
     }
   }
 }
