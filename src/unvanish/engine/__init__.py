@@ -9,6 +9,7 @@ import warnings
 import torch
 
 from unvanish.engine import builtin, native
+from unvanish.engine.arrays import evaluate
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.layout import Stack, Weights, layout
 from unvanish.engine.operator import register as _register
@@ -31,6 +32,7 @@ __all__ = [
     "Weights",
     "check_engine",
     "check_memory",
+    "evaluate",
     "final_time",
     "layout",
     "make_plan",

@@ -99,6 +99,8 @@ class _Reference:
     def finish_step(self, step: int) -> None:
         """Carry the new states on: rows past their end keep what they had, a watcher may look."""
         system, batch = self.plan.system, self.x_TBI.shape[1]
+        if self.job.observer is not None and self.job.observer.inspect is not None:
+            self.job.observer.inspect(step, self.read, self.time_B1)
         new = {}
         for state in system.states:
             old = self.past[state.name][-1]

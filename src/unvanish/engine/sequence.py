@@ -5,7 +5,7 @@ Shapes: T time, B batch, I input width, W width of a state, D how many steps bac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from unvanish.engine.layout import Weights
 from unvanish.engine.plan import Plan
+from unvanish.equations.expression import Ref
+
+Inspect = Callable[[int, Callable[[Ref], Tensor], Tensor | None], None]  # step, look up, index of the step
 
 
 class Observer(Protocol):
@@ -24,6 +27,14 @@ class Observer(Protocol):
     """
 
     needs_steps: bool
+
+    @property
+    def inspect(self) -> Inspect | None:
+        """What is called at the end of every step, before `boundary`, where steps are seen.
+
+        With the step, and what looks up any value of the equations: `h[t-1]` is still the state before.
+        """
+        ...
 
     def take_norms(self, norms_TS: Tensor) -> None:
         """Take ‖∂L/∂s_t‖ over the whole batch, for every step and state."""

@@ -1,6 +1,45 @@
-"""Measuring the gradient along time: record a pass, profile a layer."""
+"""Measuring the gradient along time and depth, and what the data need of it."""
 
+from unvanish.flow.convert import as_ours
+from unvanish.flow.decomposition import Decomposition, decompose
+from unvanish.flow.dependency import Dependency, dependency
+from unvanish.flow.depth import DepthProfile, depth
+from unvanish.flow.jacobian import Jacobian, Lyapunov, jacobian, lyapunov
+from unvanish.flow.linear import Course, Linear, linear
+from unvanish.flow.parts import Part
 from unvanish.flow.profile import Profile, fit_rate, profile, profiles, reach_of
 from unvanish.flow.recorder import Recording, Track, record
+from unvanish.flow.saturation import Activation, Memory, Saturation, saturation
+from unvanish.flow.split import Split, split
 
-__all__ = ["Profile", "Recording", "Track", "fit_rate", "profile", "profiles", "reach_of", "record"]
+__all__ = [
+    "Activation",
+    "Course",
+    "Decomposition",
+    "Dependency",
+    "DepthProfile",
+    "Jacobian",
+    "Linear",
+    "Lyapunov",
+    "Memory",
+    "Part",
+    "Profile",
+    "Recording",
+    "Saturation",
+    "Split",
+    "Track",
+    "as_ours",
+    "decompose",
+    "dependency",
+    "depth",
+    "fit_rate",
+    "jacobian",
+    "linear",
+    "lyapunov",
+    "profile",
+    "profiles",
+    "reach_of",
+    "record",
+    "saturation",
+    "split",
+]

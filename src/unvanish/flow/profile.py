@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
+from unvanish.flow.back import norms_back
 from unvanish.flow.convert import equivalent_layer
+from unvanish.flow.parts import Part
 from unvanish.flow.recorder import Track
 from unvanish.nn import Recurrent
 
@@ -189,6 +191,15 @@ def profile(
     if name not in found:
         raise FlowError(f"the layer has no part '{part}': it has {', '.join(found)}")
     return found[name]
+
+
+def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Profile:
+    """Measure the profile of a part from its last step, in double precision (see `profile`)."""
+    norms_KS = norms_back(part, draws, generator)
+    norms_K = np.linalg.norm(norms_KS, axis=1)
+    rate, level = fit_rate(norms_K)
+    by_state = dict(zip(part.widths, norms_KS.T, strict=True))
+    return Profile(part.name, norms_K, by_state, rate, level, *reach_of(norms_K))
 
 
 def _random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:

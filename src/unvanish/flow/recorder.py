@@ -30,6 +30,7 @@ class Track:
     """
 
     needs_steps = False
+    inspect = None
 
     def __init__(self, name: str, states: tuple[str, ...] = ()) -> None:
         self.name, self.states = name, states
@@ -49,6 +50,11 @@ class Track:
             raise FlowError(f"no gradient has reached {self.name}: call loss.backward() first, with its loss")
         zero = torch.zeros_like(found)
         return torch.stack([torch.stack([zero if norm is None else norm for norm in row]) for row in self._rows])
+
+    @property
+    def arrived(self) -> bool:
+        """Whether any gradient has come."""
+        return self._told is not None or any(norm is not None for row in self._rows for norm in row)
 
     def take_norms(self, norms_TS: Tensor) -> None:
         """Take the norms of all steps, from an engine that measures them in its own backward pass."""

@@ -142,6 +142,33 @@ class Recurrent(CellStack):
             return output, states
         return output, states, {name: self._as_given(value, batched, 1) for name, value in every.items()}
 
+    def alone(self, part: str) -> Recurrent:
+        """Return one part of the stack, named by the suffix of its parameters, as a layer of its own.
+
+        It shares the parameters, has one layer and one direction, takes time first, and draws no dropout. A part
+        that runs backwards takes its input turned round.
+
+        >>> layer = Recurrent("gru", 3, 4, num_layers=2)
+        >>> layer.alone("l1")["U_z"].data_ptr() == layer["U_z_l1"].data_ptr()
+        True
+        """
+        above = self.output_size * (1 + self.bidirectional)
+        depth = {suffix: layer for layer, suffix in self._parts}[part]
+        found = Recurrent(
+            self.cell,
+            above if depth else self.input_size,
+            self.hidden_size,
+            bias=self.bias,
+            proj_size=self.proj_size,
+            device="meta",  # its own parameters are never filled
+            engine=self.engine,
+            memory=self.memory,
+            **self.options,
+        )
+        for name, _ in [*found.named_parameters(), *found.named_buffers()]:
+            setattr(found, name, getattr(self, f"{name.removesuffix('_l0')}_{part}"))
+        return found.eval()
+
     def stream(self, batch: int = 1, hx: States | None = None) -> Stream:
         """Return a `Stream` that runs this layer one step a call, from `hx` (zeros if None) on.
 

@@ -18,6 +18,7 @@ from unvanish import engine as engines
 from unvanish.cells import find
 from unvanish.engine import Plan, Weights
 from unvanish.equations import Cell
+from unvanish.equations.system import System
 from unvanish.equations.transform import PROJECTION
 from unvanish.equations.widths import INPUT
 from unvanish.errors import OptionError
@@ -141,6 +142,11 @@ class CellStack(nn.Module):
     def parts(self) -> Iterator[tuple[int, str]]:
         """Yield each part of the stack: its layer, and the suffix of its parameters (`l0`, `l0_reverse`)."""
         yield from self._parts
+
+    @property
+    def system(self) -> System:
+        """The equations that a part runs, checked, without what training draws."""
+        return self._system
 
     @property
     def output_size(self) -> int:
