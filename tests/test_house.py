@@ -21,11 +21,12 @@ LAW = {
     "cells": {"equations"},
     "engine": {"equations", "cells"},
     "nn": {"equations", "cells", "engine"},
-    "flow": {"nn"},
+    "flow": {"equations", "engine", "nn"},
+    "diagnosis": {"nn", "flow"},
     "data": set(),
-    "train": {"equations", "cells", "engine", "nn", "flow", "data"},
+    "train": {"equations", "cells", "engine", "nn", "flow", "diagnosis", "data"},
     "report": set(),
-    "cli": {"equations", "cells", "engine", "nn", "train", "report"},
+    "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
 OPEN = {"errors", "record"}
 TORCHLESS = {"equations", "cells", "report", "errors", "record"}
@@ -75,7 +76,7 @@ def test_every_room_is_in_the_law() -> None:
 
 
 def test_public_names() -> None:
-    fixed = {"Cell", "Drawn", "Grouped", "Recurrent", "cells", "errors", "flow"}
+    fixed = {"Cell", "Diagnosis", "Drawn", "Grouped", "Recurrent", "cells", "diagnose", "errors", "flow"}
     classes = {class_name(cell) for cell in unvanish.cells.values()}
     assert set(unvanish.__all__) == fixed | classes
     assert {"RNN", "LSTM", "GRU", "GRUResetAfter", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes

@@ -2,11 +2,23 @@
 
 from unvanish import errors, flow
 from unvanish.cells import CATALOGUE as cells
+from unvanish.diagnosis import Diagnosis, diagnose
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.nn import CLASSES, Recurrent
 
 __version__ = "0.1.0"
-__all__ = ["Cell", "Drawn", "Grouped", "Recurrent", "cells", "errors", "flow", *CLASSES]
+__all__ = [
+    "Cell",
+    "Diagnosis",
+    "Drawn",
+    "Grouped",
+    "Recurrent",
+    "cells",
+    "diagnose",
+    "errors",
+    "flow",
+    *CLASSES,
+]
 globals().update(CLASSES)
 
 

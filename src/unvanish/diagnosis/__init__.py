@@ -1,0 +1,63 @@
+"""The verdict on a model: does its gradient reach as far as its data need, why not, and what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unvanish.diagnosis.causes import CAUSES
+from unvanish.diagnosis.examine import Question, examine
+from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription
+
+__all__ = ["CAUSES", "VERDICTS", "Cause", "Diagnosis", "PartFinding", "Prescription", "diagnose"]
+
+
+def diagnose(
+    model: nn.Module,
+    batch: Any,
+    loss: Callable[..., Tensor],
+    *,
+    need: int | None = None,
+    data: Any = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    step: Callable[[], Any] | None = None,
+    cells: Iterable[str] = (),
+    prescriptions: bool = True,
+    seed: int = 0,
+) -> Diagnosis:
+    """Judge how far back a model's gradient reaches against how far back it has to, and say why.
+
+    Args:
+        model: any module with a recurrence: layers of ours or of torch, or modules that are called once a step.
+        batch: what the model is called with: a tensor, a tuple of arguments, or a mapping of keywords.
+        loss: makes one number of what the model returns.
+        need: the needed lag in steps. If None, what the data need; without data, the length of the batch.
+        data: the data by themselves, for `flow.dependency`: how far back they depend on themselves.
+        optimizer: what trains the model; one step of it is tried on a copy.
+        step: the whole training step as it is done (forward, backward, clip, optimiser): it is run once, watched,
+            and the model and its optimiser are given back as they were.
+        cells: names of modules that are called once a step, where they are not found.
+        prescriptions: whether remedies are tried.
+        seed: of the random directions.
+
+    Returns:
+        A `Diagnosis`. The verdict is relative to the needed lag: vanishing, where less than 1 % of the gradient's
+        norm comes so far back; exploding, where it grows a hundredfold on the way.
+
+    Raises:
+        FlowError: the model has no recurrence, the loss is no single number.
+
+    >>> class Last(nn.Module):
+    ...     def __init__(self) -> None:
+    ...         super().__init__()
+    ...         self.rnn, self.out = nn.RNN(1, 8), nn.Linear(8, 1)
+    ...     def forward(self, x_TBI):
+    ...         return self.out(self.rnn(x_TBI)[0][-1])
+    >>> found = diagnose(Last(), torch.randn(100, 4, 1), lambda y: y.square().mean(), need=50)
+    >>> found.verdict, found.causes[0].kind
+    ('vanishing', 'weights')
+    """
+    return examine(Question(model, batch, loss, need, data, optimizer, step, tuple(cells), prescriptions, seed))

@@ -1,0 +1,137 @@
+"""From a model, a batch and a loss to a diagnosis."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unvanish.diagnosis.causes import Facts, causes
+from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
+from unvanish.diagnosis.measure import measure
+from unvanish.diagnosis.prescriptions import prescribe
+from unvanish.diagnosis.training import StepTrace, norm_of, trace_step
+from unvanish.errors import FlowError
+from unvanish.flow import Dependency, dependency
+from unvanish.flow.observe import Observation, observe
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `diagnose` is asked."""
+
+    model: nn.Module
+    batch: Any
+    loss: Callable[..., Tensor]
+    need: int | None
+    data: Any
+    optimizer: torch.optim.Optimizer | None
+    step: Callable[[], Any] | None
+    cells: tuple[str, ...]
+    prescriptions: bool
+    seed: int
+
+    def run(self, model: nn.Module) -> Tensor:
+        """Run a model, or a copy of it, with the batch, and return its loss."""
+        return self.loss(_called(model, self.batch))
+
+
+def examine(asked: Question) -> Diagnosis:
+    """Observe, measure, judge, and say why."""
+    model, generator = asked.model, torch.Generator().manual_seed(asked.seed)
+    observation = observe(model, lambda: asked.run(model), cells=asked.cells)
+    if not observation.parts:
+        raise FlowError(
+            "the model has no recurrence: no layer of torch or of unvanish, and no module that is called once a "
+            "step and takes what it gave; name it: cells=['decoder.cell']"
+        )
+    found = None if asked.data is None else dependency(asked.data)
+    need, need_from = _needed(asked.need, found, observation)
+    parts = measure(observation, need, generator)
+    trace, change = _training(model, asked.run, asked.optimizer, asked.step)
+    facts = Facts(model, asked.batch, observation, parts, need, _of_parts(observation, parts), trace, change)
+    why = causes(facts)
+    verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
+    tried: tuple[Prescription, ...] = ()
+    if asked.prescriptions and verdict in ("vanishing", "exploding"):
+        tried = tuple(
+            remedy
+            for part in parts
+            if part.verdict == verdict
+            for remedy in prescribe(model, asked.run, part, observation.seen[part.module], need, generator)
+        )
+    unknown = _unknown(found, trace, parts)
+    return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, tried, unknown, found)
+
+
+def _called(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple) else model(batch)
+
+
+def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
+    if need is not None:
+        if need < 1:
+            raise FlowError(f"the needed lag is {need}: give a number of steps from 1 on")
+        return need, "given"
+    if found is not None:
+        return max(1, found.needed), "the data"
+    return max(1, max(part.steps for part in observation.parts.values()) - 1), "the length of the batch"
+
+
+def _of_parts(observation: Observation, parts: tuple[PartFinding, ...]) -> str:
+    gradients = [gradient for gradient in observation.gradients.values() if gradient is not None]
+    if not all(bool(torch.isfinite(array).all()) for array in [observation.loss, *gradients]):
+        return "non-finite"
+    return worst([part.verdict for part in parts])
+
+
+def _training(
+    model: nn.Module,
+    run: Callable[[nn.Module], Tensor],
+    optimizer: torch.optim.Optimizer | None,
+    step: Callable[[], Any] | None,
+) -> tuple[StepTrace | None, tuple[float, float, float] | None]:
+    """Watch the training step; try one step of the optimiser on a copy."""
+    trace = None if step is None else trace_step(model, optimizer, step)
+    if optimizer is None:
+        return trace, None
+    twin, its = copy.deepcopy((model, optimizer))
+    before = _parameters(twin)
+    with torch.random.fork_rng([]):
+        its.zero_grad()
+        first = run(twin)
+        first.backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(norm_of(list(twin.parameters()))):
+            return trace, None
+        its.step()
+        with torch.no_grad():
+            after = float(run(twin))
+    size = float(torch.linalg.vector_norm(before))
+    change = float(torch.linalg.vector_norm(_parameters(twin) - before)) / max(size, 1e-30)
+    return trace, (change, float(first.detach()), after)
+
+
+def _parameters(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().double().flatten() for parameter in model.parameters()])
+
+
+def _unknown(found: Dependency | None, trace: StepTrace | None, parts: tuple[PartFinding, ...]) -> tuple[str, ...]:
+    """What was not looked at, and so is not known."""
+    lines = []
+    if found is None:
+        lines.append("whether the data depend on what lies so far back: give data=… to measure it")
+    else:
+        lines.append("dependence on several places at once: what was measured is pairwise, a lower bound")
+    if trace is None:
+        lines.append("whether gradients are clipped, and when: give step=… to watch a training step")
+    if any(part.extrapolated for part in parts):
+        lines.append("the gradient beyond the batch's length: it was taken on from the fitted line")
+    lines.append("how the flow changes while the model trains: this is one moment of it")
+    return tuple(lines)

@@ -1,0 +1,186 @@
+"""What a diagnosis found: plain data, and how it reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unvanish.flow import Dependency, Profile, Saturation, Split
+from unvanish.record import finite
+
+VERDICTS = ("healthy", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that explains the verdict, or will spoil the training, with its number.
+
+    Attributes:
+        kind: one of `diagnosis.CAUSES`.
+        where: the part, module or parameter; empty for the whole.
+        text: one sentence.
+        number, unit: what was measured.
+        advice: what to do about it.
+    """
+
+    kind: str
+    where: str
+    text: str
+    number: float
+    unit: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """A remedy that was tried on a copy of the model, and measured.
+
+    Attributes:
+        name, text: which, and what it does.
+        code: the lines that apply it to the model.
+        reach, censored: of the part that it was tried on, afterwards (before: `reach_before`).
+        verdict: of that part, afterwards.
+        cost: the time of a training step, in units of the time without it.
+    """
+
+    name: str
+    part: str
+    text: str
+    code: str
+    reach_before: int
+    reach: int
+    censored: bool
+    verdict: str
+    cost: float
+
+
+@dataclass(frozen=True, eq=False)
+class PartFinding:
+    """What was measured of one layer and direction.
+
+    Attributes:
+        name, module, kind: the part, the module that it belongs to, and what that is (`LSTM of torch.nn`).
+        verdict, because: against the needed lag, and in a sentence.
+        profile: of the path through time, with the input held fixed.
+        window: the most steps through which a gradient flows without a break.
+        survives: the share of the gradient's norm that is left at the needed lag; where that lies beyond what was
+            measured, what the fitted line says (`extrapolated`).
+        loss_norms: ‖∂L/∂s_t‖ by state, for every step; empty where no gradient came.
+        eigenvalues: of the Jacobian of the last step, first row of the batch; `exponents`: of Lyapunov.
+        saturation, split: see `unvanish.flow`.
+    """
+
+    name: str
+    module: str
+    kind: str
+    verdict: str
+    because: str
+    profile: Profile
+    window: int
+    survives: float
+    extrapolated: bool
+    loss_norms: Mapping[str, list[float]]
+    eigenvalues: tuple[complex, ...]
+    exponents: tuple[float, ...]
+    saturation: Saturation
+    split: Split
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """The verdict on a model, why, and what helps.
+
+    Attributes:
+        verdict: of `diagnosis.VERDICTS`, against the needed lag.
+        need, need_from: the needed lag in steps, and where it is from (`given`, `the data`, `the batch`).
+        loss: of the batch.
+        parts: every layer and direction.
+        causes: what explains the verdict best comes first.
+        prescriptions: what helps most comes first.
+        unknown: what could not be measured, and so is not known.
+        dependency: how far back the data depend on themselves, where data were given.
+    """
+
+    verdict: str
+    need: int
+    need_from: str
+    loss: float
+    parts: tuple[PartFinding, ...]
+    causes: tuple[Cause, ...]
+    prescriptions: tuple[Prescription, ...]
+    unknown: tuple[str, ...]
+    dependency: Dependency | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: needed lag {self.need} steps (from {self.need_from})"]
+        lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
+        lines += [f"  because: {cause.text}" for cause in self.causes]
+        lines += [f"  helps: {remedy.text}" for remedy in self.prescriptions]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data, for a report or for machines; a number that is not finite is None."""
+        found: dict[str, Any] = finite(
+            {
+                "verdict": self.verdict,
+                "need": self.need,
+                "need_from": self.need_from,
+                "loss": self.loss,
+                "parts": [_part(part) for part in self.parts],
+                "causes": [vars(cause) for cause in self.causes],
+                "prescriptions": [vars(remedy) for remedy in self.prescriptions],
+                "unknown": list(self.unknown),
+                "dependency": None if self.dependency is None else self.dependency.to_dict(),
+            }
+        )
+        return found
+
+
+def worst(verdicts: list[str]) -> str:
+    """The verdict on a whole: one part that remembers is enough, one that is ill in another way is too much."""
+    serious = max(verdicts, key=VERDICTS.index)
+    return "healthy" if serious == "vanishing" and "healthy" in verdicts else serious
+
+
+def _part(part: PartFinding) -> dict[str, Any]:
+    profile = part.profile
+    return {
+        "name": part.name,
+        "module": part.module,
+        "kind": part.kind,
+        "verdict": part.verdict,
+        "because": part.because,
+        "window": part.window,
+        "survives": part.survives,
+        "extrapolated": part.extrapolated,
+        "profile": {
+            "lags": profile.lags.tolist(),
+            "norms": {"all": profile.norms.tolist()}
+            | {name: norms.tolist() for name, norms in profile.state_norms.items()},
+            "rate": profile.rate,
+            "level": profile.level,
+            "reach": profile.reach,
+            "censored": profile.censored,
+        },
+        "loss_norms": dict(part.loss_norms),
+        "eigenvalues": [[value.real, value.imag] for value in part.eigenvalues],
+        "exponents": list(part.exponents),
+        "activations": [vars(found) for found in part.saturation.activations],
+        "memories": [vars(found) for found in part.saturation.memories],
+        "split": {"rate": part.split.rate, "weights": part.split.weights, "activations": part.split.activations},
+    }
+
+
+def steps_text(value: float) -> str:
+    """Write a number of steps.
+
+    >>> steps_text(3.24), steps_text(1234.0), steps_text(1), steps_text(math.inf)
+    ('3.2 steps', '1,234 steps', '1 step', 'for ever')
+    """
+    if math.isinf(value):
+        return "for ever"
+    if value == 1:
+        return "1 step"
+    return f"{value:.1f} steps" if value < 10 and value != int(value) else f"{value:,.0f} steps"

@@ -1,0 +1,123 @@
+"""Measure every part of a model, and judge it against the needed lag."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from unvanish.diagnosis.findings import PartFinding, steps_text
+from unvanish.flow import Part, Profile, Split
+from unvanish.flow.jacobian import jacobian_of, lyapunov_of
+from unvanish.flow.observe import Observation, Seen
+from unvanish.flow.profile import REACH_SHARE, profile_of
+from unvanish.flow.saturation import saturation_of
+from unvanish.flow.split import split_of
+from unvanish.nn import Recurrent
+
+GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes
+SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
+EXPONENTS = 16
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its numbers."""
+
+    verdict: str
+    because: str
+    survives: float
+    extrapolated: bool
+
+
+def judge(profile: Profile, need: int, window: int) -> Judgement:
+    """Judge a profile against a needed lag; `window` is how many steps a gradient flows without a break.
+
+    Vanishing: under 1 % of the norm is left at the needed lag. Exploding: it grows a hundredfold on the way.
+    """
+    norms = profile.norms
+    if not np.isfinite(norms).all():
+        return Judgement("non-finite", "the gradient along time is not finite", math.nan, False)
+    if not norms[1:].any():
+        return Judgement("dead", "no gradient comes even one step back", 0.0, False)
+    last = len(norms) - 1
+    beyond = need > last
+    further = math.exp(min(profile.rate * (need - last), 700)) if beyond else 1.0
+    survives = float(norms[min(need, last)]) * further
+    grown = max(float(norms[: need + 1].max()), survives)
+    kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
+    if grown > GROWTH:
+        return Judgement("exploding", f"the gradient grows {grown:.3g}-fold within {need} steps", survives, beyond)
+    if window < need:
+        text = f"the gradient is cut after {steps_text(window)}, {steps_text(need)} are needed"
+        return Judgement("vanishing", text, 0.0, False)
+    if survives < REACH_SHARE or (not beyond and profile.reach < need):
+        return Judgement("vanishing", f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
+    return Judgement("healthy", kept, survives, beyond)
+
+
+def _reach(profile: Profile) -> float:
+    """The reach; beyond what was measured, where the fitted line falls under 1 %."""
+    if not profile.censored or profile.rate >= 0:
+        return float(profile.reach)
+    left = math.log(profile.norms[-1] / REACH_SHARE) if profile.norms[-1] > 0 else 0.0
+    return profile.reach + max(0.0, left / -profile.rate)
+
+
+def measure(
+    observation: Observation, need: int, generator: torch.Generator, *, deep: bool = True
+) -> tuple[PartFinding, ...]:
+    """Measure every part of a model that was observed; without `deep`, its profile alone."""
+    return tuple(_measure(observation, part, need, generator, deep) for part in observation.parts.values())
+
+
+def _measure(
+    observation: Observation, part: Part, need: int, generator: torch.Generator, deep: bool
+) -> PartFinding:
+    seen = observation.module_of(part.name)
+    profile = profile_of(part, 1, generator)
+    losses = _loss_norms(observation, part.name)
+    judged = judge(profile, need, seen.longest)
+    if not losses and judged.verdict != "non-finite":
+        judged = Judgement("dead", "no gradient of the loss arrives here", 0.0, False)
+    elif any(not math.isfinite(value) for norms in losses.values() for value in norms):
+        judged = Judgement("non-finite", "the gradient of the loss is not finite here", math.nan, False)
+    size, sound = sum(part.widths.values()), judged.verdict != "non-finite"
+    eigenvalues = jacobian_of(part).eigenvalues[0] if deep and sound and size <= SPECTRUM_UP_TO else ()
+    skip = part.steps // 4 if part.steps > 3 else 0
+    exponents = lyapunov_of(part, min(size, EXPONENTS), skip, generator).exponents if deep and sound else ()
+    return PartFinding(
+        part.name,
+        seen.name,
+        kind_of(seen),
+        judged.verdict,
+        judged.because,
+        profile,
+        seen.longest,
+        judged.survives,
+        judged.extrapolated,
+        losses,
+        tuple(complex(value) for value in eigenvalues),
+        tuple(float(value) for value in exponents),
+        saturation_of(part),
+        split_of(part, 1, generator) if deep and sound else Split(part.name, profile.rate, math.nan, math.nan),
+    )
+
+
+def _loss_norms(observation: Observation, name: str) -> dict[str, list[float]]:
+    track = observation.recording.passes.get(name, [None])[-1]
+    if track is None or not track.arrived:
+        return {}
+    norms_TS = track.norms.double().cpu()
+    return {state: norms_TS[:, index].tolist() for index, state in enumerate(track.states)}
+
+
+def kind_of(seen: Seen) -> str:
+    """Say what a module is: `lstm`, `torch.nn.LSTM`, the class of a user's own."""
+    if isinstance(seen.module, Recurrent):
+        return seen.module.cell.name
+    known = isinstance(seen.module, nn.RNNBase | nn.RNNCellBase)
+    return f"torch.nn.{type(seen.module).__name__}" if known else type(seen.module).__name__

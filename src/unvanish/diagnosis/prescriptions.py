@@ -1,0 +1,248 @@
+"""What helps: every remedy that fits is tried on a copy of the model, and the copy is measured.
+
+Shapes: H hidden.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription
+from unvanish.diagnosis.measure import judge
+from unvanish.flow.convert import KNOWN, as_ours
+from unvanish.flow.observe import Seen, observe
+from unvanish.flow.profile import profile_of
+from unvanish.nn import Recurrent
+
+TIMED = 3
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One thing to try: what it does, the code that does it, and the change to a copy of the model."""
+
+    name: str
+    text: str
+    code: str
+    apply: Callable[[nn.Module], None]
+    changes_steps: bool = False
+
+
+def prescribe(
+    model: nn.Module,
+    run: Callable[[nn.Module], Tensor],
+    part: PartFinding,
+    seen: Seen,
+    need: int,
+    generator: torch.Generator,
+) -> tuple[Prescription, ...]:
+    """Try every remedy that fits a part; what helps most comes first, and among equals what costs least.
+
+    `run` runs a model with the batch and returns its loss.
+    """
+    found = []
+    before = _seconds(model, run)
+    for remedy in _fitting(part, seen, need):
+        changed = copy.deepcopy(model)
+        seed = int(torch.randint(1 << 31, (), generator=generator))
+        try:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                remedy.apply(changed)
+            result = _measured(changed, run, part, need, seed)
+            cost = _seconds(changed, run) / before if remedy.changes_steps else 1.0
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+            continue  # the model does something with the module that the changed one cannot do: no remedy for it
+        if result is not None:
+            reach, censored, verdict = result
+            text, code = remedy.text, remedy.code
+            found.append(
+                Prescription(remedy.name, part.name, text, code, part.profile.reach, reach, censored, verdict, cost)
+            )
+    ill = VERDICTS.index(part.verdict)
+    helpful = [p for p in found if VERDICTS.index(p.verdict) < ill or p.reach > p.reach_before]
+    return tuple(sorted(helpful, key=lambda p: (VERDICTS.index(p.verdict), -min(p.reach, need), p.cost)))
+
+
+def _measured(
+    changed: nn.Module, run: Callable[[nn.Module], Tensor], part: PartFinding, need: int, seed: int
+) -> tuple[int, bool, str] | None:
+    observation = observe(changed, lambda: run(changed))
+    same = observation.parts.get(part.name)
+    if same is None:
+        return None
+    profile = profile_of(same, 1, torch.Generator().manual_seed(seed))
+    window = observation.module_of(part.name).longest
+    return profile.reach, profile.censored, judge(profile, need, window).verdict
+
+
+def _seconds(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
+    """The time of a loss with its gradients, in the median."""
+    times, twin = [], copy.deepcopy(model)
+    for _ in range(TIMED + 1):
+        start = time.perf_counter()
+        run(twin).backward()  # type: ignore[no-untyped-call]
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+# -- the remedies ------------------------------------------------------------------------------------------------
+
+
+def _fitting(part: PartFinding, seen: Seen, need: int) -> Iterator[Remedy]:
+    known = as_ours(seen.module) if isinstance(seen.module, KNOWN) else None
+    suffix = part.name.rpartition(".")[2] if known is not None and seen.kind == "layer" else "l0"
+    if known is not None:
+        matrices = [p.name for p in known.system.parameters if p.role == "recurrent" and p.columns is not None]
+        gates = [memory.gate for memory in part.saturation.memories if memory.gate]
+        if matrices:
+            yield _orthogonal(seen.name, suffix, matrices)
+            yield _scaled(seen.name, suffix, matrices)
+        saturated = max((found.saturated for found in part.saturation.activations), default=0.0)
+        if saturated > 0.1 and not gates:
+            quiet = [p.name for p in known.system.parameters if p.role in ("input", "bias", "hidden_bias")]
+            yield _calmer(seen.name, suffix, quiet)
+        if gates and part.verdict == "vanishing":
+            biases = _open_biases(known, gates, part)
+            if biases:
+                yield _chrono(seen.name, suffix, biases, need)
+    if seen.kind == "layer" and part.verdict == "vanishing":
+        yield from _exchanges(seen, need)
+
+
+def _path(name: str) -> str:
+    return f"model.{name}" if name else "model"
+
+
+def _code(name: str, suffix: str, line: str, names: list[str]) -> str:
+    listed = ", ".join(repr(f"{one}_{suffix}") for one in names)
+    return (
+        f"layer = unvanish.flow.as_ours({_path(name)})  # shares its parameters\n"
+        f"with torch.no_grad():\n    for name in [{listed}]:\n        {line}"
+    )
+
+
+def _in_place(
+    name: str, suffix: str, names: list[str], change: Callable[[Tensor], None]
+) -> Callable[[nn.Module], None]:
+    def apply(model: nn.Module) -> None:
+        with torch.no_grad():
+            for one in names:
+                change(as_ours(model.get_submodule(name))[f"{one}_{suffix}"])
+
+    return apply
+
+
+def _orthogonal(name: str, suffix: str, matrices: list[str]) -> Remedy:
+    def change(matrix: Tensor) -> None:
+        nn.init.orthogonal_(matrix)
+
+    code = _code(name, suffix, "torch.nn.init.orthogonal_(layer[name])", matrices)
+    text = "begin with orthogonal recurrent matrices: no direction shrinks or grows by them"
+    return Remedy("orthogonal", text, code, _in_place(name, suffix, matrices, change))
+
+
+def _scaled(name: str, suffix: str, matrices: list[str]) -> Remedy:
+    def change(matrix: Tensor) -> None:
+        if matrix.shape[0] == matrix.shape[1]:
+            matrix /= torch.linalg.eigvals(matrix).abs().max().clamp_min(1e-6)
+
+    line = "layer[name].div_(torch.linalg.eigvals(layer[name]).abs().max())"
+    text = "scale the recurrent matrices to the spectral radius 1"
+    return Remedy("radius 1", text, _code(name, suffix, line, matrices), _in_place(name, suffix, matrices, change))
+
+
+def _calmer(name: str, suffix: str, quiet: list[str]) -> Remedy:
+    def change(values: Tensor) -> None:
+        values.div_(10)
+
+    code = _code(name, suffix, "layer[name].div_(10)", quiet)
+    text = "scale the input's matrices and the biases down tenfold"
+    return Remedy("calmer input", text, code, _in_place(name, suffix, quiet, change))
+
+
+def _open_biases(layer: Recurrent, gates: list[str], part: PartFinding) -> dict[str, float]:
+    """The biases that open the gates: their names, and the sign that keeps more."""
+    sigmoids = {found.name for found in part.saturation.activations if found.function == "sigmoid"}
+    found = {}
+    for memory in part.saturation.memories:
+        if memory.gate in gates and memory.gate in sigmoids:
+            kept = next(one for one in part.saturation.activations if one.name == memory.gate).mean
+            keeps = abs(kept - memory.keep) < abs(1 - kept - memory.keep)
+            for parameter in layer.system.parameters:
+                if parameter.name == f"b_{memory.gate}":
+                    found[parameter.name] = 1.0 if keeps else -1.0
+    return found
+
+
+def _chrono(name: str, suffix: str, biases: dict[str, float], need: int) -> Remedy:
+    def apply(model: nn.Module) -> None:
+        with torch.no_grad():
+            for bias, sign in biases.items():
+                view = as_ours(model.get_submodule(name))[f"{bias}_{suffix}"]
+                view.copy_(sign * torch.empty_like(view).uniform_(1, max(need - 1, 1.5)).log())
+
+    sign = "-" if set(biases.values()) == {-1.0} else ""
+    line = f"layer[name].copy_({sign}torch.empty_like(layer[name]).uniform_(1, {max(need - 1, 2)}).log())"
+    text = f"biases that hold the gates open for up to {need} steps (chrono initialisation; Tallec, Ollivier 2018)"
+    return Remedy("chrono", text, _code(name, suffix, line, list(biases)), apply)
+
+
+def _exchanges(seen: Seen, need: int) -> Iterator[Remedy]:
+    """Another cell in the place of the layer, with the same input and output."""
+    alpha = round(1 - 1 / max(need, 2), 6)
+    choices: list[tuple[str, dict[str, Any], str, str]] = [
+        ("lstm", {}, f'init={{"b_f": {math.log(max(need - 1, 2)):.2f}}}', "an LSTM whose forget gate is held open"),
+        ("leaky_rnn", {"alpha": alpha}, f"alpha={alpha}", "a leaky recurrence with that time constant"),
+    ]
+    module = seen.module
+    assert isinstance(module, Recurrent | nn.RNNBase)
+    kept = as_ours(module).cell.name
+    for cell, options, words, text in choices:
+        if cell == kept or int(getattr(module, "proj_size", 0)):
+            continue
+        init = {"b_f": math.log(max(need - 1, 2))} if cell == "lstm" else None
+        shape = (
+            f"{module.input_size}, {module.hidden_size}, num_layers={module.num_layers}, "
+            f"batch_first={bool(module.batch_first)}, bidirectional={bool(module.bidirectional)}"
+        )
+        code = f'{_path(seen.name)} = unvanish.Recurrent("{cell}", {shape}, {words})'
+        yield Remedy(cell, text, code, _exchange(seen.name, cell, options, init), changes_steps=True)
+
+
+def _exchange(
+    name: str, cell: str, options: dict[str, Any], init: dict[str, float] | None
+) -> Callable[[nn.Module], None]:
+    def apply(model: nn.Module) -> None:
+        old = model.get_submodule(name)
+        assert isinstance(old, Recurrent | nn.RNNBase)
+        weight = next(old.parameters())
+        new = Recurrent(
+            cell,
+            old.input_size,
+            old.hidden_size,
+            old.num_layers,
+            bool(old.bias),
+            bool(old.batch_first),
+            float(old.dropout),
+            bool(old.bidirectional),
+            device=weight.device,
+            dtype=weight.dtype,
+            init=init,
+            **options,
+        )
+        parent, _, last = name.rpartition(".")
+        if not name:
+            raise TypeError("a layer that is the whole model is exchanged by hand")
+        setattr(model.get_submodule(parent), last, new.train(old.training))
+
+    return apply

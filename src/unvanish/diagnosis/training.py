@@ -1,0 +1,133 @@
+"""Look at one training step as it runs: is the gradient clipped, when, of which parameters, and to what?
+
+Calls are seen by the code that is run, not by the name that it was imported under.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad
+
+
+@dataclass
+class Clip:
+    """One call of a clipping function.
+
+    Attributes:
+        kind: `norm` or `value`.
+        threshold: what it was called with.
+        gradients: those that it had before it, by where they lie.
+        norm: of the gradient before, where it was told.
+        backwards_before, steps_before: how many backward passes, and optimiser steps, had been made by then.
+    """
+
+    kind: str
+    threshold: float
+    gradients: set[int]
+    norm: float | None
+    backwards_before: int
+    steps_before: int
+
+
+@dataclass
+class StepTrace:
+    """What one training step did; `stepped` are the gradients that the optimiser took, by where they lie."""
+
+    clips: list[Clip] = field(default_factory=list)
+    backwards: int = 0
+    steps: int = 0
+    stepped: set[int] = field(default_factory=set)
+    norm_at_step: float = 0.0
+
+
+def _code(function: Any) -> CodeType:
+    found: CodeType = getattr(function, "__wrapped__", function).__code__
+    return found
+
+
+_CLIPS = {
+    _code(clip_grad.clip_grad_norm_): ("norm", "max_norm"),
+    _code(clip_grad.clip_grad_value_): ("value", "clip_value"),
+}
+_BACKWARD = _code(torch.autograd.backward)
+
+
+@contextlib.contextmanager
+def traced(optimizer: torch.optim.Optimizer | None) -> Iterator[StepTrace]:
+    """Watch the block for calls of torch's clipping functions, backward passes and optimiser steps."""
+    trace, before = StepTrace(), sys.getprofile()
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code is _BACKWARD:
+            trace.backwards += 1
+        elif event == "return" and frame.f_code in _CLIPS:
+            trace.clips.append(_clip(frame, argument, trace))
+
+    def stepping(stepped: torch.optim.Optimizer, args: Any, keywords: Any) -> None:
+        trace.steps += 1
+        parameters = [p for group in stepped.param_groups for p in group["params"]]
+        trace.stepped = {p.grad.data_ptr() for p in parameters if p.grad is not None}
+        trace.norm_at_step = norm_of(parameters)
+
+    hooks = [] if optimizer is None else [optimizer.register_step_pre_hook(stepping)]
+    sys.setprofile(look)
+    try:
+        yield trace
+    finally:
+        sys.setprofile(before)
+        for hook in hooks:
+            hook.remove()
+
+
+def _clip(frame: FrameType, returned: Any, trace: StepTrace) -> Clip:
+    """What a clipping function did, from its own variables as it returns: a generator of parameters is used up."""
+    kind, name = _CLIPS[frame.f_code]
+    here = frame.f_locals
+    gradients = [gradient for gradient in _flat(here.get("grads", ())) if gradient is not None]
+    norm = float(returned) if kind == "norm" and gradients and isinstance(returned, Tensor | float) else None
+    places = {gradient.data_ptr() for gradient in gradients}
+    return Clip(kind, float(here[name]), places, norm, trace.backwards, trace.steps)
+
+
+def _flat(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        else:
+            yield from _flat(value)
+
+
+def norm_of(parameters: list[Tensor]) -> float:
+    """‖gradient‖ over all parameters that have one."""
+    norms = [torch.linalg.vector_norm(p.grad.detach()) for p in parameters if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))) if norms else 0.0
+
+
+def trace_step(model: nn.Module, optimizer: torch.optim.Optimizer | None, step: Callable[[], Any]) -> StepTrace:
+    """Run one training step under watch, and give the model and its optimiser back as they were."""
+    parameters = {p: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in model.parameters()}
+    buffers = {b: b.detach().clone() for b in model.buffers()}
+    state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
+    with torch.random.fork_rng([]):
+        try:
+            with traced(optimizer) as trace:
+                step()
+        finally:
+            with torch.no_grad():
+                for parameter, (value, gradient) in parameters.items():
+                    parameter.copy_(value)
+                    parameter.grad = gradient
+                for buffer, value in buffers.items():
+                    buffer.copy_(value)
+            if optimizer is not None and state is not None:
+                optimizer.load_state_dict(state)
+    return trace

@@ -1,0 +1,165 @@
+"""What a diagnosis says: need, causes with their numbers, prescriptions that do what they claim, plain data.
+
+Shapes: T time, B batch, I input.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+import unvanish
+from tests.diagnosis.zoo import Last, Loop, OwnCell, changed, looped, sound, turned
+from unvanish.diagnosis import VERDICTS, diagnose
+from unvanish.diagnosis.findings import worst
+from unvanish.diagnosis.training import trace_step
+from unvanish.errors import FlowError
+
+T, B, I, H = 60, 4, 2, 16
+
+
+def loss(y: torch.Tensor) -> torch.Tensor:
+    return (y - 1).square().mean()
+
+
+def test_need_is_given_or_of_the_data_or_of_the_batch() -> None:
+    patient = sound()(0)
+    assert diagnose(patient.model, patient.batch, loss, need=7, prescriptions=False).need_from == "given"
+    without = diagnose(patient.model, patient.batch, loss, prescriptions=False)
+    assert (without.need, without.need_from) == (79, "the length of the batch")
+    source = torch.randint(0, 4, (4000,))
+    copied = source.clone()
+    for t in range(23, 4000):
+        copied[t] = copied[t - 23] if torch.rand(()) < 0.7 else source[t]
+    of_data = diagnose(patient.model, patient.batch, loss, data=copied.numpy(), prescriptions=False)
+    assert of_data.need_from == "the data"
+    assert of_data.need % 23 == 0
+    with pytest.raises(FlowError, match="from 1 on"):
+        diagnose(patient.model, patient.batch, loss, need=0)
+
+
+def test_verdict_follows_the_need() -> None:
+    patient = changed(nn.RNN, turned(lambda: 0.8))(0)
+    verdicts = [diagnose(patient.model, patient.batch, loss, need=n, prescriptions=False).verdict for n in (5, 60)]
+    assert verdicts == ["healthy", "vanishing"]
+    one = diagnose(patient.model, patient.batch, loss, need=60, prescriptions=False).parts[0]
+    assert one.survives == pytest.approx(one.profile.norms[60])
+
+
+def test_a_need_beyond_the_batch_is_not_reached_whatever_the_recurrence_keeps() -> None:
+    patient = sound(nn.RNN)(0)
+    found = diagnose(patient.model, patient.batch, loss, need=200, prescriptions=False)
+    (part,) = found.parts
+    assert part.verdict == "vanishing"
+    assert part.survives == 0
+    assert part.profile.censored
+    assert found.causes[0].kind == "short window"
+    assert found.causes[0].number == 80
+
+
+def test_whole_is_healthy_where_one_part_remembers() -> None:
+    assert worst(["vanishing", "healthy"]) == "healthy"
+    assert worst(["vanishing", "exploding", "healthy"]) == "exploding"
+    assert worst(["dead", "healthy"]) == "dead"
+    assert worst(list(VERDICTS)) == "non-finite"
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_prescriptions_do_what_they_say(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model, x_TBI = Last(kind(I, H), H), 0.1 * torch.randn(T, B, I)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = diagnose(model, x_TBI, loss, need=40)
+    assert found.verdict == "vanishing"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert found.prescriptions
+    assert found.prescriptions[0].verdict == "healthy"
+    for remedy in found.prescriptions:
+        assert remedy.reach > remedy.reach_before or remedy.verdict == "healthy"
+        assert remedy.cost > 0
+    # The code of each, done to the model as a user would do it, gives what was measured, but for the draw.
+    for remedy in found.prescriptions:
+        twin = Last(kind(I, H), H)
+        twin.load_state_dict(before)
+        exec(remedy.code, {"model": twin, "torch": torch, "unvanish": unvanish})
+        after = diagnose(twin, x_TBI, loss, need=40, prescriptions=False).parts[0]
+        assert after.profile.reach > remedy.reach_before
+
+
+def test_prescriptions_for_a_cell_and_for_an_explosion() -> None:
+    patient = looped(nn.LSTMCell, "joined")(0)
+    with torch.no_grad():
+        unvanish.flow.as_ours(patient.model.cell)["b_f"].fill_(-2)
+    found = diagnose(patient.model, patient.batch, loss, need=30)
+    assert found.prescriptions[0].name == "chrono"
+    patient = changed(nn.RNN, turned(lambda: 2.5))(1)
+    found = diagnose(patient.model, patient.batch, loss, need=40)
+    assert found.verdict == "exploding"
+    assert {"orthogonal", "radius 1"} & {p.name for p in found.prescriptions if p.verdict == "healthy"}
+
+
+def test_all_of_it_is_plain_data() -> None:
+    for model in (Last(nn.LSTM(I, H), H), Loop(OwnCell(H, 0.5), H), Last(nn.RNN(I, H, nonlinearity="relu"), H)):
+        x_TBI = torch.randn(T, B, I)
+        x_TBI[3] = math.nan if isinstance(model, Loop) else 0.0
+        found = diagnose(model, x_TBI, loss, need=40)
+        text = json.dumps(found.to_dict(), allow_nan=False)
+        again = json.loads(text)
+        assert again["verdict"] == found.verdict
+        assert [cause["kind"] for cause in again["causes"]] == [cause.kind for cause in found.causes]
+        assert again["unknown"]
+
+
+def test_same_seed_gives_the_same_diagnosis() -> None:
+    patient = sound(nn.GRU)(0)
+    one, other = (diagnose(patient.model, patient.batch, loss, need=40, seed=3).to_dict() for _ in range(2))
+    assert one == other
+
+
+# -- the training step -----------------------------------------------------------------------------------------
+
+
+def test_a_training_step_is_watched_and_undone() -> None:
+    model, x_TBI = Last(nn.LSTM(I, H), H), torch.randn(T, B, I)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(model(x_TBI)).backward()
+        clip_grad_norm_(model.parameters(), 0.25)
+        clip_grad_value_(model.parameters(), 0.125)
+        optimizer.step()
+
+    trace = trace_step(model, optimizer, step)
+    assert (trace.backwards, trace.steps) == (1, 1)
+    norm, value = trace.clips
+    assert (norm.kind, norm.threshold, norm.backwards_before, norm.steps_before) == ("norm", 0.25, 1, 0)
+    assert (value.kind, value.threshold) == ("value", 0.125)
+    assert norm.gradients & trace.stepped
+    assert value.gradients & trace.stepped
+    loss(model(x_TBI)).backward()
+    wanted = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in model.parameters()]))
+    assert norm.norm == pytest.approx(float(wanted), rel=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not optimizer.state_dict()["state"]
+
+
+def test_a_training_step_that_raises_is_undone_too() -> None:
+    model = Last(nn.LSTM(I, H), H)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = model.out.bias.detach().clone()
+
+    def step() -> None:
+        loss(model(torch.randn(T, B, I))).backward()
+        optimizer.step()
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        diagnose(model, torch.randn(T, B, I), loss, need=10, optimizer=optimizer, step=step)
+    assert torch.equal(model.out.bias, before)

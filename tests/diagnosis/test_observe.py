@@ -1,0 +1,169 @@
+"""Recurrences are found in code that knows nothing of this package, and nothing of it is left behind.
+
+Shapes: T time, B batch, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import unvanish
+from tests.diagnosis.zoo import Last, Loop, OwnCell, Windows
+from unvanish.errors import FlowError
+from unvanish.flow.observe import observe
+
+T, B, I, H = 12, 3, 2, 5
+
+
+def seen(model: nn.Module, x: Any = None, **options: Any) -> Any:
+    x = torch.randn(T, B, I) if x is None else x
+    return observe(model, lambda: model(x).square().mean(), **options)
+
+
+class Wrapped(nn.Module):
+    """A cell of torch inside a cell of one's own, that hands a dict of states on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm = nn.LSTMCell(I, H), nn.LayerNorm(H)
+
+    def forward(self, x_BI: Tensor, states: dict[str, Tensor]) -> dict[str, Tensor]:
+        h, c = self.inner(x_BI, (states["h"], states["c"]))
+        return {"h": h, "c": c}
+
+
+class Dictionary(nn.Module):
+    """A loop over it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Wrapped()
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        states = {name: torch.zeros(B, H) for name in "hc"}
+        for x_BI in x_TBI:
+            states = self.cell(x_BI, states)
+        return states["h"]
+
+
+class Packed(nn.Module):
+    """A packed sequence, batch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(I, H, batch_first=True, bidirectional=True)
+
+    def forward(self, x_BTI: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x_BTI, torch.tensor([T, T - 3, T - 5]), batch_first=True)
+        return self.rnn(packed)[1]
+
+
+class Normed(nn.Module):
+    """A model with buffers that move when it is run, and with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.rnn = nn.BatchNorm1d(I), nn.Dropout(0.5), nn.LSTM(I, H)
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        return self.rnn(self.drop(self.norm(x_TBI.permute(1, 2, 0)).permute(2, 0, 1)))[0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, unvanish.LEM])
+def test_layers_are_found(kind: type[nn.Module]) -> None:
+    found = seen(Last(kind(I, H, num_layers=2), H))
+    assert list(found.parts) == ["rnn.l0", "rnn.l1"]
+    assert found.parts["rnn.l1"].steps == T
+    assert found.seen["rnn"].longest == T
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize("hand_on", ["joined", "detached", "reset"])
+def test_cells_of_torch_are_found_and_how_their_state_is_handed_on(kind: type[nn.Module], hand_on: str) -> None:
+    found = seen(Loop(kind(I, H), H, hand_on))
+    assert list(found.parts) == ["cell"]
+    assert found.seen["cell"].carried[hand_on] >= T - 2
+    assert found.seen["cell"].longest <= (T if hand_on == "joined" else 2)
+
+
+@pytest.mark.parametrize("hand_on", ["joined", "detached"])
+def test_a_module_of_ones_own_is_found_by_what_it_does(hand_on: str) -> None:
+    model = Loop(OwnCell(H, 1.0), H, hand_on)
+    found = seen(model)
+    part = found.parts["cell"]
+    assert part.widths == {"h": H}
+    assert found.seen["cell"].carried[hand_on] >= T - 2
+    torch.testing.assert_close(part.step(3)(part.trajectory()[3]), part.trajectory()[4])
+
+
+def test_the_innermost_cell_is_the_recurrence() -> None:
+    found = seen(Dictionary())
+    assert list(found.parts) == ["cell.inner"]
+    assert found.parts["cell.inner"].widths == {"h": H, "c": H}
+
+
+def test_packed_sequences_and_windows_are_understood() -> None:
+    found = seen(Packed(), torch.randn(3, T, I))
+    assert list(found.parts) == ["rnn.l0", "rnn.l0_reverse"]
+    assert found.parts["rnn.l0"].trajectory().shape == (T + 1, 1, H)  # the row that runs through
+    windows = seen(Windows(nn.LSTM(I, H), H, 5, "detached")).seen["rnn"]
+    assert (windows.calls, windows.steps, windows.longest, windows.carried["detached"]) == (3, T, 5, 2)
+    assert seen(Windows(nn.LSTM(I, H), H, 5, "joined")).seen["rnn"].longest == T
+
+
+def test_a_part_is_where_the_model_had_it() -> None:
+    model, x_TBI = Last(nn.LSTM(I, H, 2), H), torch.randn(T, B, I)
+    _, (h_LBH, c_LBH) = model.rnn(x_TBI)
+    found = observe(model, lambda: model(x_TBI).sum(), rows=2)
+    wanted = torch.cat([h_LBH[1, :2], c_LBH[1, :2]], -1).detach()
+    torch.testing.assert_close(found.parts["rnn.l1"].trajectory()[-1], wanted)
+
+
+def test_model_is_given_back_as_it_was() -> None:
+    model, x_TBI = Normed(), torch.randn(T, B, I)
+    model(x_TBI).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    buffers = [b.clone() for b in model.buffers()]
+    random = torch.get_rng_state()
+    observe(model, lambda: model(x_TBI).square().mean())
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), buffers, strict=True))
+    assert torch.equal(torch.get_rng_state(), random)
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert "forward" not in vars(module)
+
+
+def test_nothing_is_left_behind_when_the_model_raises() -> None:
+    model = Last(nn.LSTM(I, H), H)
+    with pytest.raises(RuntimeError):
+        observe(model, lambda: model(torch.randn(T, B, I + 1)))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda y: y, "of shape (3, 1)"),
+        (lambda y: 3.0, "the loss is a float"),
+        (lambda y: y.detach().sum(), "has no gradient"),
+    ],
+)
+def test_losses_that_are_none(loss: Any, told: str) -> None:
+    model, x_TBI = Last(nn.LSTM(I, H), H), torch.randn(T, B, I)
+    with pytest.raises(FlowError) as fault:
+        observe(model, lambda: loss(model(x_TBI)))
+    assert told in str(fault.value)
+
+
+def test_models_without_a_recurrence_and_cells_that_are_not_there() -> None:
+    model = nn.Sequential(nn.Linear(I, 4), nn.Tanh(), nn.Linear(4, 1))
+    with pytest.raises(FlowError, match="no recurrent layer"):
+        seen(model)
+    with pytest.raises(FlowError, match="no module 'cel'"):
+        seen(Loop(OwnCell(H, 1.0), H), cells=["cel"])
