@@ -393,7 +393,12 @@ def _exploding() -> Iterator[Case]:
         "exploding",
         "weights",
     )
-    yield Case("torch RNN, strong matrix", changed(nn.RNN, turned(lambda: drawn(1.8, 2.5))), "exploding", "weights")
+    yield Case(
+        "torch RNN, strong matrix",
+        changed(nn.RNN, turned(lambda: drawn(2.5, 3.0)), need=55),
+        "exploding",
+        "weights",
+    )
     yield Case("own cell, strong matrix", own(lambda: drawn(2.5, 3.0), 55), "exploding", "weights")
     yield Case(
         "torch RNNCell, strong matrix", changed(nn.RNNCell, turned(lambda: 2.8), need=55), "exploding", "weights"

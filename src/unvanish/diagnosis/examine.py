@@ -50,6 +50,8 @@ def examine(asked: Question) -> Diagnosis:
             "the model has no recurrence: no layer of torch or of unvanish, and no module that is called once a "
             "step and takes what it gave; name it: cells=['decoder.cell']"
         )
+    if max(seen.steps for seen in observation.seen.values()) < 2:
+        raise FlowError("the batch has one time step: give a longer sequence, there is no time to look back in")
     found = None if asked.data is None else dependency(asked.data)
     need, need_from = _needed(asked.need, found, observation)
     parts = measure(observation, need, generator)

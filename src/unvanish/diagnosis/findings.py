@@ -40,7 +40,8 @@ class Prescription:
     Attributes:
         name, text: which, and what it does.
         code: the lines that apply it to the model.
-        reach, censored: of the part that it was tried on, afterwards (before: `reach_before`).
+        reach, censored: of the part that it was tried on, afterwards (before: `reach_before`), and never past where
+            the gradient is cut.
         verdict: of that part, afterwards.
         cost: the time of a training step, in units of the time without it.
     """
@@ -54,6 +55,11 @@ class Prescription:
     censored: bool
     verdict: str
     cost: float
+
+    @property
+    def span(self) -> str:
+        """The reach before and after, in words."""
+        return f"{self.reach_before} → {'≥ ' if self.censored else ''}{self.reach}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +123,7 @@ class Diagnosis:
         lines = [f"{self.verdict}: needed lag {self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
-        lines += [f"  helps: {remedy.text}" for remedy in self.prescriptions]
+        lines += [f"  helps: {remedy.text} (reach {remedy.span})" for remedy in self.prescriptions]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

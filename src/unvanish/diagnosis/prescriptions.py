@@ -64,10 +64,8 @@ def prescribe(
             continue  # the model does something with the module that the changed one cannot do: no remedy for it
         if result is not None:
             reach, censored, verdict = result
-            text, code = remedy.text, remedy.code
-            found.append(
-                Prescription(remedy.name, part.name, text, code, part.profile.reach, reach, censored, verdict, cost)
-            )
+            text, code, now = remedy.text, remedy.code, min(part.profile.reach, part.window)
+            found.append(Prescription(remedy.name, part.name, text, code, now, reach, censored, verdict, cost))
     ill = VERDICTS.index(part.verdict)
     helpful = [p for p in found if VERDICTS.index(p.verdict) < ill or p.reach > p.reach_before]
     return tuple(sorted(helpful, key=lambda p: (VERDICTS.index(p.verdict), -min(p.reach, need), p.cost)))
@@ -82,7 +80,7 @@ def _measured(
         return None
     profile = profile_of(same, 1, torch.Generator().manual_seed(seed))
     window = observation.module_of(part.name).longest
-    return profile.reach, profile.censored, judge(profile, need, window).verdict
+    return min(profile.reach, window), profile.censored, judge(profile, need, window).verdict
 
 
 def _seconds(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
@@ -201,8 +199,18 @@ def _exchanges(seen: Seen, need: int) -> Iterator[Remedy]:
     """Another cell in the place of the layer, with the same input and output."""
     alpha = round(1 - 1 / max(need, 2), 6)
     choices: list[tuple[str, dict[str, Any], str, str]] = [
-        ("lstm", {}, f'init={{"b_f": {math.log(max(need - 1, 2)):.2f}}}', "an LSTM whose forget gate is held open"),
-        ("leaky_rnn", {"alpha": alpha}, f"alpha={alpha}", "a leaky recurrence with that time constant"),
+        (
+            "lstm",
+            {},
+            f'init={{"b_f": {math.log(max(need - 1, 2)):.2f}}}',
+            "an LSTM in its place, with its forget gate held open",
+        ),
+        (
+            "leaky_rnn",
+            {"alpha": alpha},
+            f"alpha={alpha}",
+            f"a leaky recurrence in its place, with a time constant of {need} steps",
+        ),
     ]
     module = seen.module
     assert isinstance(module, Recurrent | nn.RNNBase)

@@ -138,7 +138,7 @@ def lyapunov(
 
     Q_t R_t = J_t Q_{t-1},   λ_i = mean over t of log |R_t[i, i]|
 
-    (Benettin et al. 1980, section 3; Engelken, Wolf, Abbott 2023, eq. 9.)
+    (Benettin, Galgani, Giorgilli, Strelcyn 1980; for recurrent networks Engelken, Wolf, Abbott 2023.)
 
     Args:
         layer, x, hx, part: as for `jacobian`.

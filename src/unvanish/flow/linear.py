@@ -70,7 +70,7 @@ class Linear:
         right_NN: the right eigenvectors r_i, of norm one, as columns.
         left_NN: the left eigenvectors l_i as rows; NaN if W is defective.
         condition: the condition number of the right eigenvectors; 1 for a normal matrix whose eigenvalues differ.
-        departure: Henrici's departure from normality, sqrt(‖W‖_F² − Σ|λ_i|²) (Henrici 1962, section 1.2).
+        departure: Henrici's departure from normality, sqrt(‖W‖_F² − Σ|λ_i|²) (Henrici 1962).
         log_powers: log ‖W^k‖₂ for k = 0 … K.
     """
 

@@ -195,11 +195,14 @@ def profile(
 
 def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Profile:
     """Measure the profile of a part from its last step, in double precision (see `profile`)."""
-    norms_KS = norms_back(part, draws, generator)
+    return _of_norms(part.name, tuple(part.widths), norms_back(part, draws, generator))
+
+
+def _of_norms(name: str, states: tuple[str, ...], norms_KS: NDArray[np.float64]) -> Profile:
     norms_K = np.linalg.norm(norms_KS, axis=1)
     rate, level = fit_rate(norms_K)
-    by_state = dict(zip(part.widths, norms_KS.T, strict=True))
-    return Profile(part.name, norms_K, by_state, rate, level, *reach_of(norms_K))
+    by_state = dict(zip(states, norms_KS.T, strict=True))
+    return Profile(name, norms_K, by_state, rate, level, *reach_of(norms_K))
 
 
 def _random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -222,8 +225,4 @@ def _measured(
         squares_TS += track.norms[: track.at + 1].double().square().cpu()
         sent += float(sum(direction.double().square().sum() for direction in directions))
     norms_KS = (squares_TS.flip(0) / sent).sqrt().numpy()
-    norms_K = np.sqrt((norms_KS**2).sum(1))
-    rate, level = fit_rate(norms_K)
-    reach, censored = reach_of(norms_K)
-    by_state = {name: norms_KS[:, index] for index, name in enumerate(track.states)}
-    return Profile(track.name, norms_K, by_state, rate, level, reach, censored)
+    return _of_norms(track.name, tuple(track.states), norms_KS)
