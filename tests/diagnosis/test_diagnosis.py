@@ -150,6 +150,16 @@ def test_a_training_step_is_watched_and_undone() -> None:
     assert not optimizer.state_dict()["state"]
 
 
+def test_a_step_of_the_optimiser_is_taken_on_a_copy() -> None:
+    model, x_TBI = Last(nn.LSTM(I, H), H), torch.randn(T, B, I)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    diagnose(model, x_TBI, loss, need=10, optimizer=optimizer, prescriptions=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not optimizer.state_dict()["state"]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_a_training_step_that_raises_is_undone_too() -> None:
     model = Last(nn.LSTM(I, H), H)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -73,6 +73,11 @@ def test_planted_causes_are_named_first(found: list[Outcome]) -> None:
     assert len(wrong) <= 0.15 * len(ill), "\n".join(map(str, wrong))
 
 
+def test_every_kind_of_cause_is_named_first_where_it_was_planted(found: list[Outcome]) -> None:
+    named = {outcome.first for outcome in found if outcome.is_named}
+    assert {case.cause for case in cases()} <= named
+
+
 def test_no_sound_model_is_called_ill(found: list[Outcome]) -> None:
     wrong = [outcome for outcome in found if outcome.case.cause is None and not outcome.is_right]
     assert not wrong, "\n".join(map(str, wrong))

@@ -191,6 +191,7 @@ def test_reach_of_an_lstm_is_that_of_its_forget_bias(bias: float) -> None:
 
 def test_activations_are_measured_where_they_stand() -> None:
     layer, x_TBI = given("lstm")
+    x_TBI = 20 * x_TBI  # so that some gates are flat, and some are not
     found = flow.saturation(layer, x_TBI)
     assert [one.name for one in found.activations] == ["i", "f", "g", "o", "tanh(c[t])"]
     h, c, means = torch.zeros(1, B, H).double(), torch.zeros(1, B, H).double(), []
@@ -223,6 +224,14 @@ def test_gates_of_every_kind_are_found_by_what_they_do() -> None:
         assert memory.gate == gate
         assert 1 < memory.time_constant <= memory.longest
     assert not flow.saturation(*given("rnn")).memories
+
+
+def test_units_with_clocks_keep_their_state_between_the_ticks() -> None:
+    layer, x_TBI = Recurrent("clockwork_rnn", I, 4, period=[1, 2, 4, 8]), torch.randn(16, B, I)
+    (memory,) = flow.saturation(layer, x_TBI).memories
+    assert memory.gate == "period"
+    assert memory.keep == pytest.approx(1 - (1 + 1 / 2 + 1 / 4 + 1 / 8) / 4)
+    assert memory.longest == pytest.approx(8)
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.9, 1.1])
