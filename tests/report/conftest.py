@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unvanish.record import RunRecord
+
+from .browsing import CHROMIUM
+from .diagnosed import diagnosis
 
 LAGS = 200
 MOMENTS = 12
@@ -223,3 +226,20 @@ def fill_hostile() -> Callable[[RunRecord], None]:
         record.append("event", 3, 1.0, what="non-finite", text=MARKUP)
 
     return build
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    """One browser for all tests of the pages."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def found() -> dict[str, Any]:
+    """A realistic diagnosis, to be changed at will."""
+    return diagnosis()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +12,19 @@ import pytest
 from unvanish.record import RunRecord
 from unvanish.report import write_report
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ, reason="needs chromium: apt-get install chromium"
+from .browsing import (
+    BACKGROUNDS,
+    assert_no_overflow,
+    assert_pictures_fill_their_places,
+    needs_chromium,
+    opened,
+    wait,
 )
+
+pytestmark = needs_chromium
 
 Start = Callable[..., RunRecord]
 Fill = Callable[[RunRecord], None]
-BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 20, 23)"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def wait(page: Any, condition: str) -> None:
-    """Wait for a condition; Playwright's own way needs eval, which the page's policy forbids."""
-    for _ in range(100):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never came true: {condition}")
-
-
-@contextmanager
-def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
-    """Open a page; when it is closed, nothing may have gone wrong and nothing may have been asked for."""
-    faults: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
-    page.on("request", lambda request: faults.append(f"request: {request.url}"))
-    page.goto(path.as_uri())
-    wait(page, "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))")
-    yield page
-    page.close()
-    allowed = ("data:", "blob:")
-    harmless = ("log:", "info:", "debug:")
-    assert [
-        fault
-        for fault in faults
-        if fault != f"request: {path.as_uri()}"
-        and not fault.removeprefix("request: ").startswith(allowed)
-        and not fault.startswith(harmless)
-    ] == []
-
-
-def assert_no_overflow(page: Any) -> None:
-    size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert size[0] <= size[1]
 
 
 @pytest.fixture
@@ -85,11 +40,7 @@ def test_opens_cleanly_at_every_width_and_scheme(browser: Any, path: Path, width
     with opened(browser, path, width=width, scheme=scheme) as page:
         assert_no_overflow(page)
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == BACKGROUNDS[scheme]
-        narrow = page.evaluate(
-            "[...document.querySelectorAll('.plot')].filter((plot) =>"
-            " Math.abs(plot.querySelector('.main-svg').clientWidth - plot.clientWidth) > 1).length"
-        )
-        assert narrow == 0, "every picture is as wide as its place"
+        assert_pictures_fill_their_places(page)
 
 
 def test_the_reach_on_the_page_is_the_reach_in_the_record(browser: Any, path: Path) -> None:

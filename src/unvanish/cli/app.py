@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unvanish.cli import cells, env, generate, report, train
+from unvanish.cli import cells, diagnose, env, generate, report, train
 from unvanish.errors import OptionError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("diagnose")(diagnose.diagnose)
 app.command("cells")(cells.cells)
 app.command("env")(env.env)
 app.command("report")(report.report)

@@ -244,11 +244,12 @@ def _saturation(part: PartFinding, rate: float) -> Cause | None:
     if flattest is None or not math.isfinite(rate):
         return None
     text = (
-        f"{flattest.saturated:.0%} of the values of {flattest.name} in {part.name} are saturated: its slope is "
-        f"{flattest.slope:.2g} of the steepest, and takes {1 - math.exp(rate):.0%} of a gradient in a step"
+        f"the activation {flattest.name} of {part.name} has {flattest.slope:.2g} of its steepest slope "
+        f"({flattest.saturated:.0%} of its values are saturated): flat activations take {1 - math.exp(rate):.0%} of "
+        "a gradient in a step"
     )
     advice = "scale the input and its matrices down, or normalise inside the recurrence"
-    return Cause("saturation", part.name, text, flattest.saturated, "of the values", advice)
+    return Cause("saturation", part.name, text, flattest.slope, "of the steepest slope", advice)
 
 
 # -- a step that spoils ------------------------------------------------------------------------------------------

@@ -22,7 +22,12 @@ POINTS = 1200
 
 def rounded(values: Iterable[float | None], digits: int = 5) -> Series:
     """Shorten numbers to what a picture can show."""
-    return [None if value is None else float(f"{value:.{digits}g}") for value in values]
+    return [None if value is None else _shortened(value, digits) for value in values]
+
+
+def _shortened(value: float, digits: int) -> float:
+    short = float(f"{value:.{digits}g}")
+    return short if math.isfinite(short) else value  # the largest numbers would be rounded up to infinity
 
 
 def positive(values: Iterable[float | None]) -> Series:
@@ -66,6 +71,26 @@ def line(x: Sequence[float], y: Series, name: str, color: str, **more: Any) -> F
     }
 
 
+def any_known(values: Sequence[Any]) -> bool:
+    """Tell whether there is anything to draw."""
+    return any(value is not None for value in values)
+
+
+def canvas(x: str, y: str, *, legend: bool) -> Figure:
+    """Begin the layout of a picture: its two axes with their titles."""
+    layout: Figure = {"showlegend": legend}
+    for name, title in (("xaxis", x), ("yaxis", y)):
+        # steps are written 1,200, as in the text
+        layout[name] = {"title": {"text": title}} | ({"tickformat": ","} if title == "training step" else {})
+    return layout
+
+
+def one_per_cent(axis: str = "y") -> Figure:
+    """Build the dotted line at 1 %, under which a gradient counts as lost."""
+    style = {"color": "--muted", "width": 1, "dash": "dot"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": axis, "y0": 0.01, "y1": 0.01, "line": style}
+
+
 def exponents(values: Iterable[float | None]) -> tuple[int, int] | None:
     """Find the decades that positive numbers span; None where there are none."""
     logs = [math.log10(value) for value in values if value is not None and value > 0]
@@ -98,7 +123,8 @@ def log_axis(values: Iterable[float | None]) -> Figure:
     span = exponents(known)
     if span is None:
         return {"type": "log"}
-    logs = [math.log10(value) for value in known if value is not None]
+    # ten to the power of a tick has to be a number
+    logs = [min(max(math.log10(value), -300), 300) for value in known if value is not None]
     low, high = min(logs), max(logs)
     low = max(low, high - 12)
     spare = max(0.06 * (high - low), 0.5 * (1 - (high - low)), 0.0)
@@ -119,6 +145,23 @@ def log_axis(values: Iterable[float | None]) -> Figure:
         "tickmode": "array",
         "tickvals": ticks,
         "ticktext": [_norm_tick(tick) for tick in ticks],
+    }
+
+
+def lag_axis(furthest: float, title: str = "steps back") -> Figure:
+    """Build the log axis of steps, from one step back to the furthest."""
+    high = min(max(1.0, math.log10(max(furthest, 1.0))), 300.0)
+    factors = (1, 2, 5) if high <= 2.4 else (1, 3) if high <= 3.3 else (1,)
+    stride = 1 + math.floor(high / 7)
+    decades = range(0, math.floor(high) + 1, stride)
+    ticks = [factor * 10**at for at in decades for factor in factors if factor * 10.0**at <= 10**high * 1.001]
+    return {
+        "type": "log",
+        "title": {"text": title},
+        "range": [-0.04, round(high + 0.04, 4)],
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,}" if tick < 10**6 else _norm_tick(tick) for tick in ticks],
     }
 
 

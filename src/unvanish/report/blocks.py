@@ -49,3 +49,17 @@ def scrolling(tag: str, label: str, *children: Child, class_: str = "") -> Html:
     """Build what may scroll sideways by itself, by keyboard too, so that the page need not."""
     classes = f"scrolling {class_}".strip()
     return element(tag, *children, class_=classes, role="region", aria_label=label, tabindex=0)
+
+
+def tile(value: str, name: str, unit: str, **attributes: str | int | None) -> Html:
+    """Build one of the figures at the top: a number, what it is, its unit."""
+    kind = attributes.pop("class_", None)
+    return element(
+        "div",
+        element("span", value, class_="value"),
+        element("span", name, class_="name"),
+        element("span", unit, class_="unit"),
+        class_=f"figure {kind or ''}".strip(),
+        role="listitem",
+        **attributes,
+    )

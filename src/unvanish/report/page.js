@@ -31,6 +31,13 @@
     title: { font: { size: 12 }, standoff: 8, ...own.title },
   });
 
+  const axes = (layout, narrow) =>
+    Object.fromEntries(
+      Object.keys(layout)
+        .filter((name) => /^[xy]axis/.test(name))
+        .map((name) => [name, axis({ showgrid: name.startsWith("y"), ...layout[name] }, narrow)]),
+    );
+
   const arranged = (layout, narrow) => ({
     font: { family: colour("--sans"), size: 12, color: colour("--muted") },
     autosize: true,
@@ -46,8 +53,7 @@
     },
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", itemclick: false, itemdoubleclick: false },
     ...layout,
-    xaxis: axis({ showgrid: false, ...layout.xaxis }, narrow),
-    yaxis: axis(layout.yaxis, narrow),
+    ...axes(layout, narrow),
   });
 
   const view = (plot) => {
@@ -72,6 +78,19 @@
   drawAll();
   for (const input of document.querySelectorAll(".views input")) {
     input.addEventListener("change", () => input.closest(".layer").querySelectorAll(".plot").forEach(draw));
+  }
+  for (const block of document.querySelectorAll(".code-block")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      const code = block.querySelector("pre");
+      getSelection().selectAllChildren(code);
+      // a browser that does not let a file write to the clipboard leaves the code selected, to be copied by hand
+      const copied = await navigator.clipboard?.writeText(code.textContent).then(() => true, () => false);
+      button.textContent = copied ? "Copied" : "Selected";
+    });
+    block.append(button);
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   addEventListener("beforeprint", () => {

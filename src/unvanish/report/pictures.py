@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from unvanish.report.axes import (
     LOWEST_EXPONENT,
     Figure,
+    any_known,
+    canvas,
     line,
     log_axis,
+    one_per_cent,
     picked,
     positive,
     rounded,
@@ -32,23 +34,23 @@ def loss_picture(run: Run) -> Figure | None:
     """Draw training and validation loss over steps."""
     x, y = thinned([step.step for step in run.steps], [step.loss for step in run.steps])
     seen, unseen = [valid.step for valid in run.valids], [valid.loss for valid in run.valids]
-    if not _any(y) and not _any(unseen):
+    if not any_known(y) and not any_known(unseen):
         return None
     data = []
-    if _any(y):
+    if any_known(y):
         data.append(line(x, y, "training", "--series-1", width=1.5))
-    if _any(unseen):
+    if any_known(unseen):
         data.append(line(seen, unseen, "validation", "--series-2", width=2.5, mode="lines+markers"))
-    return {"data": data, "layout": _layout("training step", "nats per character", legend=len(data) > 1)}
+    return {"data": data, "layout": canvas("training step", "nats per character", legend=len(data) > 1)}
 
 
 def step_picture(run: Run, quantity: str) -> Figure | None:
     """Draw one norm over steps on a log axis."""
     values = positive(getattr(step, quantity) for step in run.steps)
-    if not _any(values):
+    if not any_known(values):
         return None
     x, y = thinned([step.step for step in run.steps], values)
-    layout = _layout("training step", "norm", legend=False)
+    layout = canvas("training step", "norm", legend=False)
     known = [value for value in y if value is not None]
     if quantity == "gradient_norm" or max(known) > 10 * min(known):
         layout["yaxis"].update(log_axis(y))
@@ -67,7 +69,7 @@ def clip_picture(run: Run, bars: int = 40) -> Figure | None:
         total = sum(step.steps for step in bucket)
         x.append(bucket[-1].step)
         y.append(sum(step.clipped for step in bucket) / total if total else None)
-    layout = _layout("training step", "steps clipped", legend=False)
+    layout = canvas("training step", "steps clipped", legend=False)
     layout["yaxis"].update(range=[0, 1.04], tickformat=".0%", nticks=5)
     layout["bargap"] = 0.12
     bar = {"type": "bar", "x": x, "y": rounded(y), "name": "clipped", "marker": {"color": "--series-1"}}
@@ -81,7 +83,7 @@ def states_of(moments: Sequence[Moment], part: str) -> list[str]:
         for moment in moments
         if part in moment.profiles
         for state, norms in moment.profiles[part].norms.items()
-        if _any(norms)
+        if any_known(norms)
     )
     return sorted(named, key=lambda state: state != "all")
 
@@ -96,7 +98,7 @@ def heat_picture(run: Run, part: str, state: str) -> Figure | None:
     columns = picked(len(lags), COLUMNS)
     rows = [_logarithms(profile, state) for _, profile in measured]
     z = [[row.get(lags[column]) for column in columns] for row in rows]
-    if not any(_any(row) for row in z):
+    if not any(any_known(row) for row in z):
         return None
     steps = [step for step, _ in measured]
     heat = {
@@ -107,7 +109,7 @@ def heat_picture(run: Run, part: str, state: str) -> Figure | None:
         **_colour_scale(z),
         "hovertemplate": "step %{y}, %{x} steps back: 10<sup>%{z:.2f}</sup> of the gradient<extra></extra>",
     }
-    layout = _layout("steps back", "training step", legend=False)
+    layout = canvas("steps back", "training step", legend=False)
     layout["xaxis"].update(range=[lags[columns[0]] - 0.5, lags[columns[-1]] + 0.5], showgrid=False)
     layout["yaxis"].update(showgrid=False)
     return {"data": [heat, *(_reach_line(measured) if state == "all" else [])], "layout": layout}
@@ -116,7 +118,7 @@ def heat_picture(run: Run, part: str, state: str) -> Figure | None:
 def profile_picture(run: Run, part: str, state: str) -> Figure | None:
     """Draw norm against lag: last moment, first moment, some between, the fitted rate, 1 %, the reach."""
     profiles = [(m.step, m.profiles[part]) for m in run.moments if part in m.profiles]
-    profiles = [(step, profile) for step, profile in profiles if _any(positive(profile.relative(state)))]
+    profiles = [(step, profile) for step, profile in profiles if any_known(positive(profile.relative(state)))]
     if not profiles:
         return None
     curves = [(step, profile.lags, positive(profile.relative(state))) for step, profile in profiles]
@@ -125,13 +127,13 @@ def profile_picture(run: Run, part: str, state: str) -> Figure | None:
     if len(curves) > 1:
         data.append(line(curves[0][1], curves[0][2], f"step {curves[0][0]:,}", "--series-2", dash="dot"))
     data.append(line(lags, last, f"step {last_step:,}", "--series-1", width=3))
-    layout = _layout("steps back", "gradient left", legend=True)
+    layout = canvas("steps back", "gradient left", legend=True)
     layout["yaxis"].update(share_axis(value for _, _, curve in curves for value in curve))
     layout["xaxis"].update(range=[min(lags), max(lags)])
-    layout["shapes"], layout["annotations"] = [_one_per_cent()], []
+    layout["shapes"], layout["annotations"] = [one_per_cent()], []
     if state == "all":
-        data += _fitted(profiles[-1][1], last)
-        _mark_reach(layout, profiles[-1][1])
+        data += fitted_line(profiles[-1][1], last)
+        mark_reach(layout, profiles[-1][1])
     for trace in data:
         trace.setdefault("hovertemplate", "%{x} steps back: %{y:.3~p}<extra>%{fullData.name}</extra>")
     return {"data": data, "layout": layout}
@@ -151,37 +153,26 @@ def loss_norm_pictures(run: Run) -> dict[str, Figure]:
         for at, (state, norms) in enumerate(last.get(part, {}).items()):
             color = STATE_COLOURS[at % len(STATE_COLOURS)]
             before = first.get(part, {}).get(state, []) if len(moments) > 1 else []
-            data += _along_time(plot_text(state), color, norms, before)
+            data += along_time(plot_text(state), color, norms, before)
         if data:
-            layout = _layout("time step", "norm", legend=True)
+            layout = canvas("time step", "norm", legend=True)
             layout["yaxis"].update(axis)
             pictures[part] = {"data": data, "layout": layout}
     return pictures
 
 
-def _along_time(name: str, color: str, norms: Series, before: Series) -> list[Figure]:
+def along_time(name: str, color: str, norms: Series, before: Series) -> list[Figure]:
+    """Draw a norm over the time steps of a window, and what it was before where that is known."""
     drawn = []
     for label, values, style in (
         (name, norms, {"width": 2.5}),
         (f"{name}, first", before, {"width": 1.5, "opacity": 0.6, "dash": "dot"}),
     ):
         kept = positive(values)
-        if _any(kept):
+        if any_known(kept):
             at, shown = thinned(list(range(len(kept))), kept)
             drawn.append(line(at, shown, label, color, **style))
     return drawn
-
-
-def _any(values: Sequence[Any]) -> bool:
-    return any(value is not None for value in values)
-
-
-def _layout(x: str, y: str, *, legend: bool) -> Figure:
-    layout: Figure = {"showlegend": legend}
-    for name, title in (("xaxis", x), ("yaxis", y)):
-        # steps are written 1,200, as in the text
-        layout[name] = {"title": {"text": title}} | ({"tickformat": ","} if title == "training step" else {})
-    return layout
 
 
 def _logarithms(profile: Profile, state: str) -> dict[float, float | None]:
@@ -209,7 +200,7 @@ def _colour_scale(z: list[Series]) -> Figure:
 
 def _reach_line(measured: list[tuple[int, Profile]]) -> list[Figure]:
     x = [None if profile.reach is None else float(profile.reach) for _, profile in measured]
-    if not _any(x):
+    if not any_known(x):
         return []
     y = [step for step, _ in measured]
     # white on yellow and white on violet must both show: a dark line under a light one
@@ -238,7 +229,7 @@ def _fading(curves: list[tuple[int, list[float], Series]]) -> list[Figure]:
     ]
 
 
-def _fitted(profile: Profile, curve: Series) -> list[Figure]:
+def fitted_line(profile: Profile, curve: Series) -> list[Figure]:
     """Draw the fitted line, log g(k) = level + rate · k, over the lags that are seen."""
     if profile.rate is None or profile.level is None:
         return []
@@ -254,12 +245,8 @@ def _fitted(profile: Profile, curve: Series) -> list[Figure]:
     return [line(ends, values, "fitted rate", "--ink", width=1.5, dash="dash", hoverinfo="skip")]
 
 
-def _one_per_cent() -> Figure:
-    style = {"color": "--muted", "width": 1, "dash": "dot"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0.01, "y1": 0.01, "line": style}
-
-
-def _mark_reach(layout: Figure, profile: Profile) -> None:
+def mark_reach(layout: Figure, profile: Profile) -> None:
+    """Draw the reach as a line with its number."""
     if profile.reach is None:
         return
     text = f"reach {'≥ ' if profile.censored else ''}{profile.reach:,}"

@@ -39,8 +39,11 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """Take a value as text; None is empty."""
-    return "" if value is None else str(value)
+    """Take a value as text; None is empty, and so is a number too long to be written."""
+    try:
+        return "" if value is None else str(value)
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,8 @@ def _dated(lines: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
             yield line, round(at)
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
+    """Take a finite number, rounded."""
     taken = number(value)
     return None if taken is None else round(taken)
 
@@ -252,11 +256,11 @@ def _valid(line: dict[str, Any], at: int) -> Valid:
 
 
 def _reach(part: str, one: dict[str, Any], at: int) -> Reach:
-    return Reach(part, _whole(one.get("steps")), one.get("censored") is True, number(one.get("rate")), at)
+    return Reach(part, whole(one.get("steps")), one.get("censored") is True, number(one.get("rate")), at)
 
 
 def _moment(line: dict[str, Any], at: int) -> Moment:
-    profiles = {part: _profile(mapping(one)) for part, one in mapping(line.get("profiles")).items()}
+    profiles = {part: read_profile(mapping(one)) for part, one in mapping(line.get("profiles")).items()}
     loss_norms = {
         part: {state: series(norms) for state, norms in mapping(states).items()}
         for part, states in mapping(line.get("loss_norms")).items()
@@ -264,7 +268,8 @@ def _moment(line: dict[str, Any], at: int) -> Moment:
     return Moment(at, profiles, loss_norms)
 
 
-def _profile(one: dict[str, Any]) -> Profile:
+def read_profile(one: dict[str, Any]) -> Profile:
+    """Take a profile; where its lags have a gap, one without lags."""
     lags = series(one.get("lags"))
     if None in lags:  # a gap would shift every norm after it: better no picture than a wrong one
         lags = []
@@ -274,16 +279,16 @@ def _profile(one: dict[str, Any]) -> Profile:
         norms={state: (known + [None] * len(lags))[: len(lags)] for state, known in norms.items()},
         rate=number(one.get("rate")),
         level=number(one.get("level")),
-        reach=_whole(one.get("reach")),
+        reach=whole(one.get("reach")),
         censored=one.get("censored") is True,
     )
 
 
 def _event(line: dict[str, Any]) -> Event:
     return Event(
-        _whole(line.get("step")), number(line.get("seconds")), text(line.get("what")), text(line.get("text"))
+        whole(line.get("step")), number(line.get("seconds")), text(line.get("what")), text(line.get("text"))
     )
 
 
 def _sample(line: dict[str, Any]) -> Sample:
-    return Sample(_whole(line.get("step")), text(line.get("prompt")), text(line.get("text")))
+    return Sample(whole(line.get("step")), text(line.get("prompt")), text(line.get("text")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from unvanish.report.blocks import tile
 from unvanish.report.markup import Child, Html, element
 from unvanish.report.run import Reach, Run, Valid, mapping, number, text
 from unvanish.report.wording import (
@@ -14,7 +16,7 @@ from unvanish.report.wording import (
     duration,
     enumeration,
     halving,
-    layer_title,
+    inside,
     moment,
     prose,
     steps,
@@ -38,7 +40,7 @@ def header(run: Run) -> Html:
         element("p", *_facts(run), class_="facts"),
         element("p", sentence(run), class_="lede"),
         _figures(run),
-        _censored_note(run),
+        censored_note(run.reaches),
         _notice(run),
     )
 
@@ -133,21 +135,17 @@ def _reach_sentence(reaches: list[Reach]) -> str:
         )
     if len(known) > 4:
         ordered = sorted(known, key=lambda reach: reach.steps or 0)
-        return f"Its gradient reaches from {_far(ordered[0])} to {_far(ordered[-1])} steps back, layer by layer."
-    first = f"Its gradient reaches {_far(known[0])} {steps(known[0].steps)} back"
+        return f"Its gradient reaches from {far(ordered[0])} to {far(ordered[-1])} steps back, layer by layer."
+    first = f"Its gradient reaches {far(known[0])} {steps(known[0].steps)} back"
     if len(known) == 1:
         return f"{first}."
-    rest = [f"{_far(reach)} in {_inside(reach.part)}" for reach in known[1:]]
-    return f"{enumeration([f'{first} in {_inside(known[0].part)}', *rest])}."
+    rest = [f"{far(reach)} in {inside(reach.part)}" for reach in known[1:]]
+    return f"{enumeration([f'{first} in {inside(known[0].part)}', *rest])}."
 
 
-def _far(reach: Reach) -> str:
+def far(reach: Reach) -> str:
+    """Write a reach in words."""
     return f"{'at least ' if reach.censored else ''}{count(reach.steps)}"
-
-
-def _inside(part: str) -> str:
-    title = layer_title(part)
-    return title if title == part else title.lower().replace(", reverse", " (reverse)")
 
 
 def _window_sentence(run: Run) -> str:
@@ -157,27 +155,28 @@ def _window_sentence(run: Run) -> str:
 
 def _figures(run: Run) -> Html:
     valid = validation(run)
-    tiles = [_reach_figure(reach) for reach in run.reaches]
+    tiles = [reach_tile(reach) for reach in run.reaches]
     if not tiles:
-        tiles = [_figure(MISSING, "reach", "not measured yet", class_="reach")]
+        tiles = [tile(MISSING, "reach", "not measured yet", class_="reach")]
     if valid is None:
-        tiles.append(_figure(MISSING, "validation loss", "not validated yet"))
+        tiles.append(tile(MISSING, "validation loss", "not validated yet"))
     else:
         tiles += [
-            _figure(decimal(valid.loss), "validation loss", "nats per character"),
-            _figure(decimal(valid.bits), "validation loss", "bits per character"),
-            _figure(decimal(valid.perplexity), "perplexity", "equally likely characters"),
+            tile(decimal(valid.loss), "validation loss", "nats per character"),
+            tile(decimal(valid.bits), "validation loss", "bits per character"),
+            tile(decimal(valid.perplexity), "perplexity", "equally likely characters"),
         ]
     return element("div", *tiles, class_="figures", role="list", aria_label="Figures of the run")
 
 
-def _reach_figure(reach: Reach) -> Html:
+def reach_tile(reach: Reach) -> Html:
+    """Show how far the gradient of one part reaches."""
     explained = CENSORED if reach.censored else halving(reach.rate)
     if reach.steps is None:
         explained = "could not be measured"
-    return _figure(
+    return tile(
         reach.shown,
-        f"reach of {_inside(reach.part)}",
+        f"reach of {inside(reach.part)}",
         f"{steps(reach.steps)} back in time" if reach.steps is not None else explained,
         class_="reach",
         title=explained[:1].upper() + explained[1:],
@@ -187,21 +186,9 @@ def _reach_figure(reach: Reach) -> Html:
     )
 
 
-def _figure(value: str, name: str, unit: str, **attributes: str | int | None) -> Html:
-    kind = attributes.pop("class_", None)
-    return element(
-        "div",
-        element("span", value, class_="value"),
-        element("span", name, class_="name"),
-        element("span", unit, class_="unit"),
-        class_=f"figure {kind or ''}".strip(),
-        role="listitem",
-        **attributes,
-    )
-
-
-def _censored_note(run: Run) -> Child:
-    if not any(reach.censored and reach.steps is not None for reach in run.reaches):
+def censored_note(reaches: Sequence[Reach]) -> Child:
+    """Explain the sign of a reach that is a lower bound."""
+    if not any(reach.censored and reach.steps is not None for reach in reaches):
         return None
     return element("p", prose(f"“≥” means that {CENSORED}."), class_="note")
 

@@ -48,6 +48,23 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return minus(f"{value:,.{max(0, digits - 1 - exponent)}f}")
 
 
+def rough(value: float) -> str:
+    """Write the size of a number that may be very large.
+
+    >>> rough(152.4), rough(3_269_017)
+    ('152', '3.3 × 10⁶')
+    """
+    if abs(value) < 10_000:
+        return decimal(value)
+    mantissa, _, power = f"{value:.1e}".partition("e")
+    return f"{minus(mantissa)} × 10{superscript(int(power))}"
+
+
+def signed(value: float | None) -> str:
+    """Write a number with its sign, also where it is positive."""
+    return f"{'+' if value is not None and value > 0 else ''}{decimal(value)}"
+
+
 def minus(text: str) -> str:
     """Write the sign as a minus, not as a hyphen."""
     return text.replace("-", "−")
@@ -107,6 +124,12 @@ def layer_title(part: str) -> str:
     if found is None:
         return part
     return f"Layer {int(found[1]) + 1}" + (", reverse" if found[2] else "")
+
+
+def inside(part: str) -> str:
+    """Name a part in the middle of a sentence."""
+    title = layer_title(part)
+    return title if title == part else title.lower().replace(", reverse", " (reverse)")
 
 
 def part_order(part: str) -> tuple[Any, ...]:

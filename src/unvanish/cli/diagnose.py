@@ -1,0 +1,153 @@
+"""`unvanish diagnose`: does the gradient reach as far as the data need, why not, and what helps."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from unvanish.cli.show import console, plain
+from unvanish.diagnosis import Diagnosis
+from unvanish.diagnosis.findings import steps_text
+from unvanish.errors import DataError, OptionError, UnvanishError
+
+COLOURS = {"healthy": "green", "vanishing": "yellow", "exploding": "red", "dead": "red", "non-finite": "red"}
+KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
+
+
+def diagnose(
+    target: Annotated[
+        str, typer.Argument(help="Folder of a run, or MODULE:CALLABLE that returns a model, a batch and a loss.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="A text file: how far back it depends on itself is what is needed.")
+    ] = None,
+    need: Annotated[int | None, typer.Option(help="The needed lag in steps, instead of what the data say.")] = None,
+    cells: Annotated[
+        str, typer.Option(help="Modules that are called once a step, where they are not found: a,b.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the report, one HTML file, to this path.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON, for machines.")] = False,
+    prescriptions: Annotated[bool, typer.Option(help="Try remedies on copies of the model.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+) -> int:
+    """Judge how far back a model's gradient reaches, say why, and try what helps.
+
+    The exit status is 0 where the verdict is healthy, 1 where it is not, 2 where there is no verdict.
+    """
+    from unvanish.diagnosis import diagnose as ask
+    from unvanish.report import write_diagnosis
+
+    asked = _subject(target)
+    given: dict[str, Any] = {"need": need, "data": data, "cells": [c for c in cells.split(",") if c]}
+    if data is not None and not data.is_file():
+        raise DataError(f"{data} is no file: name a text file with --data")
+    if need is not None:
+        asked.pop("data", None)
+    asked |= {key: value for key, value in given.items() if value not in (None, [])}
+    model, batch, loss = (asked.pop(key) for key in ("model", "batch", "loss"))
+    try:
+        found = ask(model, batch, loss, prescriptions=prescriptions, seed=seed, **asked)
+    except UnvanishError:
+        raise
+    except Exception as fault:  # the target's own code
+        raise OptionError(f"{target} raised {type(fault).__name__}: {fault}") from fault
+    if out is not None:
+        write_diagnosis({"target": target, **found.to_dict()}, out)
+    if as_json:
+        plain(json.dumps({"target": target, **found.to_dict()}, allow_nan=False))
+    else:
+        _show(found, out)
+    return 0 if found.verdict == "healthy" else 1
+
+
+# -- what is diagnosed -------------------------------------------------------------------------------------------
+
+
+def _subject(target: str) -> dict[str, Any]:
+    module, colon, name = target.partition(":")
+    if not colon or Path(target).is_dir():
+        from unvanish.train.subject import subject_of
+
+        run = subject_of(Path(target))
+        return {"model": run.model, "batch": run.batch, "loss": run.loss, "data": run.data}
+    given = _made(target, module, name)
+    if isinstance(given, tuple) and len(given) == 3:
+        given = dict(zip(KEYS, given, strict=False))
+    if not isinstance(given, dict) or not {"model", "batch", "loss"} <= given.keys() <= set(KEYS):
+        keys = ", ".join(KEYS[3:])
+        raise OptionError(f"{target} returns no (model, batch, loss), and no dict of these with {keys}")
+    return given
+
+
+def _made(target: str, module: str, name: str) -> Any:
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        made = importlib.import_module(module)
+        for part in name.split("."):
+            made = getattr(made, part)
+        return made()  # type: ignore[operator]
+    except ModuleNotFoundError as fault:
+        raise OptionError(f"{target}: {fault}; name MODULE:CALLABLE as Python would import it from here") from fault
+    except UnvanishError:
+        raise
+    except Exception as fault:
+        raise OptionError(f"{target} raised {type(fault).__name__}: {fault}") from fault
+
+
+# -- on a terminal -----------------------------------------------------------------------------------------------
+
+
+def _show(found: Diagnosis, out: Path | None) -> None:
+    console.print(_parts(found))
+    for number, cause in enumerate(found.causes):
+        plain(f"{'because' if number == 0 else '    and'}  {cause.text}")
+        plain(f"         → {cause.advice}")
+    if found.prescriptions:
+        plain("")
+        console.print(_remedies(found))
+        best = found.prescriptions[0]
+        plain("\nthe first of them:\n\n" + "\n".join(f"    {line}" for line in best.code.splitlines()))
+    if found.unknown:
+        plain("\nnot known: " + ";\n           ".join(found.unknown))
+    if out is not None:
+        plain(f"\nreport: {out}")
+    words = f"{found.verdict}: needed {steps_text(found.need)} (from {found.need_from}), reached {_reached(found)}"
+    console.print()
+    console.print(Text(words, style=f"bold {COLOURS[found.verdict]}"))
+
+
+def _reached(found: Diagnosis) -> str:
+    best = max(found.parts, key=lambda part: min(part.profile.reach, part.window))
+    reach = min(best.profile.reach, best.window)
+    return f"{'at least ' if best.profile.censored and reach == best.profile.reach else ''}{steps_text(reach)}"
+
+
+def _parts(found: Diagnosis) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("part", "kind", "verdict", "reach", "rate", ""):
+        table.add_column(column, justify="right" if column in ("reach", "rate") else "left")
+    for part in found.parts:
+        profile = part.profile
+        reach = f"{'≥ ' if profile.censored else ''}{profile.reach}"
+        verdict = Text(part.verdict, style=COLOURS[part.verdict])
+        table.add_row(part.name, part.kind, verdict, reach, f"{profile.rate:+.3f}", part.because)
+    return table
+
+
+def _remedies(found: Diagnosis) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("helps", "part", "reach", "verdict", "cost", ""):
+        table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
+    for remedy in found.prescriptions:
+        verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
+        table.add_row(remedy.name, remedy.part, remedy.span, verdict, f"{remedy.cost:.2f} ×", remedy.text)
+    return table

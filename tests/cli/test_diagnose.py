@@ -1,0 +1,150 @@
+"""`unvanish diagnose`: what it says, how it ends, and one clear line for what cannot be diagnosed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.train.runs import make_text, small, straight
+from unvanish.cli import main
+
+Capture = pytest.CaptureFixture[str]
+SUBJECTS = """
+import torch
+from torch import nn
+import unvanish
+
+class Last(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.rnn, self.out = layer, nn.Linear(8, 1)
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][-1])
+
+def loss(y):
+    return (y - 1).square().mean()
+
+def ill():
+    torch.manual_seed(0)
+    return Last(nn.RNN(2, 8)), torch.randn(60, 4, 2), loss
+
+def sound():
+    torch.manual_seed(0)
+    model, batch, _ = ill()
+    return {"model": Last(unvanish.LeakyRNN(2, 8, alpha=0.99)), "batch": batch, "loss": loss, "need": 40}
+
+def stopped():
+    return Last(nn.RNN(2, 8)), torch.randn(1, 4, 2), loss
+
+def many():
+    return Last(nn.RNN(2, 8)), torch.randn(60, 4, 2), lambda y: y
+
+def flat():
+    return nn.Sequential(nn.Linear(2, 8), nn.Tanh()), torch.randn(60, 2), lambda y: y.sum()
+
+def raising():
+    raise ValueError("no such file")
+
+def narrow():
+    return Last(nn.RNN(3, 8)), torch.randn(60, 4, 2), loss
+
+def labels():
+    entropy = nn.CrossEntropyLoss()
+    return Last(nn.RNN(2, 8)), torch.randn(60, 4, 2), lambda y: entropy(y, torch.tensor([0, 0, 0, 7]))
+
+def elsewhere():
+    return Last(nn.RNN(2, 8)).to("meta"), torch.randn(60, 4, 2), loss
+
+def nothing():
+    return None
+
+class Subject:
+    @staticmethod
+    def made():
+        return ill()
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "subjects.py").write_text(SUBJECTS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def told(capsys: Capture, status: int, *arguments: str) -> str:
+    assert main(["diagnose", *arguments]) == status
+    captured = capsys.readouterr()
+    if status == 2:
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        return captured.err
+    assert captured.err == ""
+    return captured.out
+
+
+def test_verdict_is_the_last_line_and_the_exit_status(here: Path, capsys: Capture) -> None:
+    out = told(capsys, 1, "subjects:ill", "--need", "40")
+    lines = out.rstrip().splitlines()
+    assert lines[-1].startswith("vanishing: needed 40 steps (from given), reached ")
+    assert any(line.startswith("because") for line in lines)
+    assert "torch.nn.init.orthogonal_" in out or "unvanish.Recurrent(" in out
+    out = told(capsys, 0, "subjects:sound")
+    assert out.rstrip().splitlines()[-1].startswith("healthy: needed 40 steps (from given), reached ")
+    assert told(capsys, 1, "subjects:Subject.made", "--need", "40", "--no-prescriptions").count("helps") == 0
+
+
+def test_json_is_all_of_it(here: Path, capsys: Capture) -> None:
+    found = json.loads(told(capsys, 1, "subjects:ill", "--need", "40", "--json"))
+    assert (found["target"], found["verdict"], found["need"]) == ("subjects:ill", "vanishing", 40)
+    assert found["parts"][0]["profile"]["norms"]["all"][0] == pytest.approx(1)
+    assert found["causes"][0]["kind"] == "weights"
+    assert found["prescriptions"][0]["reach"] > found["prescriptions"][0]["reach_before"]
+
+
+def test_data_say_what_is_needed(here: Path, capsys: Capture) -> None:
+    (here / "periodic.txt").write_text(make_text(3000), encoding="utf-8")
+    found = json.loads(told(capsys, 1, "subjects:ill", "--data", "periodic.txt", "--json", "--no-prescriptions"))
+    assert found["need_from"] == "the data"
+    assert found["need"] == found["dependency"]["needed"]
+    assert found["need"] > 1
+    assert "no file" in told(capsys, 2, "subjects:ill", "--data", "none.txt")
+
+
+def test_report_is_written(here: Path, capsys: Capture) -> None:
+    told(capsys, 1, "subjects:ill", "--need", "40", "--out", "found.html")
+    page = (here / "found.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "subjects:ill" in page or "anishing" in page
+
+
+def test_a_run_is_diagnosed_against_its_own_text(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "text.txt").write_text(make_text(2000), encoding="utf-8")
+    run = straight(small(tmp_path, source=str(tmp_path / "text.txt"), epochs=1, probes=0), tmp_path / "run")
+    assert main(["diagnose", str(run), "--json", "--no-prescriptions"]) in (0, 1)
+    found = json.loads(capsys.readouterr().out)
+    assert found["need_from"] == "the data"
+    assert [part["name"] for part in found["parts"]] == ["recurrent.l0", "recurrent.l1"]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("subjects:stopped", "the batch has one time step"),
+        ("subjects:many", "the loss is of shape (4, 1)"),
+        ("subjects:flat", "no recurrent layer"),
+        ("subjects:raising", "subjects:raising raised ValueError: no such file"),
+        ("subjects:narrow", "raised RuntimeError"),
+        ("subjects:labels", "raised IndexError: Target 7 is out of bounds"),
+        ("subjects:elsewhere", "meta"),
+        ("subjects:nothing", "returns no (model, batch, loss)"),
+        ("subjects:missing", "has no attribute 'missing'"),
+        ("no_such_module:made", "No module named 'no_such_module'"),
+        ("no_such_folder", "is not a run"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_one_clear_line(here: Path, capsys: Capture, target: str, words: str) -> None:
+    assert words in told(capsys, 2, target)
