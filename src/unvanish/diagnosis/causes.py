@@ -245,8 +245,8 @@ def _saturation(part: PartFinding, rate: float) -> Cause | None:
         return None
     text = (
         f"the activation {flattest.name} of {part.name} has {flattest.slope:.2g} of its steepest slope "
-        f"({flattest.saturated:.0%} of its values are saturated): flat activations take {1 - math.exp(rate):.0%} of "
-        "a gradient in a step"
+        f"({flattest.saturated:.0%} of its values are saturated): flat activations take "
+        f"{1 - math.exp(rate):.0%} of a gradient in a step"
     )
     advice = "scale the input and its matrices down, or normalise inside the recurrence"
     return Cause("saturation", part.name, text, flattest.slope, "of the steepest slope", advice)

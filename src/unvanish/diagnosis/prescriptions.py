@@ -45,11 +45,11 @@ def prescribe(
     need: int,
     generator: torch.Generator,
 ) -> tuple[Prescription, ...]:
-    """Try every remedy that fits a part; what helps most comes first, and among equals what costs least.
+    """Try every remedy that fits a part; what helps most comes first, and among equals what keeps the cell.
 
     `run` runs a model with the batch and returns its loss.
     """
-    found = []
+    found: list[tuple[bool, Prescription]] = []
     before = _seconds(model, run)
     for remedy in _fitting(part, seen, need):
         changed = copy.deepcopy(model)
@@ -65,10 +65,13 @@ def prescribe(
         if result is not None:
             reach, censored, verdict = result
             text, code, now = remedy.text, remedy.code, min(part.profile.reach, part.window)
-            found.append(Prescription(remedy.name, part.name, text, code, now, reach, censored, verdict, cost))
+            tried = Prescription(remedy.name, part.name, text, code, now, reach, censored, verdict, cost)
+            found.append((remedy.changes_steps, tried))
     ill = VERDICTS.index(part.verdict)
-    helpful = [p for p in found if VERDICTS.index(p.verdict) < ill or p.reach > p.reach_before]
-    return tuple(sorted(helpful, key=lambda p: (VERDICTS.index(p.verdict), -min(p.reach, need), p.cost)))
+    helpful = [(new, p) for new, p in found if VERDICTS.index(p.verdict) < ill or p.reach > p.reach_before]
+    # Another cell learns other things: one that keeps the cell comes first.
+    order = sorted(helpful, key=lambda pair: (VERDICTS.index(pair[1].verdict), pair[0], -min(pair[1].reach, need)))
+    return tuple(remedy for _, remedy in order)
 
 
 def _measured(
