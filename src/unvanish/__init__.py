@@ -2,7 +2,7 @@
 
 from unvanish import errors, flow
 from unvanish.cells import CATALOGUE as cells
-from unvanish.diagnosis import Diagnosis, diagnose
+from unvanish.diagnosis import Diagnosis, diagnose, watch
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.nn import CLASSES, Recurrent
 
@@ -17,6 +17,7 @@ __all__ = [
     "diagnose",
     "errors",
     "flow",
+    "watch",
     *CLASSES,
 ]
 globals().update(CLASSES)

@@ -8,11 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.diagnosis.alerts import Alert
 from unvanish.diagnosis.causes import CAUSES
 from unvanish.diagnosis.examine import Question, examine
 from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription
+from unvanish.diagnosis.watch import Watcher, watch
 
-__all__ = ["CAUSES", "VERDICTS", "Cause", "Diagnosis", "PartFinding", "Prescription", "diagnose"]
+__all__ = [
+    "CAUSES",
+    "VERDICTS",
+    "Alert",
+    "Cause",
+    "Diagnosis",
+    "PartFinding",
+    "Prescription",
+    "Watcher",
+    "diagnose",
+    "watch",
+]
 
 
 def diagnose(

@@ -3,5 +3,16 @@
 from unvanish.train.model import TextModel, generate, load_model
 from unvanish.train.run import Outcome, default_folder, resume, train
 from unvanish.train.settings import TrainSettings
+from unvanish.train.watching import WatchGradient
 
-__all__ = ["Outcome", "TextModel", "TrainSettings", "default_folder", "generate", "load_model", "resume", "train"]
+__all__ = [
+    "Outcome",
+    "TextModel",
+    "TrainSettings",
+    "WatchGradient",
+    "default_folder",
+    "generate",
+    "load_model",
+    "resume",
+    "train",
+]
