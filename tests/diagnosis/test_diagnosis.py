@@ -160,6 +160,22 @@ def test_a_step_of_the_optimiser_is_taken_on_a_copy() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_learning_rate_is_judged_against_the_noise_of_the_gradient(noisy: bool) -> None:
+    patient = sound()(0)
+    optimizer = torch.optim.Adam(patient.model.parameters(), lr=0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        for parameter in patient.model.parameters():
+            parameter.grad = torch.randn_like(parameter) if noisy else torch.ones_like(parameter)
+        optimizer.step()
+    found = diagnose(patient.model, patient.batch, loss, need=5, optimizer=optimizer, prescriptions=False)
+    told = [cause for cause in found.causes if cause.unit == "times the mean"]
+    assert bool(told) == noisy
+    if noisy:  # the mean of Adam's usual (1 - 0.9) / (1 + 0.9) of the squares
+        assert told[0].number == pytest.approx(math.sqrt(1.9 / 0.1 - 1), rel=0.15)
+
+
 def test_a_training_step_that_raises_is_undone_too() -> None:
     model = Last(nn.LSTM(I, H), H)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

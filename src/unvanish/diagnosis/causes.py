@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
-from unvanish.diagnosis.training import StepTrace
+from unvanish.diagnosis.training import StepTrace, Trial
 from unvanish.flow.observe import Observation, Seen
 from unvanish.flow.profile import REACH_SHARE
 from unvanish.flow.saturation import Memory
@@ -40,6 +40,8 @@ CAUSES = (
     "clip threshold",
 )
 DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at a sound start, too
+NOISE = 4.0  # spread over mean: as much is left of pure noise in the running means of Adam with its usual numbers
+WANDERING = 0.01  # of the parameters' norm, in one step
 CLIPPED = 100  # times the threshold: such a gradient is not clipped now and then, its size is lost at every step
 MANY = 0.1  # of the values saturated, or of a parameter's norm changed in one step
 
@@ -50,8 +52,7 @@ class Facts:
 
     Attributes:
         trace: of one training step, where one was given.
-        change: ‖update‖ / ‖parameters‖ of one step of the optimiser, and the loss before and after, where there is
-            an optimiser.
+        trial: of one step of the optimiser, where there is one.
     """
 
     model: nn.Module
@@ -61,7 +62,7 @@ class Facts:
     need: int
     verdict: str
     trace: StepTrace | None = None
-    change: tuple[float, float, float] | None = None
+    trial: Trial | None = None
 
 
 def causes(facts: Facts) -> tuple[Cause, ...]:
@@ -256,8 +257,8 @@ def _saturation(part: PartFinding, rate: float) -> Cause | None:
 
 
 def _step(facts: Facts) -> Iterator[Cause]:
-    if facts.change is not None:
-        yield from _learning_rate(*facts.change)
+    if facts.trial is not None:
+        yield from _learning_rate(facts.trial)
     if facts.trace is None:
         return
     for clip in facts.trace.clips:
@@ -288,8 +289,16 @@ def _threshold(threshold: float, norm: float | None) -> Iterator[Cause]:
         yield Cause("clip threshold", "", text, threshold, "threshold", f"{advice}, not all")
 
 
-def _learning_rate(change: float, before: float, after: float) -> Iterator[Cause]:
-    if change > MANY and not after <= before:
+def _learning_rate(trial: Trial) -> Iterator[Cause]:
+    change, before, after = trial.change, trial.before, trial.after
+    if trial.noise is not None and trial.noise > NOISE and change > WANDERING:
+        text = (
+            f"the gradient's spread is {trial.noise:.1f} times its mean, and a step changes the parameters by "
+            f"{change:.1%} of their norm: they wander"
+        )
+        advice = "divide the learning rate by ten, or take larger batches"
+        yield Cause("learning rate", "", text, trial.noise, "times the mean", advice)
+    elif change > MANY and not after <= before:
         loss = f"the loss from {before:.3g} to {after:.3g}"
         text = f"one step changes the parameters by {change:.0%} of their norm, and {loss}"
         yield Cause("learning rate", "", text, change, "of the norm", "divide the learning rate by ten")

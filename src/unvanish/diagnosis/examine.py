@@ -15,7 +15,7 @@ from unvanish.diagnosis.causes import Facts, causes
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe
-from unvanish.diagnosis.training import StepTrace, norm_of, trace_step
+from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
 from unvanish.flow import Dependency, dependency
 from unvanish.flow.observe import Observation, observe
@@ -55,8 +55,8 @@ def examine(asked: Question) -> Diagnosis:
     found = None if asked.data is None else dependency(asked.data)
     need, need_from = _needed(asked.need, found, observation)
     parts = measure(observation, need, generator)
-    trace, change = _training(model, asked.run, asked.optimizer, asked.step)
-    facts = Facts(model, asked.batch, observation, parts, need, _of_parts(observation, parts), trace, change)
+    trace, trial = _training(model, asked.run, asked.optimizer, asked.step)
+    facts = Facts(model, asked.batch, observation, parts, need, _of_parts(observation, parts), trace, trial)
     why = causes(facts)
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
     tried: tuple[Prescription, ...] = ()
@@ -99,7 +99,7 @@ def _training(
     run: Callable[[nn.Module], Tensor],
     optimizer: torch.optim.Optimizer | None,
     step: Callable[[], Any] | None,
-) -> tuple[StepTrace | None, tuple[float, float, float] | None]:
+) -> tuple[StepTrace | None, Trial | None]:
     """Watch the training step; try one step of the optimiser on a copy."""
     trace = None if step is None else trace_step(model, optimizer, step)
     if optimizer is None:
@@ -117,7 +117,7 @@ def _training(
             after = float(run(twin))
     size = float(torch.linalg.vector_norm(before))
     change = float(torch.linalg.vector_norm(_parameters(twin) - before)) / max(size, 1e-30)
-    return trace, (change, float(first.detach()), after)
+    return trace, Trial(change, float(first.detach()), after, noise_of(optimizer))
 
 
 def _parameters(model: nn.Module) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,37 @@ class Clip:
     steps_before: int
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What one step of the optimiser did to a copy of the model.
+
+    Attributes:
+        change: ‖update‖ / ‖parameters‖.
+        before, after: the loss.
+        noise: the spread of the gradient over its mean, as the optimiser's own running means have it (Adam's
+            √(Σ(v − m²) / Σm²)); None where it keeps none, or has made fewer than twenty steps.
+    """
+
+    change: float
+    before: float
+    after: float
+    noise: float | None
+
+
+def noise_of(optimizer: torch.optim.Optimizer) -> float | None:
+    """Return the spread of the gradient over its mean, of what an optimiser of Adam's kind remembers."""
+    spread = mean = 0.0
+    for group in optimizer.param_groups:
+        for state in (optimizer.state[p] for p in group["params"] if p in optimizer.state):
+            steps = float(state.get("step", 0))
+            if "exp_avg" in state and "exp_avg_sq" in state and steps >= STEPS_KNOWN:
+                first, second = (1 - beta**steps for beta in group["betas"])  # both means begin at zero
+                squares = (state["exp_avg"].double() / first).square()
+                spread += float((state["exp_avg_sq"].double() / second - squares).clamp_min(0).sum())
+                mean += float(squares.sum())
+    return math.sqrt(spread / mean) if mean > 0 else None
+
+
 @dataclass
 class StepTrace:
     """What one training step did; `stepped` are the gradients that the optimiser took, by where they lie."""
@@ -47,6 +79,9 @@ class StepTrace:
     steps: int = 0
     stepped: set[int] = field(default_factory=set)
     norm_at_step: float = 0.0
+
+
+STEPS_KNOWN = 20  # before, running means are of too few gradients
 
 
 def _code(function: Any) -> CodeType:
