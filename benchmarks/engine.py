@@ -292,6 +292,8 @@ def main() -> None:
     for name in asked.table:
         print(f"-- {name}", flush=True)
         table = TABLES[name](settings)
+        if not table.panels:  # none of its peers is installed
+            continue
         if asked.quick:
             draw(table.title, "quick", table.panels)
         else:
