@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, MARGIN, GAP, COLUMNS = 800, 16, 28, 2
+WIDTH, MARGIN, GAP, COLUMNS = 960, 16, 28, 2
 TOP, HEAD, LINE, FOOT = 56, 24, 17, 32
-LABELS, VALUES = 116, 76  # room beside the bars
+LABELS, VALUES = 146, 76  # room beside the bars
 FASTER, SLOWER, PLAIN, GOAL, INK, QUIET = "#2f7d6b", "#c0504d", "#4b6fa5", "#b26a00", "#222222", "#767676"
 TICKS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
@@ -25,7 +25,7 @@ class Panel:
 
 
 def draw(title: str, subtitle: str, panels: Sequence[Panel]) -> str:
-    """Return the SVG text of a table, 800 pixels wide; all ratios share one axis."""
+    """Return the SVG text of a table, 960 pixels wide; all ratios share one axis."""
     columns = min(COLUMNS, len(panels))
     width = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) / columns
     ratios = [value for p in panels if p.goal is not None for value in (p.goal, *(bar[1] for bar in p.bars))]
