@@ -107,6 +107,53 @@ def test_the_innermost_cell_is_the_recurrence() -> None:
     assert found.parts["cell.inner"].widths == {"h": H, "c": H}
 
 
+class Images(nn.Module):
+    """A convolutional recurrence: states are images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = self.Cell()
+
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(x + self.turn(h))
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        h = torch.zeros(B, 1, 4, I)
+        for x_BI in x_TBI:
+            h = self.cell(x_BI[:, None, None, :], h)
+        return h
+
+
+class Unbatched(nn.Module):
+    """A recurrence over rows that have no batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = OwnCell(H, 1.0)
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        h = torch.zeros(H)
+        for x_I in x_TBI[:, 0]:
+            h = self.cell(x_I, h)
+        return h
+
+
+@pytest.mark.parametrize(("model", "rows", "width"), [(Images(), 2, 4 * I), (Unbatched(), 1, H)])
+def test_states_of_any_shape_are_measured(model: nn.Module, rows: int, width: int) -> None:
+    x_TBI = torch.randn(T, B, I)
+    part = observe(model, lambda: model(x_TBI).square().mean(), rows=2).parts["cell"]
+    trajectory = part.trajectory()
+    assert trajectory.shape == (T + 1, rows, width)
+    torch.testing.assert_close(part.step(T - 1)(trajectory[-2]), trajectory[-1])
+    found = unvanish.diagnose(model, x_TBI, lambda y: y.square().mean(), need=5)
+    assert len(found.parts[0].eigenvalues) == width
+
+
 def test_packed_sequences_and_windows_are_understood() -> None:
     found = seen(Packed(), torch.randn(3, T, I))
     assert list(found.parts) == ["rnn.l0", "rnn.l0_reverse"]

@@ -344,33 +344,36 @@ def _by_shape(call: tuple[Any, Any, Any]) -> Link:
 
 
 def _call_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
+    """A part whose states are brought into (B, W) each, whatever their shapes: images, or rows without a batch."""
     if not link.inputs:
         return None
+    shapes = [tuple(state.shape) for state in _at(_leaves(given[-1][:2]), link.inputs)]
+    batched = all(len(shape) > 1 for shape in shapes)
+    size = shapes[0][0] if batched else -1
 
     def few(value: Any) -> Any:
-        size = _leaves((given[0][0], given[0][1]))[link.inputs[0]].shape[0]
-        return pytree.tree_map(
-            lambda leaf: (
-                leaf[:rows].detach() if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == size else leaf
-            ),
-            value,
-        )
+        def cut(leaf: Any) -> Any:
+            of_batch = isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size
+            return leaf[:rows].detach() if of_batch else leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+        return pytree.tree_map(cut, value)
+
+    def flat(state: Tensor) -> Tensor:
+        return state.flatten(1) if batched else state.flatten()[None]
 
     def put(args: Any, keywords: Any, states: list[Tensor]) -> tuple[Any, Any]:
         leaves, spec = pytree.tree_flatten((args, keywords))
-        for place, state in zip(link.inputs, states, strict=True):
-            leaves[place] = state
+        for place, state, shape in zip(link.inputs, states, shapes, strict=True):
+            leaves[place] = state.reshape(len(state), *shape[1:]) if batched else state.reshape(shape)
         found: tuple[Any, Any] = pytree.tree_unflatten(leaves, spec)
         return found
 
     def take(output: Any) -> list[Tensor]:
         leaves = _leaves(output)
-        return [leaves[place] for place in link.outputs]
+        return [flat(leaves[place]) for place in link.outputs]
 
     calls = [few((args, keywords)) for args, keywords, _ in given]
-    before = [[_leaves(call)[place] for place in link.inputs] for call in calls]
-    after = torch.cat([few(state) for state in take(given[-1][2])], -1)
-    names = (
-        ("h",) if len(link.inputs) == 1 else tuple(f"state {number}" for number in range(1, len(link.inputs) + 1))
-    )
+    before = [[flat(_leaves(call)[place]) for place in link.inputs] for call in calls]
+    after = torch.cat(take(few(given[-1][2])), -1)
+    names = ("h",) if len(link.inputs) == 1 else tuple(f"state {place}" for place in range(1, len(shapes) + 1))
     return CallPart(seen.name, seen.module, calls, before, after, names, put, take)
