@@ -163,6 +163,19 @@ def test_packed_sequences_and_windows_are_understood() -> None:
     assert seen(Windows(nn.LSTM(I, H), H, 5, "joined")).seen["rnn"].longest == T
 
 
+@pytest.mark.parametrize("window", [1, 5])
+@pytest.mark.parametrize("hand_on", ["joined", "detached"])
+def test_a_layer_that_is_called_piece_by_piece_is_measured_whole(window: int, hand_on: str) -> None:
+    model, x_TBI = Windows(nn.GRU(I, H), H, window, hand_on), torch.randn(T, B, I)
+    found = seen(model, x_TBI)
+    part = found.parts["rnn.l0"]
+    assert part.steps == T
+    torch.testing.assert_close(part.trajectory()[-1], model.rnn(x_TBI)[1][0].detach())
+    assert found.seen["rnn"].longest == (T if hand_on == "joined" else window)
+    reset = seen(Windows(nn.GRU(I, H), H, window, "reset"), x_TBI)
+    assert reset.parts["rnn.l0"].steps == window
+
+
 def test_a_part_is_where_the_model_had_it() -> None:
     model, x_TBI = Last(nn.LSTM(I, H, 2), H), torch.randn(T, B, I)
     _, (h_LBH, c_LBH) = model.rnn(x_TBI)

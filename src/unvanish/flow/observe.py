@@ -24,6 +24,7 @@ from unvanish.flow.parts import CallPart, LayerPart, Part, parts_of
 from unvanish.flow.recorder import Recording, record
 from unvanish.nn import Recurrent
 
+States = tuple[Tensor, ...] | None
 LAYERS = (Recurrent, nn.RNNBase)
 FEW = 3  # calls: fewer are no recurrence
 
@@ -248,32 +249,38 @@ class _Catcher:
 
 
 def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> dict[str, Part]:
+    """The parts of a layer over its longest sequence: calls that hand the state on are one."""
     assert isinstance(seen.module, LAYERS)
-    calls = [_sequence(seen.module, args, keywords) for args, keywords, _ in given]
-    axis = 1 if seen.module.batch_first else 0
-    run = 0
-    for number, (x, hx) in enumerate(calls):
+    axis, run = 1 if seen.module.batch_first else 0, 0
+    sequences: list[tuple[list[Tensor], States]] = []
+    for number, (args, keywords, _) in enumerate(given):
+        x, hx = _sequence(seen.module, args, keywords)
+        how = _carried(hx)
         if number:
-            seen.carried[_carried(hx)] += 1
-        run = run * (number > 0 and _carried(hx) == "joined") + x.shape[axis]
+            seen.carried[how] += 1
+        if number and how != "reset" and sequences[-1][0][0].shape[1 - axis] == x.shape[1 - axis]:
+            sequences[-1][0].append(x)
+        else:
+            sequences.append(([x], hx))
+        run = run * (number > 0 and how == "joined") + x.shape[axis]
         seen.steps, seen.longest = seen.steps + x.shape[axis], max(seen.longest, run)
-    x, hx = max(calls, key=lambda call: call[0].shape[axis])
-    x = x[:rows].detach() if axis else x[:, :rows].detach()
+    pieces, hx = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
+    whole = torch.cat([x.detach() for x in pieces], axis)
     few = None if hx is None else tuple(state[:, :rows].detach() for state in hx)
-    found = parts_of(seen.module, x, few)
+    found = parts_of(seen.module, whole[:rows] if axis else whole[:, :rows], few)
     prefix = f"{seen.name}." if seen.name else ""
     for name, part in found.items():
         part.name = prefix + name
     return {part.name: part for part in found.values() if part.widths}
 
 
-def _carried(hx: tuple[Tensor, ...] | None) -> str:
+def _carried(hx: States) -> str:
     if hx is None or not any(bool(state.any()) for state in hx):
         return "reset"
     return "joined" if any(state.requires_grad for state in hx) else "detached"
 
 
-def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple[Tensor, States]:
     """What a layer was called with, batched and padded; of rows of different lengths the longest alone."""
     given = [*args, *([keywords["input"]] if "input" in keywords else [])]
     x = given[0]
