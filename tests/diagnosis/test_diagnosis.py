@@ -121,6 +121,94 @@ def test_same_seed_gives_the_same_diagnosis() -> None:
     assert one == other
 
 
+class Between(nn.Module):
+    """A sound cell, with something between its calls."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.cell, self.between, self.out = nn.GRUCell(I, H), between, nn.Linear(H, 1)
+        with torch.no_grad():
+            unvanish.flow.as_ours(self.cell)["b_z"].fill_(6.0)
+
+    def forward(self, x_TBI: torch.Tensor) -> torch.Tensor:
+        h_BH = torch.zeros(x_TBI.shape[1], H)
+        for x_BI in x_TBI:
+            h_BH = self.between(self.cell(x_BI, h_BH))
+        return self.out(h_BH)
+
+
+@pytest.mark.parametrize(
+    ("between", "verdict"),
+    [
+        (nn.Identity(), "healthy"),
+        (nn.Dropout(0.5), "vanishing"),
+        (nn.Sequential(nn.Linear(H, H), nn.Tanh()), "vanishing"),
+        (nn.LayerNorm(H, elementwise_affine=False), "healthy"),
+    ],
+)
+def test_what_stands_between_the_calls_of_a_cell_counts(between: nn.Module, verdict: str) -> None:
+    torch.manual_seed(0)
+    model, x_TBI = Between(between), torch.randn(T, B, I)
+    found = diagnose(model, x_TBI, loss, need=30, cells=["cell"])
+    (part,) = found.parts
+    if not isinstance(between, nn.LayerNorm):
+        assert found.verdict == verdict
+    assert bool(part.changed_between) == (not isinstance(between, nn.Identity))
+    if verdict == "vanishing":
+        assert found.causes[0].kind == "changed between calls"
+    # The share that is left is that of the model's own graph.
+    torch.manual_seed(1)
+    states = [torch.zeros(B, H, requires_grad=True)]
+    model.eval()
+    for x_BI in x_TBI:
+        states.append(between(model.cell(x_BI, states[-1])))
+    ends = diagnose(model, x_TBI, loss, need=30, prescriptions=False).parts[0].profile.norms
+    draws = [torch.randn(B, H) for _ in range(8)]
+    kept = [
+        float(torch.autograd.grad(states[-1], states[-21], v, retain_graph=True)[0].norm() / v.norm())
+        for v in draws
+    ]
+    assert math.log(float(ends[20])) == pytest.approx(math.log(sum(kept) / len(kept)), abs=1.5)
+
+
+def test_a_cut_inside_a_batch_is_named_and_a_head_of_zeros_is_dead() -> None:
+    class Every(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.out = nn.GRUCell(I, H), nn.Linear(H, 1)
+
+        def forward(self, x_TBI: torch.Tensor) -> torch.Tensor:
+            h_BH = torch.zeros(B, H)
+            for t, x_BI in enumerate(x_TBI):
+                h_BH = self.cell(x_BI, h_BH.detach() if t % 10 == 9 else h_BH)
+            return self.out(h_BH)
+
+    model, x_TBI = Every(), torch.randn(T, B, I)
+    found = diagnose(model, x_TBI, loss, need=40, prescriptions=False)
+    assert (found.verdict, found.causes[0].kind) == ("vanishing", "detached state")
+    assert 9 <= found.causes[0].number <= 11
+    zero = Last(nn.LSTM(I, H), H)
+    nn.init.zeros_(zero.out.weight)
+    found = diagnose(zero, x_TBI, loss, need=40)
+    assert (found.verdict, found.causes[0].kind) == ("dead", "disconnected")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"need": 2.5}, "give a whole number"), ({"loss": 3.0}, "the loss is a float"), ({"need": 0}, "from 1 on")],
+)
+def test_arguments_that_cannot_be_meant_so(options: dict[str, object], words: str) -> None:
+    given = {"loss": loss, "need": 5, **options}
+    with pytest.raises(FlowError, match=words):
+        diagnose(Last(nn.RNN(I, H), H), torch.randn(T, B, I), given.pop("loss"), **given)
+
+
+def test_data_that_depend_on_nothing_are_told_so() -> None:
+    patient = sound()(0)
+    found = diagnose(patient.model, patient.batch, loss, data=torch.randn(3000).numpy(), prescriptions=False)
+    assert found.need_from == "the data, which depend on nothing further back"
+
+
 # -- the training step -----------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ CAUSES = (
     "frozen",
     "short window",
     "idle clip",
+    "changed between calls",
     "forgetting",
     "activation",
     "weights",
@@ -116,10 +117,9 @@ def _cuts(facts: Facts) -> Iterator[Cause]:
         of_part = [part for part in facts.parts if part.module == seen.name]
         if not of_part or seen.longest >= facts.need:
             continue
-        for how, kind in (("detached", "detached state"), ("reset", "state reset")):
-            if seen.carried[how] and seen.carried[how] >= seen.carried["joined"]:
-                yield _cut(seen, how, kind, facts.need)
-                break
+        how = max(("detached", "reset"), key=lambda way: seen.carried[way])
+        if seen.carried[how] and seen.steps > seen.longest:
+            yield _cut(seen, how, facts.need)
         else:
             text = (
                 f"{_named(seen)} sees {steps_text(seen.longest)} at a time, {steps_text(facts.need)} are needed: "
@@ -129,7 +129,8 @@ def _cuts(facts: Facts) -> Iterator[Cause]:
             yield Cause("short window", seen.name, text, seen.longest, "steps", advice)
 
 
-def _cut(seen: Seen, how: str, kind: str, need: int) -> Cause:
+def _cut(seen: Seen, how: str, need: int) -> Cause:
+    kind = {"detached": "detached state", "reset": "state reset"}[how]
     done = "detached from its gradient" if how == "detached" else "set back to zero"
     calls = f"{seen.carried[how]} of {seen.calls - 1} times that it is handed on"
     text = (
@@ -156,7 +157,7 @@ def _parameters(facts: Facts) -> Iterator[Cause]:
         found = [facts.observation.gradients.get(name) for name in trained]
         if trained and all(gradient is None or not gradient.any() for gradient in found):
             text = f"no gradient of the loss arrives at {_named(seen)}: nothing in it learns"
-            advice = "use its output in the loss, without detach() or no_grad()"
+            advice = "use its output in the loss, without detach(), no_grad() or weights of zero after it"
             yield Cause("disconnected", seen.name, text, 0, "gradient", advice)
 
 
@@ -170,13 +171,24 @@ def _flow(facts: Facts) -> Iterator[Cause]:
                 text = f"{found.dead:.0%} of the relu units of {part.name} are zero at every step of every row"
                 advice = "begin with biases of zero and smaller steps, or use tanh"
                 yield Cause("dead relu", part.name, text, found.dead, "of the units", advice)
-        if facts.verdict == "healthy":
+        if facts.verdict == "healthy" or part.changed_between:  # then the cell's own numbers explain nothing
             continue
         overflowed = part.verdict == "non-finite" and part.profile.rate > 0
         if part.verdict == "exploding" or overflowed:
             yield from _exploding(part, facts.need)
         elif part.verdict == "vanishing" and part.profile.norms.size > 1 and _is_lost(part, facts.need):
             yield from _vanishing(part, facts.need)
+
+
+def _between(facts: Facts) -> Iterator[Cause]:
+    for part in facts.parts:
+        if part.changed_between and part.verdict not in ("healthy", "dead"):
+            text = (
+                f"between its calls the state of {part.name} is changed by up to {part.changed_between:.0%} of its "
+                "norm: what comes back was measured through the whole model, the cell is not all of the recurrence"
+            )
+            advice = "look at what stands between the calls: a factor, a dropout, a layer"
+            yield Cause("changed between calls", part.name, text, part.changed_between, "of the norm", advice)
 
 
 def _is_lost(part: PartFinding, need: int) -> bool:
@@ -307,4 +319,11 @@ def _learning_rate(trial: Trial) -> Iterator[Cause]:
         yield Cause("learning rate", "", text, change, "of the norm", "multiply the learning rate by a hundred")
 
 
-_LOOKS: tuple[Callable[[Facts], Iterator[Cause]], ...] = (_numbers, _cuts, _parameters, _flow, _step)
+_LOOKS: tuple[Callable[[Facts], Iterator[Cause]], ...] = (
+    _numbers,
+    _cuts,
+    _parameters,
+    _between,
+    _flow,
+    _step,
+)

@@ -43,6 +43,10 @@ class Question:
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
+    loss: Any = asked.loss
+    if not callable(loss):
+        given = type(loss).__name__
+        raise FlowError(f"the loss is a {given}: give what makes one number of the model's output, a function")
     model, generator = asked.model, torch.Generator().manual_seed(asked.seed)
     observation = observe(model, lambda: asked.run(model), cells=asked.cells)
     if not observation.parts:
@@ -79,11 +83,12 @@ def _called(model: nn.Module, batch: Any) -> Any:
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
     if need is not None:
-        if need < 1:
-            raise FlowError(f"the needed lag is {need}: give a number of steps from 1 on")
+        if not isinstance(need, int) or need < 1:
+            raise FlowError(f"the needed lag is {need!r}: give a whole number of steps from 1 on")
         return need, "given"
     if found is not None:
-        return max(1, found.needed), "the data"
+        where = "the data" if found.needed else "the data, which depend on nothing further back"
+        return max(1, found.needed), where
     return max(1, max(part.steps for part in observation.parts.values()) - 1), "the length of the batch"
 
 

@@ -76,6 +76,7 @@ class PartFinding:
         loss_norms: ‖∂L/∂s_t‖ by state, for every step; empty where no gradient came.
         eigenvalues: of the Jacobian of the last step, first row of the batch; `exponents`: of Lyapunov.
         saturation, split: see `unvanish.flow`.
+        changed_between: how much of a state's norm is changed between the calls of a cell, see `flow.Part`.
     """
 
     name: str
@@ -92,6 +93,7 @@ class PartFinding:
     exponents: tuple[float, ...]
     saturation: Saturation
     split: Split
+    changed_between: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,7 @@ def _part(part: PartFinding) -> dict[str, Any]:
         "because": part.because,
         "window": part.window,
         "survives": part.survives,
+        "changed_between": part.changed_between,
         "extrapolated": part.extrapolated,
         "profile": {
             "lags": profile.lags.tolist(),

@@ -81,7 +81,8 @@ def _measure(
     profile = profile_of(part, 1, generator)
     losses = _loss_norms(observation, part.name)
     judged = judge(profile, need, seen.longest)
-    if not losses and judged.verdict != "non-finite":
+    arrives = any(value for norms in losses.values() for value in norms)
+    if not arrives and judged.verdict != "non-finite":
         judged = Judgement("dead", "no gradient of the loss arrives here", 0.0, False)
     elif any(not math.isfinite(value) for norms in losses.values() for value in norms):
         judged = Judgement("non-finite", "the gradient of the loss is not finite here", math.nan, False)
@@ -104,6 +105,7 @@ def _measure(
         tuple(float(value) for value in exponents),
         saturation_of(part),
         split_of(part, 1, generator) if deep and sound else Split(part.name, profile.rate, math.nan, math.nan),
+        part.changed_between,
     )
 
 

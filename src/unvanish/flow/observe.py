@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils import _pytree as pytree
 
 from unvanish.errors import FlowError
+from unvanish.flow.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
 from unvanish.flow.convert import equivalent_cell
 from unvanish.flow.parts import CallPart, LayerPart, Part, parts_of
 from unvanish.flow.recorder import Recording, record
@@ -27,14 +30,6 @@ from unvanish.nn import Recurrent
 States = tuple[Tensor, ...] | None
 LAYERS = (Recurrent, nn.RNNBase)
 FEW = 3  # calls: fewer are no recurrence
-
-
-@dataclass
-class Link:
-    """How a module that is called once a step hands its states on: leaves of its output, leaves of its input."""
-
-    outputs: tuple[int, ...]
-    inputs: tuple[int, ...]
 
 
 @dataclass
@@ -102,13 +97,23 @@ def observe(
     """
     with _untouched(model):
         links = _links(model, loss, cells)
+        if not links and not any(isinstance(module, LAYERS) for module in model.modules()):
+            raise FlowError(
+                "the model has no recurrent layer, and no module called once a step that takes what it gave: "
+                "name it with cells=['decoder.cell'] (--cells), or make a loop written out into such a module"
+            )
         catcher = _Catcher(model, links, rows)
         with catcher, record(model, list(links)) as recording:
             value = loss()
             _check_loss(value)
+            through = catcher.norms_through_the_model()
             value.backward()  # type: ignore[no-untyped-call]
         gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-    return Observation(value.detach(), catcher.seen, catcher.parts(), recording, gradients)
+    parts = catcher.parts()
+    for name, (changed, norms_KS) in through.items():
+        if name in parts:
+            parts[name].changed_between, parts[name].norms_KS = changed, norms_KS
+    return Observation(value.detach(), catcher.seen, parts, recording, gradients)
 
 
 def _check_loss(value: object) -> None:
@@ -141,15 +146,6 @@ def _untouched(model: nn.Module) -> Iterator[None]:
 # -- modules that are called once a step -------------------------------------------------------------------------
 
 
-def _leaves(value: Any) -> list[Any]:
-    found: list[Any] = pytree.tree_leaves(value)
-    return found
-
-
-def _is_state(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() >= 1
-
-
 class _Chain:
     """Watches the calls of one module: does what it returns come back as what it takes?"""
 
@@ -159,11 +155,11 @@ class _Chain:
         self.calls = 0
 
     def call(self, module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
-        for place, given in enumerate(_leaves((args, keywords))):
+        for place, given in enumerate(leaves_of((args, keywords))):
             for position, returned in enumerate(self.before):
-                if _is_state(given) and _is_state(returned) and _same_numbers(given, returned):
+                if is_state(given) and is_state(returned) and _same_numbers(given, returned):
                     self.found[position, place] = self.found.get((position, place), 0) + 1
-        self.before, self.calls = _leaves(output), self.calls + 1
+        self.before, self.calls = leaves_of(output), self.calls + 1
 
     def link(self) -> Link | None:
         """The links that nearly every call after the first has, each place used once."""
@@ -232,6 +228,16 @@ class _Catcher:
 
         return hook
 
+    def norms_through_the_model(self) -> dict[str, tuple[float, NDArray[np.float64]]]:
+        """What comes back to modules that are called once a step, where something stands between the calls."""
+        found: dict[str, tuple[float, NDArray[np.float64]]] = {}
+        for name, seen in self.seen.items():
+            if seen.kind == "cell" and len(self.given[name]) > 1:
+                link = self.links[name] if self.links[name].outputs else by_shape(self.given[name][-1])
+                result = back_through(self.given[name], link.outputs, link.inputs)
+                found |= {name: result} if result else {}
+        return found
+
     def parts(self) -> dict[str, Part]:
         """Every layer and direction by itself."""
         found: dict[str, Part] = {}
@@ -299,30 +305,25 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
 
 def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
     seen.steps = len(given)
-    link = link if link.outputs else _by_shape(given[-1])
+    link = link if link.outputs else by_shape(given[-1])
     run, before = 0, list[Any]()
     for number, (args, keywords, output) in enumerate(given):
-        taken = _at(_leaves((args, keywords)), link.inputs)
+        taken = leaves_at(leaves_of((args, keywords)), link.inputs)
         how = _handed(taken, before) if number else "reset"
         if number:
             seen.carried[how] += 1
         run = run * (how == "joined") + 1
         seen.longest = max(seen.longest, run)
-        before = _at(_leaves(output), link.outputs)
+        before = leaves_at(leaves_of(output), link.outputs)
     layer = equivalent_cell(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
     if layer is not None:
         x_TBI = torch.stack([args[0].detach() for args, _, _ in given])
-        taken = _at(_leaves(given[0][:2]), link.inputs)
+        taken = leaves_at(leaves_of(given[0][:2]), link.inputs)
         initial = tuple(state.detach()[None, :rows] for state in taken) or layer.zero_states(
             min(rows, x_TBI.shape[1])
         )
         return LayerPart(seen.name, layer, x_TBI[:, :rows], initial)
     return _call_part(seen, given, link, rows)
-
-
-def _at(leaves: list[Any], places: tuple[int, ...]) -> list[Any]:
-    """The leaves at some places; none where a call left its states out."""
-    return [leaves[place] for place in places] if all(place < len(leaves) for place in places) else []
 
 
 def _handed(taken: list[Any], before: list[Any]) -> str:
@@ -336,25 +337,11 @@ def _handed(taken: list[Any], before: list[Any]) -> str:
     )
 
 
-def _by_shape(call: tuple[Any, Any, Any]) -> Link:
-    """Without a chain of the same tensors: what is returned goes to the last inputs of the same shape, in order."""
-    args, keywords, output = call
-    given, outputs, inputs = _leaves((args, keywords)), list[int](), list[int]()
-    for position, returned in enumerate(_leaves(output)):
-        for place, one in enumerate(given):
-            fits = _is_state(returned) and _is_state(one) and one.shape == returned.shape
-            if fits and place > 0 and place not in inputs:
-                outputs.append(position)
-                inputs.append(place)
-                break
-    return Link(tuple(outputs), tuple(inputs))
-
-
 def _call_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
     """A part whose states are brought into (B, W) each, whatever their shapes: images, or rows without a batch."""
     if not link.inputs:
         return None
-    shapes = [tuple(state.shape) for state in _at(_leaves(given[-1][:2]), link.inputs)]
+    shapes = [tuple(state.shape) for state in leaves_at(leaves_of(given[-1][:2]), link.inputs)]
     batched = all(len(shape) > 1 for shape in shapes)
     size = shapes[0][0] if batched else -1
 
@@ -376,11 +363,11 @@ def _call_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: 
         return found
 
     def take(output: Any) -> list[Tensor]:
-        leaves = _leaves(output)
+        leaves = leaves_of(output)
         return [flat(leaves[place]) for place in link.outputs]
 
     calls = [few((args, keywords)) for args, keywords, _ in given]
-    before = [[flat(_leaves(call)[place]) for place in link.inputs] for call in calls]
+    before = [[flat(leaves_of(call)[place]) for place in link.inputs] for call in calls]
     after = torch.cat(take(few(given[-1][2])), -1)
     names = ("h",) if len(link.inputs) == 1 else tuple(f"state {place}" for place in range(1, len(shapes) + 1))
     return CallPart(seen.name, seen.module, calls, before, after, names, put, take)

@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
@@ -32,9 +34,14 @@ class Part(abc.ABC):
 
     Attributes:
         name: `l0`, `encoder.l1_reverse`, `decoder.cell`.
+        changed_between: for a module that is called once a step, by how much of its norm a state differs from what
+            the call before gave: something stands between the calls.
+        norms_KS: where that is so, what is left of random directions k steps back in the model itself, by state.
     """
 
     name: str
+    changed_between: float = 0.0
+    norms_KS: NDArray[np.float64] | None = None
 
     @property
     @abc.abstractmethod

@@ -195,7 +195,8 @@ def profile(
 
 def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Profile:
     """Measure the profile of a part from its last step, in double precision (see `profile`)."""
-    return _of_norms(part.name, tuple(part.widths), norms_back(part, draws, generator))
+    found = norms_back(part, draws, generator) if part.norms_KS is None else part.norms_KS
+    return _of_norms(part.name, tuple(part.widths), found)
 
 
 def _of_norms(name: str, states: tuple[str, ...], norms_KS: NDArray[np.float64]) -> Profile:

@@ -24,7 +24,7 @@ from unvanish.flow.dependency.significance import Tail, shuffled_blocks
 from unvanish.flow.dependency.symbols import BINS, Alphabet, Information
 
 FARTHEST = 1000
-EVERY_LAG_TO = 64
+EVERY_LAG_TO, SHORT = 64, 100_000  # in data of so few steps all lags are cheap
 PER_OCTAVE = 12
 FEWEST_PAIRS = 32
 FEWEST_LABELS = 10
@@ -65,9 +65,8 @@ def dependency(
             such a stream is that of its first 2^20 symbols.
         target: per step, shaped like the data, or one label per sequence, (B,): give floats as (B, T, 1) then,
             for (B, T) is one sequence of B steps.
-        lags: the largest (all up to 64, then 12 per octave), or those wanted. By default a tenth of the steps, at
-            most 1000; with labels, all of the sequence up to there. A dependence at one far lag alone can fall
-            between: ask for range(1, 1001) then.
+        lags: the largest, or those wanted. By default a tenth of the steps (with labels all), at most 1000; of more
+            than 100,000 steps all up to 64, then 12 per octave: one far lag alone can fall between.
         kind: `symbols` or `numbers`; by default floats are numbers and all else symbols.
         draws: how often the data are shuffled, and up to four times as often where they are few.
         level: the false discovery rate of `significant`, and the chance that chance alone sets `needed`.
@@ -133,15 +132,16 @@ def _default_lags(lags: int | Iterable[int] | None, x: Series, labels: bool, fir
     if count < fewest or longest < 2:
         raise DataError(f"{count} {unit} are too few to tell dependence from chance: give {fewest} or more")
     largest = longest - 1 if labels else max(1, min(longest * 9 // 10, x.steps // 10))
-    return _lags(lags, min(largest, FARTHEST), longest - 1, first)
+    every = FARTHEST if x.steps <= SHORT else EVERY_LAG_TO
+    return _lags(lags, min(largest, FARTHEST), longest - 1, first, every)
 
 
-def _lags(lags: int | Iterable[int] | None, default: int, last: int, first: int) -> Lags:
+def _lags(lags: int | Iterable[int] | None, default: int, last: int, first: int, every: int = EVERY_LAG_TO) -> Lags:
     if lags is None or isinstance(lags, int | np.integer):
         largest = default if lags is None else int(lags)
-        steps = int(PER_OCTAVE * np.log2(max(largest, EVERY_LAG_TO) / EVERY_LAG_TO))
+        steps = int(PER_OCTAVE * np.log2(max(largest, every) / every))
         far = np.round(largest * 2.0 ** (-np.arange(steps + 1) / PER_OCTAVE)).astype(np.int64)
-        wanted = np.union1d(np.arange(first, min(largest, EVERY_LAG_TO) + 1), far)
+        wanted = np.union1d(np.arange(first, min(largest, every) + 1), far)
     else:
         wanted = np.unique(np.fromiter(lags, dtype=np.int64))
     if not len(wanted) or wanted[0] < first or wanted[-1] > last:
