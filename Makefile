@@ -51,7 +51,7 @@ bench-engine: $(VENV)/.bench
 
 # The same on small shapes, to see that it works, beside the peers that are there: writes nothing.
 bench-engine-quick: $(VENV)/.test
-	$(RUN)/python benchmarks/engine.py --quick --threads 1
+	$(RUN)/python benchmarks/engine.py --quick --threads 1 --table training-torch training-loops inference streaming telemetry
 
 # Keep the texts of three kernels anew, after reading what has changed.
 golden: $(VENV)/.test

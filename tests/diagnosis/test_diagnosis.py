@@ -203,6 +203,20 @@ def test_arguments_that_cannot_be_meant_so(options: dict[str, object], words: st
         diagnose(Last(nn.RNN(I, H), H), torch.randn(T, B, I), given.pop("loss"), **given)
 
 
+def test_a_packed_sequence_is_one_argument() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(T, B, I), torch.tensor([T, 40, 30, 20]))
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(I, H), nn.Linear(H, 1)
+
+        def forward(self, given: nn.utils.rnn.PackedSequence) -> torch.Tensor:
+            return self.out(self.rnn(given)[1][0][-1])
+
+    assert diagnose(Packed(), packed, loss, need=40, prescriptions=False).parts[0].window == T
+
+
 def test_data_that_depend_on_nothing_are_told_so() -> None:
     patient = sound()(0)
     found = diagnose(patient.model, patient.batch, loss, data=torch.randn(3000).numpy(), prescriptions=False)

@@ -81,7 +81,7 @@ def test_chunks_of_steps_change_nothing(name: str, monkeypatch: pytest.MonkeyPat
 
 
 @given(cells(tame=True))
-@settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=6, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
 def test_random_cells_equal_the_reference(cell: Cell) -> None:
     try:
         plan = Recurrent(cell, 5, 6)._plan

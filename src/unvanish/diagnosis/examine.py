@@ -78,7 +78,8 @@ def examine(asked: Question) -> Diagnosis:
 def _called(model: nn.Module, batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
-    return model(*batch) if isinstance(batch, tuple) else model(batch)
+    spread = isinstance(batch, tuple) and not hasattr(batch, "_fields")  # a PackedSequence is one argument
+    return model(*batch) if spread else model(batch)
 
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
