@@ -44,7 +44,7 @@ DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at
 NOISE = 4.0  # spread over mean: as much is left of pure noise in the running means of Adam with its usual numbers
 WANDERING = 0.01  # of the parameters' norm, in one step
 CLIPPED = 100  # times the threshold: such a gradient is not clipped now and then, its size is lost at every step
-MANY = 0.1  # of the values saturated, or of a parameter's norm changed in one step
+MANY = 0.1  # of the parameters' norm, changed in one step
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unvanish.diagnosis.causes import Facts, causes
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
 from unvanish.diagnosis.measure import measure
-from unvanish.diagnosis.prescriptions import prescribe
+from unvanish.diagnosis.prescriptions import prescribe, seconds_of
 from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
 from unvanish.flow import Dependency, dependency
@@ -65,11 +65,12 @@ def examine(asked: Question) -> Diagnosis:
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
     tried: tuple[Prescription, ...] = ()
     if asked.prescriptions and verdict in ("vanishing", "exploding"):
+        seconds = seconds_of(model, asked.run)
         tried = tuple(
             remedy
             for part in parts
             if part.verdict == verdict
-            for remedy in prescribe(model, asked.run, part, observation.seen[part.module], need, generator)
+            for remedy in prescribe(model, asked.run, part, observation.seen[part.module], need, seconds, generator)
         )
     unknown = _unknown(found, trace, parts)
     return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, tried, unknown, found)

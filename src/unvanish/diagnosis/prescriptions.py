@@ -43,14 +43,14 @@ def prescribe(
     part: PartFinding,
     seen: Seen,
     need: int,
+    seconds: float,
     generator: torch.Generator,
 ) -> tuple[Prescription, ...]:
     """Try every remedy that fits a part; what helps most comes first, and among equals what keeps the cell.
 
-    `run` runs a model with the batch and returns its loss.
+    `run` runs a model with the batch and returns its loss; `seconds` is what `seconds_of` says of the model.
     """
     found: list[tuple[bool, Prescription]] = []
-    before = _seconds(model, run)
     for remedy in _fitting(part, seen, need):
         changed = copy.deepcopy(model)
         seed = int(torch.randint(1 << 31, (), generator=generator))
@@ -59,7 +59,7 @@ def prescribe(
                 torch.manual_seed(seed)
                 remedy.apply(changed)
             result = _measured(changed, run, part, need, seed)
-            cost = _seconds(changed, run) / before if remedy.changes_steps else 1.0
+            cost = seconds_of(changed, run) / seconds if remedy.changes_steps else 1.0
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
             continue  # the model does something with the module that the changed one cannot do: no remedy for it
         if result is not None:
@@ -86,7 +86,7 @@ def _measured(
     return min(profile.reach, window), profile.censored, judge(profile, need, window).verdict
 
 
-def _seconds(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
+def seconds_of(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
     """The time of a loss with its gradients, in the median."""
     times, twin = [], copy.deepcopy(model)
     for _ in range(TIMED + 1):
@@ -186,14 +186,16 @@ def _open_biases(layer: Recurrent, gates: list[str], part: PartFinding) -> dict[
 
 
 def _chrono(name: str, suffix: str, biases: dict[str, float], need: int) -> Remedy:
+    longest = max(need - 1, 1.5)  # a range of one number would hold nothing open
+
     def apply(model: nn.Module) -> None:
         with torch.no_grad():
             for bias, sign in biases.items():
                 view = as_ours(model.get_submodule(name))[f"{bias}_{suffix}"]
-                view.copy_(sign * torch.empty_like(view).uniform_(1, max(need - 1, 1.5)).log())
+                view.copy_(sign * torch.empty_like(view).uniform_(1, longest).log())
 
     sign = "-" if set(biases.values()) == {-1.0} else ""
-    line = f"layer[name].copy_({sign}torch.empty_like(layer[name]).uniform_(1, {max(need - 1, 2)}).log())"
+    line = f"layer[name].copy_({sign}torch.empty_like(layer[name]).uniform_(1, {longest}).log())"
     text = f"biases that hold the gates open for up to {need} steps (chrono initialisation; Tallec, Ollivier 2018)"
     return Remedy("chrono", text, _code(name, suffix, line, list(biases)), apply)
 

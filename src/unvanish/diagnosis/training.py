@@ -78,7 +78,6 @@ class StepTrace:
     backwards: int = 0
     steps: int = 0
     stepped: set[int] = field(default_factory=set)
-    norm_at_step: float = 0.0
 
 
 STEPS_KNOWN = 20  # before, running means are of too few gradients
@@ -111,7 +110,6 @@ def traced(optimizer: torch.optim.Optimizer | None) -> Iterator[StepTrace]:
         trace.steps += 1
         parameters = [p for group in stepped.param_groups for p in group["params"]]
         trace.stepped = {p.grad.data_ptr() for p in parameters if p.grad is not None}
-        trace.norm_at_step = norm_of(parameters)
 
     hooks = [] if optimizer is None else [optimizer.register_step_pre_hook(stepping)]
     sys.setprofile(look)

@@ -74,9 +74,7 @@ class Observation:
 
     def module_of(self, part: str) -> Seen:
         """The recurrent module that a part belongs to."""
-        return next(
-            seen for name, seen in self.seen.items() if part in (name, "cell") or part.rpartition(".")[0] == name
-        )
+        return self.seen[part] if part in self.seen else self.seen[part.rpartition(".")[0]]
 
 
 def observe(
@@ -228,12 +226,16 @@ class _Catcher:
 
         return hook
 
+    def link(self, name: str) -> Link:
+        """How a module hands its states on; by their shapes, where something changes them between the calls."""
+        return self.links[name] if self.links[name].outputs else by_shape(self.given[name][-1])
+
     def norms_through_the_model(self) -> dict[str, tuple[float, NDArray[np.float64]]]:
         """What comes back to modules that are called once a step, where something stands between the calls."""
         found: dict[str, tuple[float, NDArray[np.float64]]] = {}
         for name, seen in self.seen.items():
             if seen.kind == "cell" and len(self.given[name]) > 1:
-                link = self.links[name] if self.links[name].outputs else by_shape(self.given[name][-1])
+                link = self.link(name)
                 result = back_through(self.given[name], link.outputs, link.inputs)
                 found |= {name: result} if result else {}
         return found
@@ -249,7 +251,7 @@ class _Catcher:
             if seen.kind == "layer":
                 found |= _layer_parts(seen, given, self.rows)
             else:
-                part = _cell_part(seen, given, self.links[name], self.rows)
+                part = _cell_part(seen, given, self.link(name), self.rows)
                 found |= {part.name: part} if part else {}
         return found
 
@@ -305,7 +307,6 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
 
 def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
     seen.steps = len(given)
-    link = link if link.outputs else by_shape(given[-1])
     run, before = 0, list[Any]()
     for number, (args, keywords, output) in enumerate(given):
         taken = leaves_at(leaves_of((args, keywords)), link.inputs)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import abc
 import copy
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ class LayerPart(Part):
         states = [state[None] for state in torch.split(s_BN, list(self.widths.values()), -1)]
         if len(self.initial) > len(states):  # the cell reads t
             states.append(self.initial[-1].expand(1, len(s_BN), 1) + t)
-        return tuple(states) if len(states) > 1 else states[0]
+        return as_hx(tuple(states))
 
     def _packed(self, states: Any) -> Tensor:
         given = states if isinstance(states, tuple) else (states,)
@@ -214,11 +213,16 @@ def parts_of(layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, LayerP
         initial = tuple(state[index : index + 1].detach() for state in given)
         part = LayerPart(name, alone, x_TBI.flip(0) if backwards else x_TBI, initial)
         with torch.no_grad():
-            output_TBW = alone(part.x_TBI, initial if len(initial) > 1 else initial[0] if initial else None)[0]
+            output_TBW = alone(part.x_TBI, as_hx(initial))[0]
         outputs.append(output_TBW.flip(0) if backwards else output_TBW)
         alone.engine = "reference"  # what is asked of it from now on are single steps, and their derivatives
         found[name] = part
     return found
+
+
+def as_hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...] | None:
+    """Return states as a layer takes them: one alone, several as a tuple, none as None."""
+    return states if len(states) > 1 else states[0] if states else None
 
 
 def chosen(found: Mapping[str, LayerPart], part: str | None) -> LayerPart:
@@ -248,8 +252,3 @@ def push(step: Callable[[Tensor], Tensor], s_BN: Tensor, tangents_BNK: Tensor) -
 def identity(s_BN: Tensor) -> Tensor:
     """All directions of the full state, (B, N, N)."""
     return torch.eye(s_BN.shape[-1], dtype=s_BN.dtype, device=s_BN.device).expand(len(s_BN), -1, -1)
-
-
-def log(value: float) -> float:
-    """The natural logarithm, -inf at zero."""
-    return math.log(value) if value > 0 else -math.inf

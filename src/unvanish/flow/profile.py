@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unvanish.errors import FlowError
 from unvanish.flow.back import norms_back
 from unvanish.flow.convert import equivalent_layer
-from unvanish.flow.parts import Part
+from unvanish.flow.parts import Part, as_hx
 from unvanish.flow.recorder import Track
 from unvanish.nn import Recurrent
 
@@ -159,7 +159,7 @@ def profiles(
     given = start if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
     initial = tuple(s.detach().requires_grad_() if s.is_floating_point() else s for s in given)
     with ours.watched(watch), torch.enable_grad():
-        ours(x.detach(), initial if len(initial) > 1 else initial[0] if initial else None)
+        ours(x.detach(), as_hx(initial))
     return {name: _measured(track, initial, draws, generator) for name, track in watch.tracks.items()}
 
 

@@ -19,7 +19,7 @@ from unvanish.engine import evaluate
 from unvanish.equations.calculus import Scale, partials
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
 from unvanish.equations.system import Elementwise, System
-from unvanish.flow.parts import LayerPart, Part, States, chosen, parts_of
+from unvanish.flow.parts import LayerPart, Part, States, as_hx, chosen, parts_of
 
 FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
 # The steepest slope of an activation, and its slope from its value.
@@ -154,9 +154,8 @@ def _of_layer(part: LayerPart) -> Saturation:
     wanted: dict[str, Expr] = {f"call {name}": call for name, call in calls.items()}
     wanted |= {f"keep {state}": factor for state, factor in keeps.items()}
     inspector = _Inspector(wanted, part.x_TBI)
-    initial = part.initial
     with part.layer.watched(inspector), torch.no_grad():
-        part.layer(part.x_TBI, initial if len(initial) > 1 else initial[0] if initial else None)
+        part.layer(part.x_TBI, as_hx(part.initial))
     seen = {name: torch.stack(values) for name, values in inspector.seen.items()}
     activations = tuple(_measured(name, call.function, seen[f"call {name}"]) for name, call in calls.items())
     memories = tuple(_memory(state, factor, seen[f"keep {state}"]) for state, factor in keeps.items())
