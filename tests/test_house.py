@@ -22,9 +22,10 @@ LAW = {
     "engine": {"equations", "cells"},
     "nn": {"equations", "cells", "engine"},
     "flow": {"equations", "engine", "nn"},
-    "diagnosis": {"nn", "flow"},
+    "remedies": {"equations", "engine", "nn", "flow"},
+    "diagnosis": {"nn", "flow", "remedies"},
     "data": set(),
-    "train": {"equations", "cells", "engine", "nn", "flow", "diagnosis", "data"},
+    "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
