@@ -10,6 +10,7 @@ import torch
 
 from unvanish.engine import builtin, native
 from unvanish.engine.arrays import evaluate
+from unvanish.engine.clipping import StepClip
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.layout import Stack, Weights, layout
 from unvanish.engine.operator import register as _register
@@ -28,6 +29,7 @@ __all__ = [
     "Result",
     "Run",
     "Stack",
+    "StepClip",
     "Stepper",
     "Weights",
     "check_engine",
@@ -77,7 +79,8 @@ def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = 
     steps in such a segment. `word` is what `register` returned: while a graph is traced, the pass becomes one
     operator of it.
     """
-    if torch.compiler.is_compiling() and word and engine in ("auto", "native") and job.x_TBI.device.type == "cpu":
+    whole = word and engine in ("auto", "native") and job.step_clip is None
+    if torch.compiler.is_compiling() and whole and job.x_TBI.device.type == "cpu":
         return run_as_operator(job, word, Timeless(job).__getitem__)
     return _eager(job, engine, memory)
 

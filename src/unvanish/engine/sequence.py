@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unvanish.engine.clipping import StepClip
 from unvanish.engine.layout import Weights
 from unvanish.engine.plan import Plan
 from unvanish.equations.expression import Ref
@@ -52,7 +53,8 @@ class Run:
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
     starts anew, from zero states and t = 0, before the step is run (never past its end); `masks` holds the arrays
-    of `System.masks`, (B, W) for one a row and (T, B, W) for one a step.
+    of `System.masks`, (B, W) for one a row and (T, B, W) for one a step; `step_clip` clips the adjoint between two
+    steps of the backward pass.
     """
 
     plan: Plan
@@ -65,6 +67,7 @@ class Run:
     reset_TB: Tensor | None = None
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     observer: Observer | None = None
+    step_clip: StepClip | None = None
     wants_all_states: bool = False
     name: str = "a"
 

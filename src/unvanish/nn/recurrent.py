@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unvanish import engine as engines
-from unvanish.engine import Observer, Run
+from unvanish.engine import Observer, Run, StepClip
 from unvanish.errors import OptionError
 from unvanish.nn.packing import (
     blank_padding,
@@ -94,6 +94,7 @@ class Recurrent(CellStack):
     """
 
     watch: Watch | None = None
+    step_clip: StepClip | None = None  # clips the adjoint between two steps (`unvanish.clip.PerStep`)
 
     @contextlib.contextmanager
     def watched(self, watch: Watch) -> Iterator[None]:
@@ -343,6 +344,7 @@ class Recurrent(CellStack):
             reset_TB=None if reset_TB1 is None else reset_TB1[:, :, 0],
             masks=self._noise.draw(steps, batch, self._sizes, self._weight) if plan.system.masks else {},
             observer=None if self.watch is None else self.watch.part(suffix, steps, tuple(named)),
+            step_clip=self.step_clip,
             wants_all_states=wants_all,
             name=self.cell.name,
         )

@@ -22,6 +22,7 @@ struct Call {
   real* vector_b_n;  // vector b_n
   real* saved_n;  // saved n
   real* gradient_h;  // gradient h
+  real* clip;  // clip
   real* adjoint_1;  // adjoint 1
   real* adjoint_vector_b_n;  // adjoint vector b_n
   real* norms;  // norms
@@ -224,7 +225,7 @@ static void backward_1(const Call& a, const Part& part, long t, long b, long u, 
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
     const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
     const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
@@ -282,6 +283,16 @@ extern "C" void forward(const Call* call) {
   run_forward(*call, 2, pack_forward, step_forward);
 }
 
+// the adjoint of the full state
+static void clip_states(const Call& a, const Part& part, long t) {
+  for (long b = part.first_row; b < part.last_row; b++) {
+    const Adjoint states[] = {
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_h ? a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+    };
+    clip_row(states, a.clip, part.index);
+  }
+}
+
 static void pack_backward(const Call& a, int thread, int count) {
   pack_back<2>(a.back_panel_0, {a.weight_U_r, a.weight_U_z}, a.w_hidden, a.w_hidden, thread, count);
   pack_back<1>(a.back_panel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
@@ -289,14 +300,15 @@ static void pack_backward(const Call& a, int thread, int count) {
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {
   switch (number) {
-    case 0: backward_1(a, part, t); break;
-    case 1: through_1(a, part, t); break;
-    case 2: backward_0(a, part, t); break;
-    case 3: through_0(a, part, t); break;
+    case 0: clip_states(a, part, t); break;
+    case 1: backward_1(a, part, t); break;
+    case 2: through_1(a, part, t); break;
+    case 3: backward_0(a, part, t); break;
+    case 4: through_0(a, part, t); break;
   }
 }
 
 extern "C" void backward(const Call* call) {
-  run_backward(*call, 4, pack_backward, step_backward);
+  run_backward(*call, call->clip ? 0 : 1, 5, pack_backward, step_backward);
 }
 

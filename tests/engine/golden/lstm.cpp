@@ -21,6 +21,7 @@ struct Call {
   real* saved_h_1;  // saved h_1
   real* carry_c;  // carry c
   real* gradient_c;  // gradient c
+  real* clip;  // clip
   real* carry_h;  // carry h
   real* gradient_h;  // gradient h
   real* adjoint_0;  // adjoint 0
@@ -163,13 +164,13 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     V a_c{};
     a_c = load<WHOLE>(at_carry_c + r * a.w_hidden, n);
     store<WHOLE>(at_carry_c + r * a.w_hidden, V{}, n);
-    if (a.gradient_c) a_c += load<WHOLE>(at_gradient_c + r * a.w_hidden, n);
+    if (a.gradient_c && !a.clip) a_c += load<WHOLE>(at_gradient_c + r * a.w_hidden, n);
     square_c += a_c * a_c;
     V a_h_1{};
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
     const V v_h_1 = load<WHOLE>(at_h_1 + r * a.w_hidden, n);
     a_o += v_h_1 * a_h;
@@ -265,18 +266,30 @@ extern "C" void forward(const Call* call) {
   run_forward(*call, 1, pack_forward, step_forward);
 }
 
+// the adjoint of the full state
+static void clip_states(const Call& a, const Part& part, long t) {
+  for (long b = part.first_row; b < part.last_row; b++) {
+    const Adjoint states[] = {
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_h ? a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_c ? a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+    };
+    clip_row(states, a.clip, part.index);
+  }
+}
+
 static void pack_backward(const Call& a, int thread, int count) {
   pack_back<4>(a.back_panel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
 }
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {
   switch (number) {
-    case 0: backward_0(a, part, t); break;
-    case 1: through_0(a, part, t); break;
+    case 0: clip_states(a, part, t); break;
+    case 1: backward_0(a, part, t); break;
+    case 2: through_0(a, part, t); break;
   }
 }
 
 extern "C" void backward(const Call* call) {
-  run_backward(*call, 2, pack_backward, step_backward);
+  run_backward(*call, call->clip ? 0 : 1, 3, pack_backward, step_backward);
 }
 

@@ -81,7 +81,11 @@ def run_native(run: Run) -> Result:
     saves = torch.is_grad_enabled() and any(array.requires_grad for array in given)
     kind = saves, run.wants_all_states, torch.get_num_threads(), run.x_TBI.dtype
     job = Job(
-        memory_of(binding, rows.schedule, *kind), rows.schedule, rows.time(run.time_B1, run.x_TBI), run.observer
+        memory_of(binding, rows.schedule, *kind),
+        rows.schedule,
+        rows.time(run.time_B1, run.x_TBI),
+        run.observer,
+        run.step_clip,
     )
     found = NativePass.apply(job, run.weights, *given) if saves else passes.forward(job, given)[0]  # type: ignore[no-untyped-call]
     count = len(system.states)

@@ -229,7 +229,9 @@ class _Emitter:
             body(f"    store<WHOLE>({carry}, V{{}}, n);")
         if ref.name in self.depth or ref == self.kernel.plan.system.output:
             gradient = body.pointer(f"gradient_{name}", self.places.gradient(ref.name))
-            body(f"    if ({self.slots(f'gradient {ref.name}')}) a_{name} += load<WHOLE>({gradient}, n);")
+            # A clipped state's gradient has been added to what later steps sent, for both were clipped together.
+            added = f" && !{self.slots('clip')}" if ref.name in self.depth else ""
+            body(f"    if ({self.slots(f'gradient {ref.name}')}{added}) a_{name} += load<WHOLE>({gradient}, n);")
         if ref.name in self.depth:
             body(f"    square_{name} += a_{name} * a_{name};")
         if ref in self.kernel.crossing:
@@ -327,6 +329,26 @@ class _Emitter:
         self.lines.append("  for (long b = part.first_row; b < part.last_row; b++)")
         self.lines.append(f"    {function}({', '.join(found)}, {width});")
 
+    # -- clipping --------------------------------------------------------------------------------------
+
+    def clip_states(self) -> None:
+        """The first thing of a step, where it is asked for: clip the adjoint of the full state, row by row."""
+        self.lines.append("// the adjoint of the full state")
+        self.begin("clip_states")
+        if not self.kernel.plan.system.states:
+            self.lines += ["}", ""]
+            return
+        self.lines += [
+            "  for (long b = part.first_row; b < part.last_row; b++) {",
+            "    const Adjoint states[] = {",
+        ]
+        for state in self.kernel.plan.system.states:
+            carry, width = self.places.carry(state.name, 0)
+            gradient, _ = self.places.gradient(state.name)
+            given = f"{self.slots(f'gradient {state.name}')} ? {gradient} + b * {width} : nullptr"
+            self.lines.append(f"      {{{carry} + b * {width}, {given}, {width}}},")
+        self.lines += ["    };", f"    clip_row(states, {self.slots('clip')}, part.index);", "  }", "}", ""]
+
     # -- the loop over time ----------------------------------------------------------------------------
 
     def driver(self, name: str, order: Iterable[int]) -> None:
@@ -334,6 +356,8 @@ class _Emitter:
         calls = [f"{name}_{number}" for number in order]
         if name == "backward":
             calls = [call for number in calls for call in (number, number.replace("backward", "through"))]
+            self.clip_states()
+            calls = ["clip_states", *calls]
         self.lines.append(f"static void pack_{name}(const Call& a, int thread, int count) {{")
         for index, group in enumerate(self.kernel.groups):
             if name == "backward" and group.operand.name == "x":
@@ -351,7 +375,8 @@ class _Emitter:
         self.lines += [f"    case {position}: {call}(a, part, t); break;" for position, call in enumerate(calls)]
         self.lines += ["  }", "}", ""]
         self.lines.append(f'extern "C" void {name}(const Call* call) {{')
-        self.lines.append(f"  run_{name}(*call, {len(calls)}, pack_{name}, step_{name});")
+        begin = f"{self.slots('clip').replace('a.', 'call->')} ? 0 : 1, " if name == "backward" else ""
+        self.lines.append(f"  run_{name}(*call, {begin}{len(calls)}, pack_{name}, step_{name});")
         self.lines += ["}", ""]
 
 

@@ -72,6 +72,7 @@ def _outputs(job: Job, weights: Weights, given: Sequence[Tensor]) -> list[Tensor
             for mask, value in zip(plan.system.masks, masks, strict=True)
         },
         observer=job.observer,
+        step_clip=job.step_clip,
         wants_all_states=job.memory.wants_all,
     )
     result = run_reference(run)

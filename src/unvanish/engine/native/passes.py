@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.engine.clipping import StepClip
 from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.memory import Memory
 from unvanish.engine.native.product import times_transposed, weight_gradient
@@ -29,14 +30,15 @@ OUTER_FROM, OUTER_UP_TO = 8, 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a pass is, besides its arrays: where they lie, the index of each row's first step, and who wants to
-    know the norms of the states' adjoints.
+    """What a pass is, besides its arrays: where they lie, the index of each row's first step, who wants to know the
+    norms of the states' adjoints, and who clips them.
     """
 
     memory: Memory
     schedule: Schedule
     time_P: Tensor | None = None
     observer: Observer | None = None
+    step_clip: StepClip | None = None
 
     @property
     def binding(self) -> Binding:
@@ -174,6 +176,11 @@ class _Backward:
                 job.memory.parts, self.schedule.steps, len(job.memory.states), dtype=torch.float64
             )
             set_pointer(job, self.call, "norms", self.squares)
+        self.clip: Tensor | None = None
+        if job.step_clip is not None:
+            self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64)
+            self.clip[0], self.clip[1] = job.step_clip.threshold, job.step_clip.by == "norm"
+            set_pointer(job, self.call, "clip", self.clip)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
             set_pointer(job, self.call, "adjoint x", self.adjoint_x.zero_())
@@ -193,6 +200,8 @@ class _Backward:
         del alive
         if self.job.observer is not None and self.squares is not None:
             self.job.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
+        if self.job.step_clip is not None and self.clip is not None:
+            self.job.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
         return self._gradients()
 
     def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:

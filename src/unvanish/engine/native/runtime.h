@@ -286,6 +286,49 @@ INLINE void add_square(void* norms, long at, V squares) {
   ((double*)norms)[at] += sum;
 }
 
+// The adjoint of a state at the end of a step: what later steps sent, and the gradient of the loss, if there is one.
+struct Adjoint {
+  real* carry;
+  const real* gradient;
+  long width;
+};
+// Bring both together and clip them over all states of a row. `clip` holds the threshold, whether the norm is meant
+// (else every value), and three counts for each part: adjoints seen, clipped, not finite. A norm is worked out in
+// double precision, where the squares of single precision cannot overflow, and from numbers scaled by the largest.
+template <int N> static void clip_row(const Adjoint (&states)[N], real* request, long part) {
+  double* const clip = (double*)request;
+  double* const count = clip + 2 + 3 * part;
+  const double threshold = clip[0];
+  double largest = 0, squares = 0;
+  bool finite = true;
+  for (const Adjoint& s : states)
+    for (long i = 0; i < s.width; i++) {
+      if (s.gradient) s.carry[i] += s.gradient[i];
+      const double size = std::fabs(double(s.carry[i]));
+      finite &= std::isfinite(size);
+      largest = size > largest ? size : largest;
+    }
+  count[0]++;
+  if (!finite) {
+    count[2]++;
+    for (const Adjoint& s : states) std::memset(s.carry, 0, s.width * sizeof(real));
+  } else if (clip[1] == 0) {
+    const real most = real(threshold);
+    if (!(largest > threshold)) return;
+    count[1]++;
+    for (const Adjoint& s : states)
+      for (long i = 0; i < s.width; i++) s.carry[i] = s.carry[i] > most ? most : s.carry[i] < -most ? -most : s.carry[i];
+  } else if (largest > 0) {
+    for (const Adjoint& s : states)
+      for (long i = 0; i < s.width; i++) squares += (s.carry[i] / largest) * (s.carry[i] / largest);
+    const double norm = std::sqrt(squares);
+    if (!(norm * (largest / threshold) > 1)) return;
+    count[1]++;
+    for (const Adjoint& s : states)
+      for (long i = 0; i < s.width; i++) s.carry[i] = real(s.carry[i] / largest / norm * threshold);
+  }
+}
+
 template <typename Call> INLINE Part part_of(const Call& a, long index, long t) {
   const long rows = a.rows[t];
   if (a.by_units) return {index, a.parts, true, 0, rows, rows * index / a.parts, rows * (index + 1) / a.parts};
@@ -297,7 +340,7 @@ template <typename Call> INLINE Part part_of(const Call& a, long index, long t) 
 // The loop over time. Rows do not know of one another: a thread takes its own through all steps, without a
 // barrier. Where the units are split, every part of a step waits for all threads.
 template <typename Call, typename Pack, typename Step>
-static void run(const Call& a, int count, long from, long to, long by, Pack pack, Step step) {
+static void run(const Call& a, int begin, int count, long from, long to, long by, Pack pack, Step step) {
 #pragma omp parallel num_threads(a.threads) if (a.threads > 1)
   {
     const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
@@ -307,7 +350,7 @@ static void run(const Call& a, int count, long from, long to, long by, Pack pack
     }
     if (a.by_units) {
       for (long t = from; t != to; t += by)
-        for (int number = 0; number < count; number++) {
+        for (int number = begin; number < count; number++) {
           for (long part = thread; part < a.parts; part += threads) step(a, number, part_of(a, part, t), t);
 #pragma omp barrier
         }
@@ -316,18 +359,18 @@ static void run(const Call& a, int count, long from, long to, long by, Pack pack
         for (long t = from; t != to; t += by) {
           const Part here = part_of(a, part, t);
           if (here.first < here.last)
-            for (int number = 0; number < count; number++) step(a, number, here, t);
+            for (int number = begin; number < count; number++) step(a, number, here, t);
         }
     }
   }
 }
 template <typename Call, typename Pack, typename Step>
 static void run_forward(const Call& a, int count, Pack pack, Step step) {
-  run(a, count, a.first, a.last, 1, pack, step);
+  run(a, 0, count, a.first, a.last, 1, pack, step);
 }
 template <typename Call, typename Pack, typename Step>
-static void run_backward(const Call& a, int count, Pack pack, Step step) {
-  run(a, count, a.last - 1, a.first - 1, -1, pack, step);
+static void run_backward(const Call& a, int begin, int count, Pack pack, Step step) {
+  run(a, begin, count, a.last - 1, a.first - 1, -1, pack, step);
 }
 
 // target[j][k] (+)= sum over n of adjoint[n][j] · x[n][k]: the gradient of a matrix, summed over all steps.
