@@ -84,7 +84,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     'known: gru, lstm'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "known: " + (", ".join(names) or "none")

@@ -79,7 +79,7 @@ def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = 
     steps in such a segment. `word` is what `register` returned: while a graph is traced, the pass becomes one
     operator of it.
     """
-    whole = word and engine in ("auto", "native") and job.step_clip is None
+    whole = word and engine in ("auto", "native") and job.step_clip is None and not job.normalisers
     if torch.compiler.is_compiling() and whole and job.x_TBI.device.type == "cpu":
         return run_as_operator(job, word, Timeless(job).__getitem__)
     return _eager(job, engine, memory)

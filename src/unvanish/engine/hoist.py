@@ -72,6 +72,8 @@ def value(statement: Statement, read: Callable[[Ref], Tensor], run: Run) -> Tens
         case Elementwise(_, expression):
             found = evaluate(expression, read, None, run.x_TBI)
             return found if isinstance(found, Tensor) else run.x_TBI.new_tensor(found)
+        case Rowwise(target, "batchnorm", operand):
+            return run.normalisers[target.name](read(operand), None)
         case Rowwise(_, function, operand):
             return rowwise(function, read(operand))
         case Product(_, matrix, operand):

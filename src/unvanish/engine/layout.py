@@ -8,6 +8,7 @@
 | bias_ih, bias_hh | biases `b…`, biases `bh…` | |
 | vector, scalar | other vectors (peepholes), scalars | |
 | weight_hr | the projection | projected × hidden |
+| weight_U_h | a recurrent matrix U_h that is constrained, by itself | hidden × hidden |
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class Stack:
     rows: Mapping[str, slice]
 
 
-def layout(system: System, sizes: Mapping[str, int]) -> tuple[Stack, ...]:
-    """Say which arrays a layer of this system stores, in torch's order."""
+def layout(system: System, sizes: Mapping[str, int], apart: frozenset[str] = frozenset()) -> tuple[Stack, ...]:
+    """Say which arrays a layer of this system stores, in torch's order; parameters `apart` have one each."""
     projected = PROJECTION in {parameter.columns for parameter in system.parameters}
     members: dict[str, list[Parameter]] = {}
     for parameter in system.parameters:
-        members.setdefault(_stack_name(parameter, projected), []).append(parameter)
+        name = f"weight_{parameter.name}" if parameter.name in apart else _stack_name(parameter, projected)
+        members.setdefault(name, []).append(parameter)
     order = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     names = sorted(members, key=lambda name: order.index(name) if name in order else len(order))
     return tuple(_stack(name, members[name], sizes) for name in names)

@@ -38,13 +38,14 @@ class _Reference:
             state.name: list(reversed(run.states[state.name].chunk(state.depth, dim=-1))) for state in system.states
         }
         self.depth = {state.name: state.depth for state in system.states}
-        self.time_B1 = run.time_B1
+        self.time_B1, self.step = run.time_B1, 0
         self.outputs: list[Tensor] = []
         self.every: dict[str, list[Tensor]] = {name: [] for name in self.depth}
 
     def run(self) -> Result:
         stages = [self.prepared(stage) for stage in self.plan.stages]
         for step in range(self.x_TBI.shape[0]):
+            self.step = step
             if self.job.reset_TB is not None:
                 self.start_anew(self.job.reset_TB[step, :, None])
             self.present = {name: values[step] for name, values in self.hoisted.over_time.items()}
@@ -85,6 +86,9 @@ class _Reference:
             case Elementwise(_, expression):
                 work_out = program(expression)
                 return lambda time: as_tensor(work_out(self.read, time, self.x_TBI), self.x_TBI)
+            case Rowwise(target, "batchnorm", operand):
+                normaliser = self.job.normalisers[target.name]
+                return lambda time: normaliser(self.read(operand), self.step)
             case Rowwise(_, function, operand):
                 return lambda time: rowwise(function, self.read(operand))
             case Product(_, matrix, operand):

@@ -17,6 +17,8 @@ from unvanish.engine.layout import Weights
 from unvanish.engine.plan import Plan
 from unvanish.equations.expression import Ref
 
+# Normalises over the rows of the batch: (B, W) of a step, or (T, B, W) of all where the step is None.
+Normaliser = Callable[[Tensor, int | None], Tensor]
 Inspect = Callable[[int, Callable[[Ref], Tensor], Tensor | None], None]  # step, look up, index of the step
 
 
@@ -54,7 +56,7 @@ class Run:
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
     starts anew, from zero states and t = 0, before the step is run (never past its end); `masks` holds the arrays
     of `System.masks`, (B, W) for one a row and (T, B, W) for one a step; `step_clip` clips the adjoint between two
-    steps of the backward pass.
+    steps of the backward pass; `normalisers` do the batch normalisations of the system, by the name of their line.
     """
 
     plan: Plan
@@ -68,6 +70,7 @@ class Run:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     observer: Observer | None = None
     step_clip: StepClip | None = None
+    normalisers: Mapping[str, Normaliser] = field(default_factory=dict)
     wants_all_states: bool = False
     name: str = "a"
 

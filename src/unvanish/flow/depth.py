@@ -279,9 +279,13 @@ def _stack_calls(model: Recurrent | nn.RNNBase, batch: Any) -> list[_Call]:
         beside.append(turn(output_TBW))
         held += list(part.parameters())
         if len(beside) == 1 + ours.bidirectional:
-            output = swap(torch.cat(beside, -1))
+            output_TBW = torch.cat(beside, -1)
+            handed_TBW = ours.handed_on(layer, x_TBW, output_TBW)
+            # Of a dense stack the output alone: norms of one width are compared.
+            output = swap(handed_TBW if handed_TBW.shape == output_TBW.shape else output_TBW)
             calls.append(_Call(f"l{layer}", output, held))
-            x_TBW = swap(output)  # out of what was kept, so that a gradient comes by it
+            # Out of what was kept, so that a gradient comes by it.
+            x_TBW = swap(output) if handed_TBW.shape == output_TBW.shape else handed_TBW
             beside, held = [], []
     _check_whole(model, x, hx, calls[-1].output)
     return calls

@@ -95,7 +95,9 @@ class LayerPart(Part):
         x_1BI = self.x_TBI[t : t + 1]
 
         def run(s_BN: Tensor) -> Tensor:
+            self.layer.first_step = t
             _, states = self.layer(x_1BI, self._unpacked(s_BN, t))
+            self.layer.first_step = 0
             return self._packed(states)
 
         return run
@@ -205,9 +207,9 @@ def parts_of(layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, LayerP
     given = ours.zero_states(x_TBI.shape[1]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
     found: dict[str, LayerPart] = {}
     outputs: list[Tensor] = []
-    for index, (_, name) in enumerate(ours.parts()):
+    for index, (depth, name) in enumerate(ours.parts()):
         if len(outputs) == 1 + ours.bidirectional:
-            x_TBI, outputs = torch.cat(outputs, -1), []
+            x_TBI, outputs = ours.handed_on(depth - 1, x_TBI, torch.cat(outputs, -1)).detach(), []
         alone = ours.alone(name)
         backwards = name.endswith("_reverse")
         initial = tuple(state[index : index + 1].detach() for state in given)

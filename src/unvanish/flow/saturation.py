@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from unvanish.engine import evaluate
-from unvanish.equations.calculus import Scale, partials
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
+from unvanish.equations.gates import keep_factors
 from unvanish.equations.system import Elementwise, System
 from unvanish.flow.parts import LayerPart, Part, States, as_hx, chosen, parts_of
 
@@ -150,7 +150,7 @@ class _Inspector:
 
 def _of_layer(part: LayerPart) -> Saturation:
     system = part.layer.system
-    calls, keeps = dict(_calls(system)), dict(_keeps(system))
+    calls, keeps = dict(_calls(system)), dict(keep_factors(system))
     wanted: dict[str, Expr] = {f"call {name}": call for name, call in calls.items()}
     wanted |= {f"keep {state}": factor for state, factor in keeps.items()}
     inspector = _Inspector(wanted, part.x_TBI)
@@ -182,20 +182,6 @@ def _named(call: Call, line: Ref) -> str:
     arguments = list(dict.fromkeys(str(ref) for ref in refs(call)))
     plain = len(arguments) == 1 and not arguments[0].startswith("_")
     return f"{call.function}({arguments[0]})" if plain else f"{call.function} in {line.name}"
-
-
-def _keeps(system: System) -> Iterator[tuple[str, Expr]]:
-    """What each state keeps of itself directly: its factor, where the state before it stands in its own line, and
-    neither an activation nor a product with a matrix comes between.
-    """
-    for statement in system.statements:
-        if isinstance(statement, Elementwise) and statement.target.name in {s.name for s in system.states}:
-            itself = Ref(statement.target.name, 1)
-            for term in partials(statement):
-                if not isinstance(term, Scale) or term.operand != itself:
-                    continue
-                if not any(ref.name.startswith("_") for ref in refs(term.factor)):
-                    yield statement.target.name, term.factor
 
 
 def _memory(state: str, factor: Expr, keep_TBW: Tensor) -> Memory:

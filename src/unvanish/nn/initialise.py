@@ -1,76 +1,154 @@
-"""Initialisers by name, by number or as a callable, for parameters found by name or pattern."""
+"""Which parameter of a layer gets which initialiser: by word, number, callable, name or pattern."""
 
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unvanish.equations.system import System
 from unvanish.errors import OptionError, nearest
+from unvanish.nn.init.arrays import ArrayInitialiser, constant
+from unvanish.nn.init.timescales import Fillable, LayerInitialiser
+from unvanish.nn.init.words import from_word
 
-Initialiser = str | float | Callable[[Tensor], object]
+Initialiser = str | float | Callable[[Tensor], object] | ArrayInitialiser | LayerInitialiser
+OneInit = Initialiser | Mapping[str, Initialiser]
+Init = OneInit | Sequence[OneInit] | None
 
-INITIALISERS: dict[str, Callable[[Tensor], object]] = {
-    "zeros": nn.init.zeros_,
-    "ones": nn.init.ones_,
-    "normal": lambda a: nn.init.normal_(a, std=0.01),
-    "identity": nn.init.eye_,
-    "orthogonal": nn.init.orthogonal_,
-    "xavier_uniform": nn.init.xavier_uniform_,
-    "xavier_normal": nn.init.xavier_normal_,
-    "he_uniform": nn.init.kaiming_uniform_,
-    "he_normal": nn.init.kaiming_normal_,
-}
-_VECTORS_TOO = ("zeros", "ones", "normal")
+_Known = ArrayInitialiser | LayerInitialiser | Callable[[Tensor], object]
+
+
+def fill(layer: Fillable, of_cell: Mapping[str, Initialiser], init: Init) -> None:
+    """Fill the parameters of a layer: with what its cell says of them, then with `init`.
+
+    Args:
+        layer: a `Recurrent`, with all parameters as torch fills them.
+        of_cell: initialisers by name or pattern.
+        init: an initialiser (a word, a number, a callable of the array, an object of `unvanish.init`), a mapping
+            from names or patterns to initialisers, or several of these, the later over the earlier.
+
+    An initialiser alone goes to every matrix; identity, sparse and radius, which are about recurrences, go to the
+    recurrent matrices, and those of layers to what they find. A pattern meets parameters; the fixed numbers of the
+    layer where it meets none.
+
+    Raises:
+        OptionError: an initialiser is unknown, means nothing for this cell, or a pattern meets nothing.
+
+    >>> import unvanish
+    >>> layer = unvanish.LSTM(2, 3)
+    >>> fill(layer, {}, ["orthogonal", {"b_*": 0.0}, "forget:2"])
+    >>> layer["b_f"].tolist(), layer["b_o"].tolist()
+    ([2.0, 2.0, 2.0], [0.0, 0.0, 0.0])
+    """
+    _fill_once(layer, of_cell)
+    several = init if isinstance(init, list | tuple) else () if init is None else (init,)
+    for one in several:
+        _fill_once(layer, cast(OneInit, one))
+
+
+def _fill_once(layer: Fillable, init: OneInit) -> None:
+    if isinstance(init, Mapping):
+        names = [parameter.name for parameter in layer.system.parameters]
+        for name, initialiser in resolve(init, names, (), layer.system.numbers).items():
+            _fill_named(layer, name, known(initialiser))
+        return
+    initialiser = known(init)
+    if isinstance(initialiser, LayerInitialiser):
+        initialiser.fill(layer)
+        return
+    recurrent = isinstance(initialiser, ArrayInitialiser) and initialiser.recurrent
+    matrices = _matrices(layer.system, recurrent)
+    if not matrices:
+        kind = "recurrent matrix" if recurrent else "matrix"
+        raise OptionError(
+            f"{layer.cell.name} has no {kind} for init={init!r}: name what it is for, init={{'…': {init!r}}}"
+        )
+    for name in matrices:
+        _fill_named(layer, name, initialiser)
+
+
+def _matrices(system: System, recurrent: bool) -> list[str]:
+    matrices = [parameter for parameter in system.parameters if parameter.columns is not None]
+    return [matrix.name for matrix in matrices if matrix.role == "recurrent" or not recurrent]
+
+
+def _fill_named(layer: Fillable, name: str, initialiser: _Known) -> None:
+    """Fill one parameter or fixed number in every part of a layer."""
+    if isinstance(initialiser, LayerInitialiser):
+        initialiser.fill(layer, name)
+        return
+    number = name in layer.system.numbers
+    if number and name in layer.options:
+        raise OptionError(f"{name} was given to the layer, and init fills it: leave one of the two out")
+    if isinstance(initialiser, ArrayInitialiser) and initialiser.whole and name in layer.cell.slower_to_faster:
+        raise OptionError(
+            f"{name} of {layer.cell.name} loses its entries from faster to slower units, and with them what "
+            f"'{initialiser.word}' says of the whole matrix: name the others, {{'W_*': '{initialiser.word}'}}"
+        )
+    for _, suffix in layer.parts():
+        place = f"{name}_{suffix}"
+        apply(initialiser, name, getattr(layer, place) if number else layer[place])
 
 
 def resolve(
-    init: Initialiser | Mapping[str, Initialiser] | None, names: Iterable[str], matrices: Iterable[str]
+    init: Init, names: Iterable[str], matrices: Iterable[str], numbers: Iterable[str] = ()
 ) -> dict[str, Initialiser]:
     """Say which initialiser each parameter gets: one alone goes to every matrix, a mapping by pattern.
 
-    Later patterns win. A pattern that meets no parameter is an error, never ignored.
+    Later patterns win. A pattern that meets no parameter is looked for among the fixed `numbers`; one that meets
+    nothing is an error, never ignored.
 
     >>> resolve({"U_*": "orthogonal", "b_f": 1.0}, ["W_f", "U_f", "b_f"], ["W_f", "U_f"])
     {'U_f': 'orthogonal', 'b_f': 1.0}
     """
-    names, chosen = list(names), {}
+    names, numbers, chosen = list(names), list(numbers), dict[str, Initialiser]()
     if init is None:
         return {}
     if not isinstance(init, Mapping):
-        return dict.fromkeys(matrices, _checked(init))
+        known(init)
+        return dict.fromkeys(matrices, cast(Initialiser, init))
     for pattern, initialiser in init.items():
-        met = fnmatch.filter(names, pattern)
+        met = fnmatch.filter(names, pattern) or fnmatch.filter(numbers, pattern)
         if not met:
-            raise OptionError(f"init names '{pattern}', which is no parameter: {nearest(pattern, names)}")
-        chosen.update(dict.fromkeys(met, _checked(initialiser)))
+            raise OptionError(
+                f"init names '{pattern}', which is no parameter: {nearest(pattern, [*names, *numbers])}"
+            )
+        known(initialiser)
+        chosen.update(dict.fromkeys(met, initialiser))
     return chosen
 
 
-def _checked(initialiser: Initialiser) -> Initialiser:
-    if isinstance(initialiser, str) and initialiser not in INITIALISERS:
-        raise OptionError(f"unknown initialiser '{initialiser}': {nearest(initialiser, INITIALISERS)}")
-    usable = isinstance(initialiser, str) or callable(initialiser)
+def known(initialiser: object) -> _Known:
+    """Return what a word or a number stands for; refuse what is no initialiser."""
+    if isinstance(initialiser, ArrayInitialiser | LayerInitialiser):
+        return initialiser
+    if isinstance(initialiser, str):
+        return from_word(initialiser)
     if isinstance(initialiser, int | float) and not isinstance(initialiser, bool):
-        usable = math.isfinite(initialiser)
-    if not usable:
-        raise OptionError(f"{initialiser!r} is no initialiser: give a name, a finite number or a callable")
-    return initialiser
+        try:
+            return constant(initialiser)
+        except OptionError:
+            pass
+    if not callable(initialiser):
+        raise OptionError(f"{initialiser!r} is no initialiser: give a word, a finite number or a callable")
+    return cast(Callable[[Tensor], object], initialiser)
 
 
 @torch.no_grad()
 def apply(initialiser: Initialiser, name: str, array: Tensor) -> None:
-    """Fill one parameter in place."""
-    if isinstance(initialiser, str):
-        if array.dim() < 2 and initialiser not in _VECTORS_TOO:
-            raise OptionError(f"'{initialiser}' is for matrices, {name} is a vector: give a number or 'zeros'")
-        INITIALISERS[initialiser](array)
-    elif isinstance(initialiser, int | float):
-        array.fill_(initialiser)
-    else:
-        filled = initialiser(array)
-        if isinstance(filled, Tensor) and filled is not array:
-            array.copy_(filled)
+    """Fill one array in place; what is on the meta device has nothing to fill, and is checked alone."""
+    found = known(initialiser)
+    if isinstance(found, LayerInitialiser):
+        raise OptionError(f"'{found.word}' is for a layer and cannot fill {name} by itself: use unvanish.Recurrent")
+    if isinstance(found, ArrayInitialiser):
+        found(array, name)
+        return
+    if array.is_meta:
+        return
+    filled = found(array)
+    if isinstance(filled, Tensor) and filled is not array:
+        array.copy_(filled)

@@ -6,7 +6,7 @@ Shapes: H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unvanish.equations import Cell, Drawn, Grouped
-from unvanish.equations.cell import check_number
+from unvanish.equations.cell import check_delay, check_number
 from unvanish.errors import OptionError, nearest
 
 # What every layer takes: a mistyped one arrives among the keywords of the cell.
@@ -30,6 +30,11 @@ COMMON = (
     "recurrent_dropout",
     "zoneout",
     "weight_drop",
+    "layer_norm",
+    "batch_norm",
+    "skips",
+    "connect",
+    "constrain",
     "engine",
     "memory",
     "init",
@@ -69,6 +74,27 @@ def check_size(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise OptionError(f"{name} is {value!r}: give a whole number from 1 on")
     return value
+
+
+def check_steps(batch_norm: object) -> int:
+    """Refuse what is no number of steps that have statistics of their own."""
+    if isinstance(batch_norm, bool) or not isinstance(batch_norm, int) or batch_norm < 0:
+        raise OptionError(
+            f"batch_norm is {batch_norm!r}: give the number of steps that have statistics of their own, such as "
+            "the length of a sequence; 0 for none"
+        )
+    return batch_norm
+
+
+def check_skips(skips: object) -> tuple[int, ...]:
+    """Refuse what is no list of delays of two steps or more, each once."""
+    given = tuple(skips) if isinstance(skips, Iterable) else (skips,)
+    whole = all(isinstance(delay, int) and not isinstance(delay, bool) and delay >= 2 for delay in given)
+    if not whole or len(set(given)) < len(given):
+        raise OptionError(f"skips is {skips!r}: give delays of 2 steps or more, each once, such as (5, 25)")
+    for delay in given:
+        check_delay("of a skip", delay)
+    return given
 
 
 def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dtype: torch.dtype) -> Tensor:

@@ -69,6 +69,15 @@ class Recurrent(CellStack):
             reads of the state within the step is the value before.
         weight_drop: in training, the share of the recurrent matrices' entries that is dropped, once for each
             call (Merity et al. 2018).
+        layer_norm: normalise what each matrix gives, and what a function reads of a state, over the units of a row
+            (Ba et al. 2016); each with a gain of its own, `gain_U_f`.
+        batch_norm: normalise these over the batch instead, with statistics of their own at so many steps (Cooijmans
+            et al. 2017), counted from the start of each call. Runs in plain torch, and takes whole sequences.
+        skips: delays in steps: every matrix that meets a state of the last step meets those of so many steps back
+            too, with a matrix of its own, `U_f_skip5` (Lin et al. 1996).
+        connect: what a layer hands on to the one above: `plain`, `residual`, `dense` or `highway`.
+        constrain: what holds recurrent matrices, all of them or by pattern: `orthogonal`, `antisymmetric`,
+            `antisymmetric:0.01`, `radius:0.95` (spectral radius at most that), `weight_norm`.
         engine: `auto`, `reference`, `builtin` or `native`.
         memory: `fast` keeps what the backward pass reads; `lean` keeps the states between segments of ⌈√T⌉ steps
             and works the rest out again, for long sequences; a number is the length of such a segment.
@@ -146,28 +155,29 @@ class Recurrent(CellStack):
     def alone(self, part: str) -> Recurrent:
         """Return one part of the stack, named by the suffix of its parameters, as a layer of its own.
 
-        It shares the parameters, has one layer and one direction, takes time first, and draws no dropout. A part
-        that runs backwards takes its input turned round.
+        It shares the parameters (where matrices are constrained it has copies), has one layer and one direction,
+        takes time first, and draws no dropout. A part that runs backwards takes its input turned round.
 
         >>> layer = Recurrent("gru", 3, 4, num_layers=2)
         >>> layer.alone("l1")["U_z"].data_ptr() == layer["U_z_l1"].data_ptr()
         True
         """
-        above = self.output_size * (1 + self.bidirectional)
         depth = {suffix: layer for layer, suffix in self._parts}[part]
         found = Recurrent(
             self.cell,
-            above if depth else self.input_size,
+            self._connection.wide(depth),
             self.hidden_size,
             bias=self.bias,
             proj_size=self.proj_size,
             device="meta",  # its own parameters are never filled
             engine=self.engine,
             memory=self.memory,
+            layer_norm=self.layer_norm,
+            batch_norm=self.batch_norm,
+            skips=self.skips,
             **self.options,
         )
-        for name, _ in [*found.named_parameters(), *found.named_buffers()]:
-            setattr(found, name, getattr(self, f"{name.removesuffix('_l0')}_{part}"))
+        found.take_arrays(self, part)
         return found.eval()
 
     def stream(self, batch: int = 1, hx: States | None = None) -> Stream:
@@ -178,6 +188,10 @@ class Recurrent(CellStack):
         """
         if self.bidirectional:
             raise OptionError("a stream has no end to come back from: it needs a layer with bidirectional=False")
+        if self.batch_norm:
+            raise OptionError(
+                "batch_norm counts steps from the start of a call, and a stream has none"
+            )
         if self.training and (
             self._plan.system.masks or self.weight_drop or (self.dropout and self.num_layers > 1)
         ):
@@ -186,7 +200,7 @@ class Recurrent(CellStack):
         with torch.no_grad():
             initial = self._initial_states(hx, batch, batched=True)
             for index, (layer, suffix) in enumerate(self._parts):
-                blank = self._weight.new_zeros(1, batch, self.input_size if layer == 0 else self.output_size)
+                blank = self._weight.new_zeros(1, batch, self._connection.wide(layer))
                 states = [state[index] for state in initial]
                 job = self._job(layer, suffix, blank, _Sequence(blank, True), states, False)
                 steppers.append(engines.stepper(job, self.engine))
@@ -195,7 +209,8 @@ class Recurrent(CellStack):
             wanted = (batch, self.input_size)
             raise OptionError(f"a step of this stream takes an input {wanted}, not {tuple(x_BI.shape)}")
 
-        return Stream(steppers, self.state_names, (batch, self.input_size), check)
+        hand_on = None if self.connect == "plain" else self.handed_on
+        return Stream(steppers, self.state_names, (batch, self.input_size), check, hand_on)
 
     # -- what comes in and goes out --------------------------------------------------------------------
 
@@ -212,6 +227,10 @@ class Recurrent(CellStack):
         self._check_input(x_TBI)
         if lengths is None and reset is None:
             return _Sequence(x_TBI, batched)
+        if self.batch_norm:
+            raise OptionError(
+                "batch_norm has statistics for each step of a whole batch: leave lengths= and reset= out"
+            )
         steps, batch, device = *x_TBI.shape[:2], x_TBI.device
         lengths_B = reset_TB1 = None
         if lengths is not None:
@@ -289,8 +308,8 @@ class Recurrent(CellStack):
             every.append(seen)
             directions.append(output_TBW)
             if len(directions) == 1 + self.bidirectional:
-                x_TBI = torch.cat(directions, -1) if self.bidirectional else output_TBW
-                directions = []
+                output_TBW = torch.cat(directions, -1) if self.bidirectional else output_TBW
+                x_TBI, directions = self.handed_on(layer, x_TBI, output_TBW), []
                 if layer < self.num_layers - 1:
                     x_TBI = F.dropout(x_TBI, self.dropout, self.training)
         stacked = [_stacked(parts) for parts in zip(*finals, strict=True)]
@@ -345,6 +364,7 @@ class Recurrent(CellStack):
             masks=self._noise.draw(steps, batch, self._sizes, self._weight) if plan.system.masks else {},
             observer=None if self.watch is None else self.watch.part(suffix, steps, tuple(named)),
             step_clip=self.step_clip,
+            normalisers=self._normalisers(suffix) if self.batch_norm else {},
             wants_all_states=wants_all,
             name=self.cell.name,
         )

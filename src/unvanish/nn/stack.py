@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from unvanish import engine as engines
 from unvanish.cells import find
 from unvanish.engine import Plan, Weights
 from unvanish.equations import Cell
-from unvanish.equations.system import System
+from unvanish.equations.normalise import gain, shift, with_normalisation, with_skips
+from unvanish.equations.system import Rowwise, System
 from unvanish.equations.transform import PROJECTION
 from unvanish.equations.widths import INPUT
 from unvanish.errors import OptionError
-from unvanish.nn.initialise import Initialiser, apply, resolve
+from unvanish.nn.batchnorm import StepNorm
+from unvanish.nn.connect import Connection, check_connection, reset_gates
+from unvanish.nn.constrain import Constraints, resolve_constraints
+from unvanish.nn.constrain import constrain as constrain_array
+from unvanish.nn.initialise import Init, Initialiser, fill
 from unvanish.nn.masks import Zoneout, make_noise
-from unvanish.nn.options import check_size, fixed_number, sort_options
+from unvanish.nn.options import CellOptions, check_size, check_skips, check_steps, fixed_number, sort_options
+
+BATCH_GAIN = 0.1  # Cooijmans et al. (2017), section 4: 1 saturates tanh, and gradients vanish
 
 # What a layer's `repr` shows where it is not as usual.
 _USUAL: dict[str, Any] = {
@@ -39,6 +47,11 @@ _USUAL: dict[str, Any] = {
     "recurrent_dropout": 0.0,
     "zoneout": 0.0,
     "weight_drop": 0.0,
+    "layer_norm": False,
+    "batch_norm": 0,
+    "skips": (),
+    "connect": "plain",
+    "constrain": None,
 }
 
 
@@ -47,6 +60,8 @@ class CellStack(nn.Module):
 
     Abstract: `Recurrent` says what the arguments mean, and runs it.
     """
+
+    first_step = 0  # from where batch normalisation counts the steps of a call
 
     def __init__(
         self,
@@ -65,9 +80,14 @@ class CellStack(nn.Module):
         recurrent_dropout: float = 0.0,
         zoneout: Zoneout = 0.0,
         weight_drop: float = 0.0,
+        layer_norm: bool = False,
+        batch_norm: int = 0,
+        skips: Sequence[int] = (),
+        connect: str = "plain",
+        constrain: Constraints = None,
         engine: str = "auto",
         memory: str | int = "fast",
-        init: Initialiser | Mapping[str, Initialiser] | None = None,
+        init: Init = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -81,36 +101,65 @@ class CellStack(nn.Module):
         self.dropout, self.proj_size = _check_dropout(dropout), _check_projection(proj_size, hidden_size)
         self.engine, self.memory = engines.check_engine(engine), engines.check_memory(memory)
         self.init, self.options = init, options
+        self.layer_norm, self.batch_norm, self.skips = bool(layer_norm), check_steps(batch_norm), check_skips(skips)
+        self.connect, self.constrain = check_connection(connect), constrain
+        self._check_memory()
         sorted_options = sort_options(self.cell, options)
-        self._system = self.cell.system(
-            bias=self.bias,
-            projection=self.proj_size > 0,
-            delays=sorted_options.delays,
-            functions=sorted_options.functions,
-        )
+        self._system = self._changed(sorted_options)
         self._noise = make_noise(self.cell.name, self._system, recurrent_dropout, zoneout, weight_drop)
         self._plans = {
             True: engines.make_plan(self._noise.training),
             False: engines.make_plan(self._noise.evaluation),
         }
-        self._sizes = dict.fromkeys(self._system.widths, self.hidden_size) | sorted_options.sizes
+        self._make(sorted_options, device, dtype or torch.get_default_dtype())
+        self.reset_parameters()
+
+    def _changed(self, options: CellOptions) -> System:
+        """The equations of the cell, with the connections and the normalisation that were asked for."""
+        projected = self.proj_size > 0
+        system = self.cell.system(
+            bias=self.bias, projection=projected, delays=options.delays, functions=options.functions
+        )
+        if self.skips:
+            system = with_skips(system, self.skips)
+        if self.layer_norm or self.batch_norm:
+            system = with_normalisation(system, "layernorm" if self.layer_norm else "batchnorm")
+        return system
+
+    def _make(self, options: CellOptions, device: Any, dtype: torch.dtype) -> None:
+        """Make all arrays, not filled."""
+        self._sizes = dict.fromkeys(self._system.widths, self.hidden_size) | options.sizes
         self._sizes |= {"one": 1, PROJECTION: self.proj_size, INPUT: self.input_size}
+        above = self.output_size * (2 if self.bidirectional else 1)
+        self._connection = Connection(self.connect, self.input_size, above, self.num_layers)
         self._check_units()
         self._lay_out()
         for layer, suffix in self._parts:
-            self._make_part(layer, suffix, sorted_options.numbers, device, dtype or torch.get_default_dtype())
+            self._make_part(layer, suffix, options.numbers, device, dtype)
+        if self.connect == "highway":
+            self.highways = self._connection.gates(device, dtype)
         if next(self.parameters(), None) is None:
             raise OptionError(f"{self.cell.name} has no parameters, so a layer of it holds nothing: add W @ x[t]")
-        self.reset_parameters()
+
+    def _check_memory(self) -> None:
+        if self.layer_norm and self.batch_norm:
+            raise OptionError("layer_norm and batch_norm both scale what a matrix gives: take one of them")
+        if self.batch_norm and self.memory != "fast":
+            raise OptionError("batch_norm counts each batch once, and segments are run twice: use memory='fast'")
 
     def _check_units(self) -> None:
+        one = [s.target for s in self._system.statements if isinstance(s, Rowwise) and self._sizes[s.width] == 1]
+        if self.layer_norm and one:
+            raise OptionError("layer_norm over one unit leaves nothing of it: use hidden_size=2 or more")
         wide = [state.name for state in self._system.states if state.width == INPUT]
-        above = self.output_size * (2 if self.bidirectional else 1)
-        if wide and self.num_layers > 1 and above != self.input_size:
+        above = {self._connection.wide(layer) for layer in range(1, self.num_layers)} - {self.input_size}
+        if wide and above:
             raise OptionError(
-                f"the state {wide[0]} is as wide as the input, {self.input_size} in the first layer and {above} "
+                f"the state {wide[0]} is as wide as the input, {self.input_size} below and {min(above)} "
                 "above: use num_layers=1, or make them equal"
             )
+        if self.cell.slower_to_faster and self.constrain:
+            raise OptionError(f"{self.cell.name} takes entries of its matrix away: use constrain=None")
         if self.cell.slower_to_faster and self.proj_size:
             raise OptionError(f"{self.cell.name} orders its units, a projection would mix them: use proj_size=0")
 
@@ -118,9 +167,13 @@ class CellStack(nn.Module):
         """Work out, once for all passes, which arrays there are and how wide the states."""
         directions = ("", "_reverse") if self.bidirectional else ("",)
         self._parts = tuple((layer, f"l{layer}{way}") for layer in range(self.num_layers) for way in directions)
-        above = self.output_size * len(directions)
+        recurrent = [p for p in self._system.parameters if p.role == "recurrent" and p.rows != PROJECTION]
+        square = [p.name for p in recurrent if p.columns and self._sizes[p.rows] == self._sizes[p.columns]]
+        self._constraints = resolve_constraints(self.constrain, [p.name for p in recurrent], square)
         self._layout = tuple(
-            engines.layout(self._system, {**self._sizes, INPUT: above if layer else self.input_size})
+            engines.layout(
+                self._system, {**self._sizes, INPUT: self._connection.wide(layer)}, frozenset(self._constraints)
+            )
             for layer in range(self.num_layers)
         )
         self._state_widths = {s.name: self._sizes[s.width] * s.depth for s in self._system.states}
@@ -188,22 +241,66 @@ class CellStack(nn.Module):
         for name in self._system.numbers:
             value = fixed_number(self.cell, name, numbers.get(name), self.hidden_size, device, dtype)
             self.register_buffer(f"{name}_{suffix}", value)
+        for line in self._batch_norms():
+            shape = self.batch_norm, self._sizes[line.width]
+            self.register_buffer(f"mean{line.target}_{suffix}", torch.zeros(shape, device=device, dtype=dtype))
+            self.register_buffer(f"variance{line.target}_{suffix}", torch.ones(shape, device=device, dtype=dtype))
+
+    def _batch_norms(self) -> list[Rowwise]:
+        """The lines that normalise over the batch."""
+        return [s for s in self._system.statements if isinstance(s, Rowwise) and s.function == "batchnorm"]
 
     def reset_parameters(self) -> None:
-        """Fill all parameters anew: torch's uniform, then the cell's initial values, then `init`."""
+        """Fill all parameters anew: torch's uniform, then the cell's initial values, then `init`.
+
+        A matrix that is constrained takes what comes nearest to that, as a parameter of its own.
+        """
+        constrained = [
+            (f"weight_{name}_{suffix}", *how)
+            for name, how in self._constraints.items()
+            for _, suffix in self._parts
+        ]
+        for array, *_ in constrained:
+            if parametrize.is_parametrized(self, array):
+                parametrize.remove_parametrizations(self, array)
+        self._fill()
+        for array, kind, number in constrained:
+            constrain_array(self, array, kind, number)
+
+    def _fill(self) -> None:
         bound = 1.0 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
         names = [parameter.name for parameter in self._system.parameters]
-        matrices = [parameter.name for parameter in self._system.parameters if parameter.columns is not None]
-        of_cell = {p: value for p, value in self.cell.initial.items() if self.bias or fnmatch.filter(names, p)}
-        chosen = resolve(of_cell, names, matrices) | resolve(self.init, names, matrices)
-        for _, suffix in self._parts:
-            for name, initialiser in chosen.items():
-                apply(initialiser, name, self[f"{name}_{suffix}"])
+        usual: dict[str, Initialiser] = {**self.cell.initial}
+        if self.layer_norm or self.batch_norm:
+            usual |= {gain("*"): BATCH_GAIN if self.batch_norm else 1.0, shift("*"): 0.0}
+        if self.connect == "highway":
+            reset_gates(self.highways)
+        # What the layer has not, such as biases where bias=False, the cell cannot fill.
+        fill(self, {p: value for p, value in usual.items() if fnmatch.filter(names, p)}, self.init)
+
+    def take_arrays(self, other: CellStack, part: str) -> None:
+        """Share the arrays of one part of another layer; where it has constrained matrices, copies of these."""
+        for stack in self._layout[0]:
+            if not other._constraints:
+                array: Tensor = getattr(other, f"{stack.name}_{part}")
+            else:
+                array = nn.Parameter(torch.cat([other[f"{name}_{part}"].detach() for name in stack.rows]))
+            setattr(self, f"{stack.name}_l0", array)
+        for name, _ in list(self.named_buffers(recurse=False)):
+            setattr(self, name, getattr(other, f"{name.removesuffix('_l0')}_{part}"))
+
+    def handed_on(self, layer: int, x_TBI: Tensor, output_TBW: Tensor) -> Tensor:
+        """What a layer hands on to the one above, from its input and its output in all directions."""
+        gates = self.highways if self.connect == "highway" else None
+        return self._connection.handed_on(layer, x_TBI, output_TBW, gates)
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return a parameter by its equation name, as a view into its stack; layer 0 where none is named."""
+        """Return a parameter by its equation name, as a view into its stack; layer 0 where none is named.
+
+        A constrained matrix comes as the equations read it, worked out anew.
+        """
         for layer, suffix in self._parts:
             stem = name.removesuffix(f"_{suffix}") if name.endswith(f"_{suffix}") else name
             if stem == name and suffix != "l0":
@@ -237,6 +334,17 @@ class CellStack(nn.Module):
             if parameter is not None:
                 return parameter
         return next(self.parameters())
+
+    def _normalisers(self, suffix: str) -> dict[str, StepNorm]:
+        return {
+            line.target.name: StepNorm(
+                getattr(self, f"mean{line.target}_{suffix}"),
+                getattr(self, f"variance{line.target}_{suffix}"),
+                self.training,
+                self.first_step,
+            )
+            for line in self._batch_norms()
+        }
 
     def zero_states(self, batch: int) -> tuple[Tensor, ...]:
         """Return the states that a sequence starts from: zeros, (L·R, B, D·W) each."""

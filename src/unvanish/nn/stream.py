@@ -33,16 +33,22 @@ class Stream:
         names: tuple[str, ...],
         shape: tuple[int, int],
         check: Callable[[Tensor], None],
+        hand_on: Callable[[int, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self._steppers, self._names, self._shape, self._check = steppers, names, shape, check
+        self._hand_on = hand_on
 
     @torch.no_grad()
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Run one step: (B, I) -> (B, W)."""
         if x_BI.shape != self._shape:
             self._check(x_BI)
-        for stepper in self._steppers:
-            x_BI = stepper(x_BI)
+        if self._hand_on is None:
+            for stepper in self._steppers:
+                x_BI = stepper(x_BI)
+            return x_BI
+        for layer, stepper in enumerate(self._steppers):
+            x_BI = self._hand_on(layer, x_BI, stepper(x_BI))
         return x_BI
 
     @property

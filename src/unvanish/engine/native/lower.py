@@ -135,6 +135,8 @@ class Kernel:
 
 def refusal(plan: Plan) -> str | None:
     """Say why a plan cannot be lowered, or None."""
+    if any(isinstance(s, Rowwise) and s.function == "batchnorm" for s in plan.system.statements):
+        return "batch normalisation joins the rows of a batch, which the kernels share out"
     return None if plan.stages else "nothing depends on an earlier step"
 
 

@@ -1,0 +1,61 @@
+"""Batch normalisation inside the recurrence, with statistics of its own at every step.
+
+Shapes: T time, B batch, W width, S steps that have statistics of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unvanish.equations.expression import LAYERNORM_EPSILON
+from unvanish.errors import OptionError
+
+MOMENTUM = 0.1  # of the running means, as torch.nn.BatchNorm1d
+
+
+@dataclass(frozen=True, eq=False)
+class StepNorm:
+    """(x - mean) / sqrt(variance + ε) over the rows of the batch, unit by unit, step by step.
+
+    In training the statistics are those of the batch, and running means of step t are kept for evaluation; a step
+    past the last that has its own is evaluated with those of the last.
+
+    Source: Cooijmans, T. et al. (2017). Recurrent batch normalization. ICLR 2017, section 3.
+    """
+
+    means_SW: Tensor
+    variances_SW: Tensor
+    training: bool
+    first_step: int = 0
+
+    def __call__(self, x: Tensor, step: int | None) -> Tensor:
+        """Normalise (B, W) of one step, or (T, B, W) of all steps where `step` is None."""
+        last = len(self.means_SW) - 1
+        if not self.training:
+            if step is None:
+                steps_T = torch.arange(len(x), device=x.device) + self.first_step
+                at: Tensor | int = steps_T.clamp(max=last)
+            else:
+                at = min(step + self.first_step, last)
+            mean, variance = self.means_SW[at], self.variances_SW[at]
+            mean, variance = (mean[:, None], variance[:, None]) if step is None else (mean, variance)
+        else:
+            if x.shape[-2] < 2:
+                raise OptionError("batch normalisation needs two rows or more to train on: give a larger batch")
+            variance, mean = torch.var_mean(x, -2, correction=0, keepdim=True)
+            self._keep(mean.detach().squeeze(-2), variance.detach().squeeze(-2), step, x.shape[-2])
+        normed: Tensor = (x - mean) * torch.rsqrt(variance + LAYERNORM_EPSILON)
+        return normed
+
+    def _keep(self, mean: Tensor, variance: Tensor, step: int | None, rows: int) -> None:
+        """Move the running means towards those of a batch."""
+        first = self.first_step + (step or 0)
+        count = min(1 if step is not None else len(mean), len(self.means_SW) - first)
+        if count <= 0:
+            return
+        unbiased = variance * rows / (rows - 1)
+        for kept_SW, new in ((self.means_SW, mean), (self.variances_SW, unbiased)):
+            kept_SW[first : first + count].lerp_(new.view(-1, new.shape[-1])[:count], MOMENTUM)
