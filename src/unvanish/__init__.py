@@ -4,19 +4,27 @@ from unvanish import errors, flow
 from unvanish.cells import CATALOGUE as cells
 from unvanish.diagnosis import Diagnosis, diagnose, watch
 from unvanish.equations import Cell, Drawn, Grouped
-from unvanish.nn import CLASSES, Recurrent
+from unvanish.nn import CLASSES, MLP, DenseMLP, HighwayMLP, Recurrent, ResidualMLP, init
+from unvanish.remedies import clip, penalty
 
 __version__ = "0.1.0"
 __all__ = [
+    "MLP",
     "Cell",
+    "DenseMLP",
     "Diagnosis",
     "Drawn",
     "Grouped",
+    "HighwayMLP",
     "Recurrent",
+    "ResidualMLP",
     "cells",
+    "clip",
     "diagnose",
     "errors",
     "flow",
+    "init",
+    "penalty",
     "watch",
     *CLASSES,
 ]

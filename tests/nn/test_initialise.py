@@ -15,7 +15,7 @@ from unvanish import Cell, Drawn, Recurrent, cells
 from unvanish.errors import OptionError
 from unvanish.flow.parts import parts_of
 from unvanish.nn import init
-from unvanish.nn.init import WORDS, ArrayInitialiser, LayerInitialiser, from_word
+from unvanish.nn.init import WORDS, LayerInitialiser, from_word
 
 from .layers import each_cell, made
 
@@ -62,6 +62,7 @@ LOOKS: dict[str, Callable[[Tensor], bool]] = {
     "radius:0.9": lambda a: abs(radius_of(a) - 0.9) < 1e-3,
     "depth:0.01:2": lambda a: 0.5 < float(a.std()) / math.sqrt(0.1 / a.shape[1]) < 2,
 }
+OF_RECURRENCES = ("identity", "sparse", "radius")
 OF_LAYERS: dict[str, tuple[float, float]] = {  # a word, and the shares that a state may keep in a step
     "forget": (1 / (1 + math.exp(-1)),) * 2,
     "forget:2": (1 / (1 + math.exp(-2)),) * 2,
@@ -77,14 +78,13 @@ def test_every_word_is_looked_at() -> None:
 @pytest.mark.parametrize("word", LOOKS)
 def test_a_word_fills_every_matrix_that_it_is_for_in_every_layer_and_direction(word: str) -> None:
     torch.manual_seed(0)
-    layer, found = lstm(word), from_word(word)
-    assert isinstance(found, ArrayInitialiser)
+    layer, about_time = lstm(word), word.split(":")[0] in OF_RECURRENCES
     usual = 1 / math.sqrt(H)
     for suffix in SUFFIXES:
         for gate in "ifgo":
             assert LOOKS[word](layer[f"U_{gate}_{suffix}"].detach())
             W = layer[f"W_{gate}_{suffix}"].detach()
-            assert 0.8 * usual < float(W.abs().max()) <= usual if found.recurrent else LOOKS[word](W)
+            assert 0.8 * usual < float(W.abs().max()) <= usual if about_time else LOOKS[word](W)
         assert 0 < layer[f"b_f_{suffix}"].abs().max() <= usual  # vectors keep what they have
 
 
@@ -92,11 +92,11 @@ def test_a_word_fills_every_matrix_that_it_is_for_in_every_layer_and_direction(w
 @pytest.mark.parametrize("word", LOOKS)
 def test_every_word_of_arrays_holds_for_every_cell_or_is_refused(name: str, word: str) -> None:
     torch.manual_seed(1)
-    found = from_word(word)
-    assert isinstance(found, ArrayInitialiser)
+    kind = word.split(":")[0]
+    about_time, of_the_whole = kind in OF_RECURRENCES, kind in ("orthogonal", "sparse", "radius")
     system = made(name).system
-    meant = [p.name for p in system.parameters if p.columns and (p.role == "recurrent" or not found.recurrent)]
-    if not meant or (found.whole and set(meant) & set(cells[name].slower_to_faster)):
+    meant = [p.name for p in system.parameters if p.columns and (p.role == "recurrent" or not about_time)]
+    if not meant or (of_the_whole and set(meant) & set(cells[name].slower_to_faster)):
         with pytest.raises(OptionError, match=name):
             made(name, init=word)
         return
@@ -160,7 +160,10 @@ def test_a_word_of_layers_for_one_bias_leaves_all_others() -> None:
     for parameter in layer.system.parameters:
         assert torch.equal(layer[parameter.name], plain[parameter.name]) == (parameter.name != "b_f")
     assert (Recurrent("mgu", 2, 3, init={"b_f": "chrono:200"})["b_f"] <= 0).all()
-    assert (lstm({"b_i": "chrono:200"})["b_i"] <= 0).all()
+    torch.manual_seed(0)
+    other = lstm({"b_i": "chrono:200"})
+    assert (other["b_i"] <= 0).all()
+    assert torch.equal(other["b_f"], plain["b_f"])
 
 
 def test_fixed_numbers_are_filled_by_name() -> None:
@@ -196,6 +199,28 @@ def test_gates_are_found_in_cells_of_ones_own() -> None:
         Recurrent(own, 2, 50, init="leaks:0.5:1")
     with pytest.raises(OptionError, match="give 'chrono:8' or more"):
         Recurrent(own, 2, 50, init="chrono:3")
+
+
+def test_gates_that_turn_round_multiply_or_are_no_gates() -> None:
+    turned = Cell("turned", "f = sigmoid(-(W @ x[t] + b_k))\nh[t] = f * h[t-1] + tanh(V @ x[t])")
+    assert (Recurrent(turned, 2, 3, init="forget:2")["b_k"] == -2.0).all()
+    two = Cell("two", "f = sigmoid(W @ x[t] + b_f)\nk = sigmoid(b_k)\nh[t] = f * k * h[t-1] + tanh(V @ x[t])")
+    layer = Recurrent(two, 2, 3, init="forget:2")
+    assert [bool((layer[name] == 2).all()) for name in ("b_f", "b_k")] == [True, True]
+    with pytest.raises(OptionError, match="what h keeps is said by more than f, k alone"):
+        Recurrent(two, 2, 3, init="chrono:9")
+    hump = Cell("hump", "f = sigmoid(W @ x[t] + b_f)\nh[t] = f * (1 - f) * h[t-1] + tanh(V @ x[t])")
+    with pytest.raises(
+        OptionError, match="h keeps by f, no gate or leak"
+    ):  # neither more nor less of it keeps more
+        Recurrent(hump, 2, 3, init="forget")
+    direct = Cell("direct", "h[t] = a * h[t-1] + (1 - a) * tanh(W @ x[t] + b_h)")
+    share_H = kept(Recurrent(direct, 2, 9, dtype=torch.float64, init="leaks:10:20"))["h"]
+    assert ((share_H > math.exp(-1 / 10)) & (share_H < math.exp(-1 / 20))).all()
+    lines = "\n".join(f"g{n} = g{n - 1} * g{n - 1} + f" for n in range(1, 40))  # written out, 2⁴⁰ long
+    long = Cell("long", f"f = sigmoid(W @ x[t] + b_f)\ng0 = f\n{lines}\nh[t] = g39 * h[t-1] + tanh(V @ x[t])")
+    with pytest.raises(OptionError, match="'chrono:9'"):
+        Recurrent(long, 2, 3, init="chrono:9")
 
 
 def test_it_is_the_same_for_the_same_seed_in_any_type_and_nothing_on_meta() -> None:

@@ -1,4 +1,4 @@
-"""Normalisation inside the recurrence: what the papers write, transcribed step by step, in torch and the kernels."""
+"""Normalisation inside the recurrence: what the papers write, step by step, in plain torch and the kernels."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from unvanish.engine.reference import run_reference
 from unvanish.engine.segments import run_in_segments
 from unvanish.engine.sequence import Observer, Result, Run, final_time
 from unvanish.engine.stepper import PlainStepper, Stepper
+from unvanish.engine.tape import Tape
 from unvanish.errors import OptionError, nearest
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Stack",
     "StepClip",
     "Stepper",
+    "Tape",
     "Weights",
     "check_engine",
     "check_memory",
@@ -79,7 +81,7 @@ def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = 
     steps in such a segment. `word` is what `register` returned: while a graph is traced, the pass becomes one
     operator of it.
     """
-    whole = word and engine in ("auto", "native") and job.step_clip is None and not job.normalisers
+    whole = word and engine in ("auto", "native") and not (job.step_clip or job.tape or job.normalisers)
     if torch.compiler.is_compiling() and whole and job.x_TBI.device.type == "cpu":
         return run_as_operator(job, word, Timeless(job).__getitem__)
     return _eager(job, engine, memory)
@@ -104,7 +106,7 @@ def _segment_length(job: Run, memory: str | int) -> int | None:
     """How many steps a segment has; None where nothing is gained, or a watcher wants to see every step."""
     steps = job.x_TBI.shape[0]
     length = math.isqrt(steps - 1) + 1 if memory == "lean" else memory
-    watched = job.observer is not None
+    watched = job.observer is not None or job.tape is not None
     return (
         length if isinstance(length, int) and length < steps and torch.is_grad_enabled() and not watched else None
     )

@@ -33,7 +33,7 @@ def cannot_plan(plan: Plan) -> str | None:
 
 def cannot_run(run: Run) -> str | None:
     """Say why this back end cannot do one pass of a plan that it can run, or None."""
-    if run.observer is not None or run.step_clip is not None:
+    if run.observer is not None or run.step_clip is not None or run.tape is not None:
         return "a fused kernel hides its steps, and this pass is being recorded or clipped step by step"
     if run.wants_all_states and (len(run.plan.system.states) > 1 or run.lengths_B is not None):
         return "a fused kernel hides all states but its output, and that past the end of a row"

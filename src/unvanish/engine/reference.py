@@ -114,6 +114,8 @@ class _Reference:
             new[state.name] = value
         if self.job.observer is not None:
             new = self.job.observer.boundary(step, new)
+        if self.job.tape is not None:
+            new = self.job.tape.boundary(step, new)
         if self.job.step_clip is not None and new:
             lengths_B = self.job.lengths_B
             new = self.job.step_clip.between(new, None if lengths_B is None else (step < lengths_B)[:, None])

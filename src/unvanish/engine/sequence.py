@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +48,27 @@ class Observer(Protocol):
         ...
 
 
+# What an engine tells of all steps: the adjoint of a state, the part of it that came from later steps, the adjoints
+# of all products of a group side by side (by the first of them), a value of the equations.
+Told = Literal["adjoint", "came", "products", "value"]
+
+
+class Recorder(Protocol):
+    """Hears the adjoints of all states: from an engine that sees steps by and by, from another all at once."""
+
+    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take the states that leave a step; what is returned goes into the output and into the next step."""
+        ...
+
+    def sum_with(self, outer: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Take the engine's own sum over the rows of (N, J) ⊗ (N, K)."""
+        ...
+
+    def take(self, kind: Told, ref: Ref, values_TBW: Tensor) -> None:
+        """Take something of all steps at once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One layer, one direction, one sequence; `name` is what the user is told is run.
@@ -56,7 +77,8 @@ class Run:
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
     starts anew, from zero states and t = 0, before the step is run (never past its end); `masks` holds the arrays
     of `System.masks`, (B, W) for one a row and (T, B, W) for one a step; `step_clip` clips the adjoint between two
-    steps of the backward pass; `normalisers` do the batch normalisations of the system, by the name of their line.
+    steps of the backward pass; `tape` hears what comes to
+    every state; `normalisers` do the batch normalisations of the system, by the name of their line.
     """
 
     plan: Plan
@@ -70,6 +92,7 @@ class Run:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     observer: Observer | None = None
     step_clip: StepClip | None = None
+    tape: Recorder | None = None
     normalisers: Mapping[str, Normaliser] = field(default_factory=dict)
     wants_all_states: bool = False
     name: str = "a"

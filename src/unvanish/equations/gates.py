@@ -17,7 +17,7 @@ from unvanish.equations.calculus import Bridge, Scale, partials
 from unvanish.equations.expression import Binary, Call, Expr, Negate, Number, Ref, rebuild, refs
 from unvanish.equations.system import Elementwise, System, map_refs
 
-_MAX_NODES = 1000  # of a factor with its lines written out, which may double in length with each of them
+_MAX_NODES = 300  # of a factor with its lines written out, which may double in length with each of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Initialiser = str | float | Callable[[Tensor], object] | ArrayInitialiser | Laye
 OneInit = Initialiser | Mapping[str, Initialiser]
 Init = OneInit | Sequence[OneInit] | None
 
-_Known = ArrayInitialiser | LayerInitialiser | Callable[[Tensor], object]
+Known = ArrayInitialiser | LayerInitialiser | Callable[[Tensor], object]
 
 
 def fill(layer: Fillable, of_cell: Mapping[str, Initialiser], init: Init) -> None:
@@ -53,8 +53,8 @@ def fill(layer: Fillable, of_cell: Mapping[str, Initialiser], init: Init) -> Non
 def _fill_once(layer: Fillable, init: OneInit) -> None:
     if isinstance(init, Mapping):
         names = [parameter.name for parameter in layer.system.parameters]
-        for name, initialiser in resolve(init, names, (), layer.system.numbers).items():
-            _fill_named(layer, name, known(initialiser))
+        for name, initialiser in resolve(init, names, layer.system.numbers).items():
+            _fill_named(layer, name, initialiser)
         return
     initialiser = known(init)
     if isinstance(initialiser, LayerInitialiser):
@@ -76,7 +76,7 @@ def _matrices(system: System, recurrent: bool) -> list[str]:
     return [matrix.name for matrix in matrices if matrix.role == "recurrent" or not recurrent]
 
 
-def _fill_named(layer: Fillable, name: str, initialiser: _Known) -> None:
+def _fill_named(layer: Fillable, name: str, initialiser: Known) -> None:
     """Fill one parameter or fixed number in every part of a layer."""
     if isinstance(initialiser, LayerInitialiser):
         initialiser.fill(layer, name)
@@ -94,35 +94,27 @@ def _fill_named(layer: Fillable, name: str, initialiser: _Known) -> None:
         apply(initialiser, name, getattr(layer, place) if number else layer[place])
 
 
-def resolve(
-    init: Init, names: Iterable[str], matrices: Iterable[str], numbers: Iterable[str] = ()
-) -> dict[str, Initialiser]:
-    """Say which initialiser each parameter gets: one alone goes to every matrix, a mapping by pattern.
+def resolve(init: Mapping[str, Initialiser], names: Iterable[str], numbers: Iterable[str] = ()) -> dict[str, Known]:
+    """Say which initialiser each parameter gets, from a mapping by name or pattern.
 
     Later patterns win. A pattern that meets no parameter is looked for among the fixed `numbers`; one that meets
     nothing is an error, never ignored.
 
-    >>> resolve({"U_*": "orthogonal", "b_f": 1.0}, ["W_f", "U_f", "b_f"], ["W_f", "U_f"])
-    {'U_f': 'orthogonal', 'b_f': 1.0}
+    >>> resolve({"U_*": "orthogonal", "b_f": 1.0}, ["W_f", "U_f", "b_f"])
+    {'U_f': <initialiser orthogonal>, 'b_f': <initialiser 1>}
     """
-    names, numbers, chosen = list(names), list(numbers), dict[str, Initialiser]()
-    if init is None:
-        return {}
-    if not isinstance(init, Mapping):
-        known(init)
-        return dict.fromkeys(matrices, cast(Initialiser, init))
+    names, numbers, chosen = list(names), list(numbers), dict[str, Known]()
     for pattern, initialiser in init.items():
         met = fnmatch.filter(names, pattern) or fnmatch.filter(numbers, pattern)
         if not met:
             raise OptionError(
                 f"init names '{pattern}', which is no parameter: {nearest(pattern, [*names, *numbers])}"
             )
-        known(initialiser)
-        chosen.update(dict.fromkeys(met, initialiser))
+        chosen.update(dict.fromkeys(met, known(initialiser)))
     return chosen
 
 
-def known(initialiser: object) -> _Known:
+def known(initialiser: object) -> Known:
     """Return what a word or a number stands for; refuse what is no initialiser."""
     if isinstance(initialiser, ArrayInitialiser | LayerInitialiser):
         return initialiser
@@ -139,16 +131,13 @@ def known(initialiser: object) -> _Known:
 
 
 @torch.no_grad()
-def apply(initialiser: Initialiser, name: str, array: Tensor) -> None:
+def apply(initialiser: ArrayInitialiser | Callable[[Tensor], object], name: str, array: Tensor) -> None:
     """Fill one array in place; what is on the meta device has nothing to fill, and is checked alone."""
-    found = known(initialiser)
-    if isinstance(found, LayerInitialiser):
-        raise OptionError(f"'{found.word}' is for a layer and cannot fill {name} by itself: use unvanish.Recurrent")
-    if isinstance(found, ArrayInitialiser):
-        found(array, name)
+    if isinstance(initialiser, ArrayInitialiser):
+        initialiser(array, name)
         return
     if array.is_meta:
         return
-    filled = found(array)
+    filled = initialiser(array)
     if isinstance(filled, Tensor) and filled is not array:
         array.copy_(filled)

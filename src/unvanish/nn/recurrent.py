@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unvanish import engine as engines
-from unvanish.engine import Observer, Run, StepClip
+from unvanish.engine import Observer, Run, StepClip, Tape
 from unvanish.errors import OptionError
 from unvanish.nn.packing import (
     blank_padding,
@@ -41,6 +41,14 @@ class Watch(Protocol):
 
     def part(self, name: str, steps: int, states: tuple[str, ...]) -> Observer:
         """Return the observer of one part: one layer of the stack, one direction."""
+        ...
+
+
+class Tapes(Protocol):
+    """What wants the states and adjoints of all steps of a layer (`unvanish.penalty`)."""
+
+    def start(self, layer: int, part: str) -> Tape | None:
+        """Return a tape for a pass of one part, or None for one that nobody will ask about."""
         ...
 
 
@@ -103,6 +111,7 @@ class Recurrent(CellStack):
     """
 
     watch: Watch | None = None
+    tapes: Tapes | None = None  # hear what comes to every state of every step (`unvanish.penalty.Omega`)
     step_clip: StepClip | None = None  # clips the adjoint between two steps (`unvanish.clip.PerStep`)
 
     @contextlib.contextmanager
@@ -189,9 +198,7 @@ class Recurrent(CellStack):
         if self.bidirectional:
             raise OptionError("a stream has no end to come back from: it needs a layer with bidirectional=False")
         if self.batch_norm:
-            raise OptionError(
-                "batch_norm counts steps from the start of a call, and a stream has none"
-            )
+            raise OptionError("batch_norm counts steps from the start of a call, and a stream has none")
         if self.training and (
             self._plan.system.masks or self.weight_drop or (self.dropout and self.num_layers > 1)
         ):
@@ -324,8 +331,11 @@ class Recurrent(CellStack):
         states: list[Tensor],
         wants_all: bool,
     ) -> tuple[Tensor, list[Tensor], Mapping[str, Tensor]]:
-        job = self._job(layer, suffix, x_TBI, sequence, states, wants_all)
+        tape = None if self.tapes is None else self.tapes.start(layer, suffix)
+        job = self._job(layer, suffix, x_TBI, sequence, states, wants_all or tape is not None, tape)
         result = engines.run(job, self.engine, self.memory, self._words[self.training][layer])
+        if tape is not None:
+            tape.run, tape.states = job, {name: s.detach() for name, s in (result.all_states or {}).items()}
         output_TBW, seen = result.output_TBW, result.all_states or {}
         if suffix.endswith("_reverse"):
             output_TBW = turn_round(output_TBW, sequence.lengths_B)
@@ -342,6 +352,7 @@ class Recurrent(CellStack):
         sequence: _Sequence,
         states: list[Tensor],
         wants_all: bool,
+        tape: Tape | None = None,
     ) -> Run:
         plan, lengths_B, reset_TB1 = self._plan, sequence.lengths_B, sequence.reset_TB1
         named = dict(zip(self._state_widths, states, strict=True))
@@ -364,6 +375,7 @@ class Recurrent(CellStack):
             masks=self._noise.draw(steps, batch, self._sizes, self._weight) if plan.system.masks else {},
             observer=None if self.watch is None else self.watch.part(suffix, steps, tuple(named)),
             step_clip=self.step_clip,
+            tape=tape,
             normalisers=self._normalisers(suffix) if self.batch_norm else {},
             wants_all_states=wants_all,
             name=self.cell.name,

@@ -10,8 +10,10 @@ struct Call {
   real* saved_n;  // saved n
   real* vector_period;  // vector period
   real* carry_h;  // carry h
+  real* came_of_h;  // came of h
   real* gradient_h;  // gradient h
   real* clip;  // clip
+  real* adjoint_of_h;  // adjoint of h
   real* adjoint_0;  // adjoint 0
   real* adjoint_vector_b_h;  // adjoint vector b_h
   real* norms;  // norms
@@ -78,7 +80,9 @@ static void forward_0(const Call& a, const Part& part, long t) {
 template <int R, bool WHOLE>
 static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
   real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_came_of_h = a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_adjoint_of_h = a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_kept__U_h = a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
   real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
@@ -92,8 +96,10 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
+    if (a.came_of_h) store<WHOLE>(at_came_of_h + r * a.w_hidden, a_h, n);
     if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
+    if (a.adjoint_of_h) store<WHOLE>(at_adjoint_of_h + r * a.w_hidden, a_h, n);
     const V v_period = load<WHOLE>(a.vector_period + u, n);
     a_n += select((remainder_(v_t, v_period) == set1(real(0.0))), a_h, V{});
     V a_h_1_back{};

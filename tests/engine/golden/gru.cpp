@@ -21,8 +21,10 @@ struct Call {
   real* panel_1;  // panel 1
   real* vector_b_n;  // vector b_n
   real* saved_n;  // saved n
+  real* came_of_h;  // came of h
   real* gradient_h;  // gradient h
   real* clip;  // clip
+  real* adjoint_of_h;  // adjoint of h
   real* adjoint_1;  // adjoint 1
   real* adjoint_vector_b_n;  // adjoint vector b_n
   real* norms;  // norms
@@ -208,7 +210,9 @@ static void forward_1(const Call& a, const Part& part, long t) {
 template <int R, bool WHOLE>
 static void backward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
   real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const at_came_of_h = a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at_adjoint_of_h = a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
@@ -225,8 +229,10 @@ static void backward_1(const Call& a, const Part& part, long t, long b, long u, 
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
+    if (a.came_of_h) store<WHOLE>(at_came_of_h + r * a.w_hidden, a_h, n);
     if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
+    if (a.adjoint_of_h) store<WHOLE>(at_adjoint_of_h + r * a.w_hidden, a_h, n);
     const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
     const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
     V a_z{};

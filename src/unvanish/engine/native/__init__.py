@@ -5,7 +5,7 @@ Shapes: T time, B batch, P rows of a schedule, N values of all steps, I input, W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from unvanish.engine.layout import Weights
 from unvanish.engine.native import fallback, passes
 from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import compiler
-from unvanish.engine.native.kernel import LANES, load
+from unvanish.engine.native.kernel import LANES, Loaded, load
 from unvanish.engine.native.lower import Kernel, lower
 from unvanish.engine.native.lower import refusal as not_lowered
 from unvanish.engine.native.memory import memory_of
@@ -25,7 +25,8 @@ from unvanish.engine.native.passes import Job
 from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
 from unvanish.engine.native.stepper import Stepper
 from unvanish.engine.plan import Plan
-from unvanish.engine.sequence import Result, Run
+from unvanish.engine.sequence import Recorder, Result, Run, Told
+from unvanish.equations.expression import Ref
 from unvanish.equations.system import Mask
 
 __all__ = ["cannot_plan", "cannot_run", "no_compiler", "run_native", "stepper"]
@@ -86,6 +87,7 @@ def run_native(run: Run) -> Result:
         rows.time(run.time_B1, run.x_TBI),
         run.observer,
         run.step_clip,
+        None if run.tape is None else _teller(run.tape, rows, loaded),
     )
     found = NativePass.apply(job, run.weights, *given) if saves else passes.forward(job, given)[0]  # type: ignore[no-untyped-call]
     count = len(system.states)
@@ -120,6 +122,16 @@ def _arrays(binding: Binding, run: Run) -> list[Tensor]:
         timeless = Timeless(run)
         found += [timeless[name].expand(binding.sizes[width]).contiguous() for name, width in binding.loose]
     return found
+
+
+def _teller(tape: Recorder, rows: _Rows, loaded: Loaded) -> Callable[[Told, Ref, Tensor], None]:
+    def outer(adjoint_NJ: Tensor, x_NK: Tensor) -> Tensor:
+        target_JK = x_NK.new_empty(adjoint_NJ.shape[1], x_NK.shape[1])
+        loaded.add_outer(adjoint_NJ.contiguous(), x_NK.contiguous(), target_JK, False, torch.get_num_threads())
+        return target_JK
+
+    tape.sum_with(outer)
+    return lambda kind, ref, values_NW: tape.take(kind, ref, rows.padded(values_NW))
 
 
 class _Rows:
@@ -171,7 +183,7 @@ class _Rows:
         if self.schedule.source_N is not None:
             blank = values_NW.new_zeros(self.steps * self.batch, values_NW.shape[1])
             values_NW = blank.index_copy(0, self.schedule.source_N, values_NW)
-        return values_NW.view(self.steps, self.batch, -1)
+        return values_NW.view(self.steps, self.batch, values_NW.shape[1])
 
     def finals(self, final_PW: Tensor) -> Tensor:
         """The final states of the rows."""

@@ -227,6 +227,7 @@ class _Emitter:
             carry = body.pointer(f"carry_{name}", self.places.carry(ref.name, 0))
             body(f"    a_{name} = load<WHOLE>({carry}, n);")
             body(f"    store<WHOLE>({carry}, V{{}}, n);")
+            self.tell(body, "came", ref)
         if ref.name in self.depth or ref == self.kernel.plan.system.output:
             gradient = body.pointer(f"gradient_{name}", self.places.gradient(ref.name))
             # A clipped state's gradient has been added to what later steps sent, for both were clipped together.
@@ -234,10 +235,17 @@ class _Emitter:
             body(f"    if ({self.slots(f'gradient {ref.name}')}{added}) a_{name} += load<WHOLE>({gradient}, n);")
         if ref.name in self.depth:
             body(f"    square_{name} += a_{name} * a_{name};")
+            self.tell(body, "adjoint", ref)
         if ref in self.kernel.crossing:
             scratch = body.pointer(f"scratch_{name}", self.places.scratch(ref))
             body(f"    a_{name} += load<WHOLE>({scratch}, n);")
             body(f"    store<WHOLE>({scratch}, V{{}}, n);")
+
+    def tell(self, body: Body, kind: str, ref: Ref) -> None:
+        """Write the adjoint of a state down as it is here, for whoever wants all of them."""
+        place = body.pointer(f"{kind}_of_{key(ref)}", self.places.told(kind, ref.name))
+        slot = self.slots(f"{kind} of {ref.name}")
+        body(f"    if ({slot}) store<WHOLE>({place}, a_{key(ref)}, n);")
 
     def pull(self, body: Body, phase: KernelPhase, pull: Pull, opened: set[str], loaded: set[str]) -> None:
         self.load(refs(pull.factor), phase, body, loaded)

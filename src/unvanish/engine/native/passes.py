@@ -10,7 +10,7 @@ Shapes: N values of all steps, P rows (pieces), W width, D depth in time, I inpu
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,8 @@ from unvanish.engine.native.memory import Memory
 from unvanish.engine.native.product import times_transposed, weight_gradient
 from unvanish.engine.native.schedule import Schedule
 from unvanish.engine.plan import Group
-from unvanish.engine.sequence import Observer
+from unvanish.engine.sequence import Observer, Told
+from unvanish.equations.expression import Ref
 
 # Sizes between which the kernels' own sum of outer products is faster than a product through torch.
 OUTER_FROM, OUTER_UP_TO = 8, 1 << 20
@@ -31,7 +32,7 @@ OUTER_FROM, OUTER_UP_TO = 8, 1 << 20
 @dataclass(frozen=True, eq=False)
 class Job:
     """What a pass is, besides its arrays: where they lie, the index of each row's first step, who wants to know the
-    norms of the states' adjoints, and who clips them.
+    norms of the states' adjoints, who clips them, and who is told all of them.
     """
 
     memory: Memory
@@ -39,6 +40,7 @@ class Job:
     time_P: Tensor | None = None
     observer: Observer | None = None
     step_clip: StepClip | None = None
+    tell: Callable[[Told, Ref, Tensor], None] | None = None
 
     @property
     def binding(self) -> Binding:
@@ -181,6 +183,7 @@ class _Backward:
             self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64)
             self.clip[0], self.clip[1] = job.step_clip.threshold, job.step_clip.by == "norm"
             set_pointer(job, self.call, "clip", self.clip)
+        self.told = None if job.tell is None else _Told(self)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
             set_pointer(job, self.call, "adjoint x", self.adjoint_x.zero_())
@@ -196,12 +199,16 @@ class _Backward:
                     self._adjoint(number, count).zero_()
             self.memory.set_steps(self.call, first, last, pack=last == self.schedule.steps)
             loaded.run(loaded.backward, self.call)
+            if self.told is not None:
+                self.told.keep(first, last)
             self._products(first, last)
         del alive
         if self.job.observer is not None and self.squares is not None:
             self.job.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
         if self.job.step_clip is not None and self.clip is not None:
             self.job.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
+        if self.told is not None:
+            self.told.tell()
         return self._gradients()
 
     def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
@@ -327,3 +334,48 @@ class _Backward:
                     rows = binding.stacks[position].rows[matrix]
                     gradient[rows] += weight[part * height : (part + 1) * height]
         return gradient
+
+
+class _Told:
+    """What a backward pass writes down of all steps, for a tape."""
+
+    def __init__(self, work: _Backward) -> None:
+        self.work, self.arrays = work, dict[tuple[Told, Ref], Tensor]()
+        kinds: tuple[Told, ...] = ("adjoint", "came")
+        # A clipped adjoint has been brought together with the gradient of the loss: what came alone is gone.
+        shapes: dict[tuple[Told, Ref], int] = {
+            (kind, Ref(state.name, 0)): work.binding.width(state.name)
+            for kind in (kinds if work.job.step_clip is None else kinds[:1])
+            for state in work.memory.states
+        }
+        for number, group in enumerate(work.kernel.all_groups):
+            if work.kernel.same_adjoint[number] == number:
+                shapes["products", group.products[0].target] = work.binding.height(group)
+        count = work.schedule.count
+        block = work.binding.loaded.arena.take(count * sum(shapes.values()), work.x_NI)
+        parts = block.split([count * width for width in shapes.values()])  # type: ignore[no-untyped-call]
+        for (what, width), part in zip(shapes.items(), parts, strict=True):
+            self.arrays[what] = part.view(count, width)
+            kind, ref = what
+            if kind != "products":
+                set_pointer(work.job, work.call, f"{kind} of {ref.name}", part)
+
+    def keep(self, first: int, last: int) -> None:
+        """Keep the adjoints of the products of a chunk of steps, which the next chunk will write over."""
+        work, starts = self.work, self.work.schedule.starts
+        for number, group in enumerate(work.kernel.all_groups):
+            if work.kernel.same_adjoint[number] == number:
+                chunk = slice(starts[first], starts[last])
+                kept_NJ = self.arrays["products", group.products[0].target]
+                kept_NJ[chunk] = work._adjoint(number, starts[last] - starts[first])
+
+    def tell(self) -> None:
+        work, tell = self.work, self.work.job.tell
+        assert tell is not None
+        for (kind, ref), values in self.arrays.items():
+            tell(kind, ref, values)
+        for ref in work.kernel.saved:
+            meaning = f"saved {ref.name}"
+            if meaning not in work.fresh:
+                shape = work.schedule.count, work.binding.width(ref.name)
+                tell("value", ref, work.memory.kept.view(work.block, meaning, *shape))

@@ -80,6 +80,11 @@ class Places:
         width = self.width(Ref(name))
         return f"{self.slots(f'gradient {name}')} + a.at[t] * {width}", width
 
+    def told(self, kind: str, name: str) -> tuple[str, str]:
+        """Where the adjoint of a state is written down, for whoever wants all of them."""
+        width = self.width(Ref(name))
+        return f"{self.slots(f'{kind} of {name}')} + a.at[t] * {width}", width
+
     def carry(self, name: str, back: int) -> tuple[str, str]:
         """Where the adjoint waits for the state of step t - back."""
         ring = self.depth[name] + 1

@@ -50,7 +50,13 @@ class Fillable(Protocol):
 class LayerInitialiser(abc.ABC):
     """What sets the gates and leaks of a layer that keep its states."""
 
-    word: str
+    @property
+    @abc.abstractmethod
+    def word(self) -> str:
+        """As `init=` takes it."""
+
+    def __repr__(self) -> str:
+        return f"<initialiser {self.word}>"
 
     def fill(self, layer: Fillable, name: str | None = None) -> None:
         """Set what keeps the states of every part, or of that the one parameter or fixed number that is named.
@@ -163,14 +169,14 @@ class _Part:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ForgetBias(LayerInitialiser):
     """See `forget_bias`."""
 
     bias: float
 
     @property
-    def word(self) -> str:  # type: ignore[override]
+    def word(self) -> str:
         return f"forget:{self.bias:g}"
 
     def refusal(self, part: _Part, keep: Keep) -> str | None:
@@ -184,7 +190,7 @@ class ForgetBias(LayerInitialiser):
                 part.open(gate, gate.keeps * self.bias, only is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _TimeScales(LayerInitialiser):
     """Draws how much each unit keeps, and sets its gate or leak to that."""
 
@@ -226,14 +232,14 @@ class _TimeScales(LayerInitialiser):
             part.open(keep.lets_in, -keep_H.logit(), only is not None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chrono(_TimeScales):
     """See `chrono`."""
 
     steps: float
 
     @property
-    def word(self) -> str:  # type: ignore[override]
+    def word(self) -> str:
         return f"chrono:{self.steps:g}"
 
     def draw(self, like_H: Tensor, fastest: float) -> Tensor:
@@ -245,7 +251,7 @@ class Chrono(_TimeScales):
         return 1 - 1 / like_H.uniform_(fastest, self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaks(_TimeScales):
     """See `leaks`."""
 
@@ -253,7 +259,7 @@ class Leaks(_TimeScales):
     longest: float
 
     @property
-    def word(self) -> str:  # type: ignore[override]
+    def word(self) -> str:
         return f"leaks:{self.shortest:g}:{self.longest:g}"
 
     def draw(self, like_H: Tensor, fastest: float) -> Tensor:

@@ -1,0 +1,60 @@
+"""A clip from a word of the command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from unvanish.errors import OptionError, nearest
+from unvanish.remedies.clip.base import Clip
+from unvanish.remedies.clip.layer import PerLayer
+from unvanish.remedies.clip.norm import ByNorm
+from unvanish.remedies.clip.percentile import Percentile
+from unvanish.remedies.clip.random import RandomStep
+from unvanish.remedies.clip.step import PerStep
+from unvanish.remedies.clip.unitwise import UnitWise
+from unvanish.remedies.clip.value import ByValue
+from unvanish.remedies.clip.zscore import ZScore
+
+WORDS: dict[str, Callable[[float], Clip]] = {
+    "norm": ByNorm,
+    "value": ByValue,
+    "layer": PerLayer,
+    "unit": UnitWise,
+    "percentile": Percentile,
+    "zscore": ZScore,
+    "step": PerStep,
+    "step-norm": lambda threshold: PerStep(threshold, "norm"),
+    "random": RandomStep,
+}
+
+
+def parse(text: str) -> Clip | None:
+    """Make a clip from `word:number`, from a number alone (by norm), or from `none`.
+
+    The words: norm, value, layer, unit, percentile, zscore, step (by value), step-norm, random.
+
+    Raises:
+        OptionError: the word is unknown, or the number is not one that its clip can have.
+
+    >>> parse("norm:5"), parse("0.5"), parse("none")
+    (ByNorm(5: 0 of 0 calls acted, 0 not finite), ByNorm(0.5: 0 of 0 calls acted, 0 not finite), None)
+    """
+    if text.strip() == "none":
+        return None
+    word, colon, number = text.strip().rpartition(":")
+    if not colon:
+        word = "norm"
+    if word not in WORDS:
+        raise OptionError(f"unknown clip {word!r} in {text!r}: {nearest(word, WORDS)}")
+    try:
+        threshold = float(number)
+    except ValueError:
+        threshold = math.nan
+    if math.isnan(threshold):
+        known = f"; {nearest(number, [*WORDS, 'none'])}" if number and not colon else ""
+        raise OptionError(f"the clip {text!r} has no number: write {word}:1, a number (by norm) or none{known}")
+    try:
+        return WORDS[word](threshold)
+    except OptionError as error:
+        raise OptionError(f"the clip {text!r} cannot be made: {error}") from None
