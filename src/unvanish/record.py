@@ -7,12 +7,16 @@ Plain data: whoever reads it (the report, a notebook, a shell script) needs neit
     parameters (their number).
 `records.jsonl`, one object a line, each with `kind`, `step` (optimiser steps done) and `seconds` (since the
 start, over all resumptions):
-    step   loss, gradient_norm (before clipping), parameter_norm, learning_rate, clipped, steps  (of the `steps`
-           steps since the last such record `clipped` were clipped)
+    step   loss (without penalties), gradient_norm (before clipping), parameter_norm, learning_rate, clipped, steps
+           (of the `steps` steps since the last such record `clipped` were clipped); factor, what the gradient was
+           multiplied with in these, in the mean; adjoints [seen, clipped] of a clip inside the backward pass;
+           penalties {word: {value (before its weight), weight, spread {part}, acted (in so many of the steps)}}
     valid  epoch, loss, bits, perplexity, tokens_per_second, reach {part: {steps, censored, rate}}
     flow   epoch, profiles {part: {lags, norms {all, and each state}, rate, level, reach, censored}}, norms as
            shares of the full state's at lag 0, log norm ≈ level + rate · lag;
            loss_norms {part: {state: one number a time step of the window trained on at that step}}
+    remedy name (of the setting), asked (what it says), profiles as in `flow`, without (the profiles of the same
+           network without it; null for a clip and a penalty, which leave the network as it is)
     event  what, text     (started, resumed, stopped, non-finite, finished)
     sample prompt, text (what was written after the prompt)
 A number that is not finite is written as null. A run that is resumed drops what was written after its

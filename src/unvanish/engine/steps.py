@@ -11,7 +11,7 @@ a state is read.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -59,11 +59,11 @@ class Steps:
         found = {name: value for name, value in told.items() if value is not None}
         return found if len(found) == len(told) else self._walked.came
 
-    def gradients(self, directions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def gradients(self, directions: Callable[[str], Tensor]) -> dict[str, Tensor]:
         """Differentiate Σ_t ⟨v_t, came_t⟩ by the parameters that stand in the Jacobians, with all else constant.
 
         Args:
-            directions: v, (T, B, W), by state.
+            directions: gives v, (T, B, W), of a state by its name.
 
         Returns:
             The gradients by the parameters' names in the equations; those that stand in no Jacobian are not there.
@@ -255,32 +255,37 @@ class _Gradients:
         self.tangents: dict[Ref, Tensor | None] = {}
 
     @torch.no_grad()
-    def of(self, directions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        self.directions = directions
+    def of(self, directions: Callable[[str], Tensor]) -> dict[str, Tensor]:
+        self.directions = functools.cache(directions)
         found: dict[str, Tensor] = {}
         for phase, pulls in zip(self.kernel.phases, self.kernel.pulls, strict=True):
             for group in phase.groups:
-                tangent = self._tangent(group.operand) if self.values.is_variable(group.operand) else None
-                if tangent is not None:
-                    self._of_group(group, tangent, found)
+                self._of_group(group, found)
             for pull in pulls:
                 self._of_factor(pull, found)
         return found
 
-    def _of_group(self, group: Group, tangent: Tensor, found: dict[str, Tensor]) -> None:
-        beside = self.steps.adjoints(group)
+    def _of_group(self, group: Group, found: dict[str, Tensor]) -> None:
+        beside, delay, tangent = self.steps.adjoints(group), 0, None
+        if group.operand.is_past and self.values.reachable(1) is None:
+            # What a step reads of an earlier one is met by its own adjoint: nothing has to be moved in memory.
+            delay = min(int(group.operand.delay or 0), self.values.steps)
+            tangent = self.directions(group.operand.name)[: self.values.steps - delay]
+        elif self.values.is_variable(group.operand):
+            tangent = self._tangent(group.operand)
+        if tangent is None:
+            return
         if beside is not None:
-            whole = self.steps.tape.outer(beside.flatten(0, 1), tangent.flatten(0, 1))
+            whole = self._outer(beside, delay, tangent)
             parts = list(zip(group.products, whole.chunk(len(group.products)), strict=True))
         else:
             one_by_one = [(product, self.steps.adjoint(product.target)) for product in group.products]
-            parts = [
-                (product, self.steps.tape.outer(adjoint.flatten(0, 1), tangent.flatten(0, 1)))
-                for product, adjoint in one_by_one
-                if adjoint is not None
-            ]
+            parts = [(p, self._outer(a, delay, tangent)) for p, a in one_by_one if a is not None]
         for product, part in parts:
             found[product.matrix] = found[product.matrix] + part if product.matrix in found else part
+
+    def _outer(self, adjoint: Tensor, delay: int, tangent: Tensor) -> Tensor:
+        return self.steps.tape.outer(adjoint[delay:].flatten(0, 1), tangent.flatten(0, 1))
 
     def _of_factor(self, pull: Pull, found: dict[str, Tensor]) -> None:
         """A vector that stands in a factor, such as a peephole: Σ adjoint · ∂factor/∂vector · tangent."""
@@ -301,8 +306,7 @@ class _Gradients:
     def _tangent(self, ref: Ref) -> Tensor | None:
         """How a value of each step moves where the states before it move along the directions; None: not at all."""
         if ref.is_past:
-            direction = self.directions.get(ref.name)
-            return None if direction is None else self.values.earlier(direction, int(ref.delay or 0))
+            return self.values.earlier(self.directions(ref.name), int(ref.delay or 0))
         if not self.values.is_variable(ref):
             return None
         if ref not in self.tangents:

@@ -10,12 +10,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 
 from unvanish import flow
 from unvanish.record import RunRecord
 from unvanish.train.checkpoint import checkpoint_path
+from unvanish.train.measure import measure, plain_profiles, probe_seed
 from unvanish.train.module import TextModule
+from unvanish.train.remedies import Tally, lines_at_start
 from unvanish.train.textdata import TextData
 
 STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
@@ -38,7 +39,7 @@ class RunKeeper(pl.Callback):
         self.seconds_before, self.began = seconds_before, time.monotonic()
         self.interrupted = 0
         self.loss = torch.tensor(math.nan)
-        self.clipped_steps = self.steps_since = self.characters = 0
+        self.tally, self.characters = Tally(), 0
         self.training_seconds, self.window_began = 0.0, 0.0
         self.nats = self.count = 0.0
         self.moments: set[int] = set()
@@ -63,11 +64,14 @@ class RunKeeper(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next records depend on, for a checkpoint."""
-        return {name: getattr(self, name) for name in ("clipped_steps", "steps_since", "validated_at")}
+        return {"tally": self.tally.state_dict(), "validated_at": self.validated_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        vars(self).update(state_dict)
+        self.validated_at = state_dict["validated_at"]
+        # An older checkpoint has two counts, and knows of no factors.
+        older = {"clipped": state_dict.get("clipped_steps", 0), "steps": state_dict.get("steps_since", 0)}
+        self.tally.load_state_dict(state_dict.get("tally", older))
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Plan when to probe; make sure that there is a checkpoint from the first step on."""
@@ -76,7 +80,20 @@ class RunKeeper(pl.Callback):
         self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}
         self.every = max(1, total // STEP_RECORDS)
         if not self.path.exists():
+            for line in lines_at_start(_ours(trainer), _data(trainer).probe()):
+                self.record.append("remedy", 0, self.seconds, **line)
             self._save(trainer)
+        else:
+            self._write_changed_clip(trainer)
+
+    def _write_changed_clip(self, trainer: pl.Trainer) -> None:
+        """Where a resumed run is clipped otherwise than before, say so, with the profile that it finds."""
+        ours, step = _ours(trainer), trainer.global_step
+        clips = [line.get("asked") for line in self.record.read("remedy") if line.get("name") == "clip"]
+        if (clips[-1] if clips else "none") != ours.settings.clip:
+            found = measure(ours.model, _data(trainer).probe(), probe_seed(ours.settings.seed, step))
+            line = {"name": "clip", "asked": ours.settings.clip, "profiles": plain_profiles(found)}
+            self.record.append("remedy", step, self.seconds, **line, without=None)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Save, and where a stop was asked for, stop."""
@@ -95,14 +112,14 @@ class RunKeeper(pl.Callback):
     ) -> None:
         """Count; write down every so many steps; stop where that was asked for."""
         ours = _ours(trainer)
-        self.loss = outputs["loss"]
+        self.loss = outputs["task"]
         self.training_seconds += time.monotonic() - self.window_began
         self.characters += batch[0].numel()
-        self.steps_since += 1
-        self.clipped_steps += ours.clipped
+        assert ours.clip_record is not None
+        self.tally.add(ours, ours.clip_record)
         step = trainer.global_step
         if step % self.every == 0:
-            self._write_step(trainer, ours)
+            self._write_step(trainer, ours, ours.clip_record.norm)
         if ours.recording is not None:
             self._write_flow(trainer, ours, ours.recording)
         every = ours.settings.valid_every
@@ -110,7 +127,7 @@ class RunKeeper(pl.Callback):
         if self.interrupted and not saves_soon:
             self._save(trainer)
 
-    def _write_step(self, trainer: pl.Trainer, ours: TextModule) -> None:
+    def _write_step(self, trainer: pl.Trainer, ours: TextModule, gradient_norm: float) -> None:
         norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])
         self.record.append(
             "step",
@@ -118,31 +135,19 @@ class RunKeeper(pl.Callback):
             self.seconds,
             epoch=self.epoch(trainer),
             loss=float(self.loss),
-            gradient_norm=ours.gradient_norm,
+            gradient_norm=gradient_norm,
             parameter_norm=float(torch.linalg.vector_norm(norms)),
             learning_rate=ours.settings.lr,
-            clipped=self.clipped_steps,
-            steps=self.steps_since,
+            **self.tally.line(ours),
         )
-        self.clipped_steps = self.steps_since = 0
 
     def _write_flow(self, trainer: pl.Trainer, ours: TextModule, recording: flow.Recording | None) -> None:
         """Measure the profile, and write it down with the gradient norms of the loss, if they were recorded."""
         step = trainer.global_step
-        found = measure(ours, _data(trainer).probe(), step)
+        found = measure(ours.model, _data(trainer).probe(), probe_seed(ours.settings.seed, step))
         self.measured = step, found
         norms = {} if recording is None else {_part(name): _by_state(recording[name]) for name in recording}
-        profiles = {
-            name: {
-                "lags": profile.lags.tolist(),
-                "norms": {"all": profile.norms.tolist()} | {s: n.tolist() for s, n in profile.state_norms.items()},
-                "rate": profile.rate,
-                "level": profile.level,
-                "reach": profile.reach,
-                "censored": profile.censored,
-            }
-            for name, profile in found.items()
-        }
+        profiles = plain_profiles(found)
         self.record.append(
             "flow", step, self.seconds, epoch=self.epoch(trainer), profiles=profiles, loss_norms=norms
         )
@@ -192,20 +197,6 @@ class RunKeeper(pl.Callback):
             trainer.training = True
         self.interrupted = 0  # nothing is left to stop
         self._save(trainer)
-
-
-def measure(ours: TextModule, x_TB: Tensor, step: int) -> dict[str, flow.Profile]:
-    """Measure the profile of each part on a stretch of text, without touching training's random numbers."""
-    generator = torch.Generator().manual_seed(ours.settings.seed * 1_000_003 + step)
-    layer = ours.model.recurrent
-    with torch.no_grad():
-        x_TBH = ours.model.embedding(x_TB.to(ours.device))
-    was_training = layer.training
-    layer.eval()
-    try:
-        return flow.profiles(layer, x_TBH, generator=generator)
-    finally:
-        layer.train(was_training)
 
 
 def validation_line(values: dict[str, Any], epoch: int, epochs: int, step: int) -> str:

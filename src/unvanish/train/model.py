@@ -5,7 +5,8 @@ Shapes: T time, B batch, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ class TextModel(nn.Module):
             settings.hidden,
             settings.layers,
             dropout=settings.dropout,
+            recurrent_dropout=settings.recurrent_dropout,
+            zoneout=settings.zoneout,
+            weight_drop=settings.weight_drop,
+            layer_norm=settings.layer_norm,
+            skips=settings.skips,
+            connect=settings.connect,
+            constrain=settings.constrain,
+            init=list(settings.init),
             engine=settings.engine,
             **settings.cell_options,
         )
@@ -50,6 +59,17 @@ class TextModel(nn.Module):
     def loss(self, logits_TBV: Tensor, y_TB: Tensor) -> Tensor:
         """Return the cross-entropy in nats per character."""
         return F.cross_entropy(logits_TBV.flatten(0, 1), y_TB.flatten())
+
+
+@contextlib.contextmanager
+def unheard(layer: Recurrent) -> Iterator[None]:
+    """Run a layer by itself: no clip changes its backward pass inside the block, and no penalty listens to it."""
+    before = layer.tapes, layer.step_clip
+    layer.tapes = layer.step_clip = None
+    try:
+        yield
+    finally:
+        layer.tapes, layer.step_clip = before
 
 
 def detached(states: States) -> States:

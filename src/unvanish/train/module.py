@@ -16,10 +16,13 @@ from torch import Tensor
 from unvanish import flow
 from unvanish.errors import NonFiniteError
 from unvanish.nn import States
+from unvanish.remedies.clip import ClipRecord, PerStep, parse
+from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 from unvanish.train.checkpoint import OURS
 from unvanish.train.guard import explain
 from unvanish.train.model import TextModel, detached
-from unvanish.train.settings import Clip, TrainSettings
+from unvanish.train.penalties import Penalties
+from unvanish.train.settings import TrainSettings
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -33,18 +36,24 @@ class TextModule(pl.LightningModule):
     """Trains a `TextModel` on the windows of parallel streams.
 
     The carried states, the window within the epoch and the state of the random generator are part of every
-    checkpoint: a resumed run goes on with the numbers that it would have had.
+    checkpoint: a resumed run goes on with the numbers that it would have had. So are the counts and statistics of
+    the clip and the penalties.
+
+    Raises:
+        OptionError: a penalty cannot go with this network.
     """
 
     def __init__(self, model: TextModel, settings: TrainSettings) -> None:
         super().__init__()
         self.model, self.settings = model, settings
-        self.clip = Clip.parse(settings.clip)
-        self.clipped = False
+        self.clip = parse(settings.clip)
+        if isinstance(self.clip, PerStep):
+            self.clip.attach(model)
+        self.penalties = Penalties(settings.penalty, model.recurrent)
+        self.clip_record: ClipRecord | None = None
         self.states: States | None = None
         self.valid_states: States | None = None
         self.windows_done = 0
-        self.gradient_norm = float("nan")
         self.random_states: dict[str, Tensor] = {}
         self.record_next = False
         self.recording: flow.Recording | None = None
@@ -70,8 +79,8 @@ class TextModule(pl.LightningModule):
         if self.windows_done == 0:
             self.states = None
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """Run one window."""
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Tensor]:
+        """Run one window; return what is trained on, and the task's own loss, without penalties."""
         x_TB, y_TB = batch
         self.began_with = (x_TB, y_TB, self.states, torch.get_rng_state())
         if self.record_next:
@@ -86,7 +95,7 @@ class TextModule(pl.LightningModule):
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
         self.states = detached(states)
         self.windows_done += 1
-        return loss
+        return {"loss": loss, "task": loss.detach()}
 
     def _stop_non_finite(self, moment: str) -> NoReturn:
         """Stop with the place where the numbers of the present window stopped being finite."""
@@ -109,18 +118,16 @@ class TextModule(pl.LightningModule):
         self.windows_done = 0
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip, and keep the norm that was found."""
-        parameters = list(self.parameters())
-        threshold = self.clip.threshold if self.clip.kind == "norm" else float("inf")
-        self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, threshold))
-        if not math.isfinite(self.gradient_norm):
+        """Let penalties that look at the backward pass add their gradient, then clip; keep what was done."""
+        self.penalties.after_backward()
+        self.clip_record = self._measured() if self.clip is None else self.clip(self.model)
+        if self.clip_record.nonfinite:
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
-        if self.clip.kind == "value":
-            largest = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
-            self.clipped = largest > self.clip.threshold
-            torch.nn.utils.clip_grad_value_(parameters, self.clip.threshold)
-        else:
-            self.clipped = self.gradient_norm > threshold
+
+    def _measured(self) -> ClipRecord:
+        """Measure the gradient where nothing clips it."""
+        norm = together(tensor_norms(collect(self.model).tensors))
+        return ClipRecord(norm, math.inf, factor=1.0, acted=False, nonfinite=not math.isfinite(norm))
 
     def on_validation_epoch_start(self) -> None:
         """Validation reads its own streams from their heads."""
@@ -143,6 +150,8 @@ class TextModule(pl.LightningModule):
             "states": [states] if isinstance(states, Tensor) else list(states),
             "windows_done": self.windows_done % int(self.trainer.num_training_batches),
             "random_states": {"cpu": torch.get_rng_state()},
+            "clip": None if self.clip is None else {"word": self.settings.clip, **self.clip.state_dict()},
+            "penalties": self.penalties.state_dict(),
         }
         if self.device.type == "cuda":
             checkpoint[OURS]["random_states"]["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -153,3 +162,7 @@ class TextModule(pl.LightningModule):
         states = tuple(state.to(self.device) for state in ours["states"])
         self.states = None if not states else states[0] if len(states) == 1 else states
         self.windows_done, self.random_states = ours["windows_done"], ours["random_states"]
+        clip = ours.get("clip")  # older checkpoints have none, nor penalties
+        if self.clip is not None and clip is not None and clip["word"] == self.settings.clip:
+            self.clip.load_state_dict(clip)
+        self.penalties.load_state_dict(ours.get("penalties", {}))

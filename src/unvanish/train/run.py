@@ -64,10 +64,11 @@ def train(
     vocabulary = Vocabulary.of(corpus.train)
     torch.manual_seed(settings.seed)
     model = _build(cell, vocabulary, settings)
+    module = TextModule(model, settings)
     config = _config(settings, folder, cell, corpus, vocabulary, model)
     record = RunRecord.create(folder, config)
     record.append("event", 0, 0.0, what="started", text=f"on {corpus.source}")
-    return _fit(record, model, settings, corpus, vocabulary, accelerator, say, progress, resumed=False)
+    return _fit(record, module, corpus, vocabulary, accelerator, say, progress, resumed=False)
 
 
 def resume(
@@ -115,7 +116,8 @@ def resume(
     step = int(state["global_step"])
     record.truncate(step)
     record.append("event", step, _seconds(record), what="resumed", text=f"from step {step}")
-    return _fit(record, model, settings, corpus, vocabulary, accelerator, say, progress, resumed=True)
+    module = TextModule(model, settings)
+    return _fit(record, module, corpus, vocabulary, accelerator, say, progress, resumed=True)
 
 
 def _build(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextModel:
@@ -142,8 +144,7 @@ def choose_device(name: str) -> tuple[torch.device, str]:
 
 def _fit(
     record: RunRecord,
-    model: TextModel,
-    settings: TrainSettings,
+    module: TextModule,
     corpus: Corpus,
     vocabulary: Vocabulary,
     accelerator: str,
@@ -152,7 +153,7 @@ def _fit(
     *,
     resumed: bool,
 ) -> Outcome:
-    module = TextModule(model, settings)
+    model, settings = module.model, module.settings
     keeper = RunKeeper(record, say, _seconds(record))
     data = TextData(corpus, vocabulary, settings, lambda: module.windows_done)
     with _quiet(), _stop_on_interrupt(keeper):

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from unvanish.engine import check_engine
 from unvanish.errors import OptionError, nearest
+from unvanish.nn.connect import check_connection
+from unvanish.nn.constrain import resolve_constraints
+from unvanish.nn.init.words import from_word
+from unvanish.nn.options import check_skips
+from unvanish.remedies import clip as clips
+from unvanish.train.penalties import check_penalties
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """How gradients are clipped: by the norm of all together, by the value of each, or not at all."""
-
-    kind: str
-    threshold: float
-
-    @classmethod
-    def parse(cls, text: str) -> Clip:
-        """Read `norm:5`, `value:1`, `5` (by norm) or `none`.
-
-        >>> Clip.parse("value:1"), Clip.parse("5")
-        (Clip(kind='value', threshold=1.0), Clip(kind='norm', threshold=5.0))
-        """
-        if text == "none":
-            return cls("none", 0.0)
-        kind, _, number = text.rpartition(":")
-        try:
-            threshold = float(number)
-        except ValueError:
-            threshold = -1.0
-        if kind not in ("", "norm", "value") or not 0 < threshold < float("inf"):
-            raise OptionError(f"--clip {text} is not understood: write norm:5, value:1 or none")
-        return cls(kind or "norm", threshold)
-
-
-@dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """The settings of one run. `source` None means the standard library's source text."""
+    """The settings of one run. `source` None means the standard library's source text.
+
+    The remedies are words: `clip` as `unvanish.clip.parse` reads it, `penalty` a list of them as `unvanish.penalty`
+    does, `init`, `connect` and `constrain` as `Recurrent` does.
+    """
 
     source: str | None = None
     cell: str = "lstm"
@@ -54,7 +38,16 @@ class TrainSettings:
     lr: float = 5e-3
     optimizer: str = "adam"
     clip: str = "norm:5"
+    penalty: Sequence[str] = ()
+    init: Sequence[str] = ()
+    connect: str = "plain"
+    layer_norm: bool = False
+    skips: Sequence[int] = ()
+    constrain: str | None = None
     dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    zoneout: float = 0.0
+    weight_drop: float = 0.0
     seed: int = 1
     engine: str = "auto"
     device: str = "auto"
@@ -73,10 +66,19 @@ class TrainSettings:
                 raise OptionError(f"--{name.replace('_', '-')} is {value!r}: give a whole number from 0 on")
         if not 0 < self.lr <= MAX_LR:
             raise OptionError(f"--lr is {self.lr!r}: give a positive number up to {MAX_LR:g}")
-        if not 0 <= self.dropout < 1:
-            raise OptionError(f"--dropout is {self.dropout!r}: give a probability from 0 to 1")
+        for name in ("dropout", "recurrent_dropout", "zoneout", "weight_drop"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+                raise OptionError(
+                    f"--{name.replace('_', '-')} is {value!r}: give a probability from 0 on that is less than 1"
+                )
         if self.optimizer not in OPTIMIZERS:
             raise OptionError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
+        check_engine(self.engine)
+        self._check_cell_options()
+        self._check_remedies()
+
+    def _check_cell_options(self) -> None:
         for name, value in self.cell_options.items():
             numbers = value if isinstance(value, list | tuple) else [value]
             if not all(isinstance(number, int | float | str) for number in numbers):
@@ -84,8 +86,24 @@ class TrainSettings:
                     f"cell_options has {name}={value!r}, which config.yaml cannot keep: give a number, a word or "
                     "a list of numbers, or declare it in the cell"
                 )
-        Clip.parse(self.clip)
-        check_engine(self.engine)
+
+    def _check_remedies(self) -> None:
+        """Read every word; whether the cell can do with it shows when the network is made."""
+        for name in ("penalty", "init"):
+            words = getattr(self, name)
+            if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+                raise OptionError(f"--{name} is {words!r}: give a list of words")
+        if not isinstance(self.clip, str):
+            raise OptionError(f"--clip is {self.clip!r}: give a word, such as norm:5, or none")
+        if not isinstance(self.layer_norm, bool):
+            raise OptionError(f"--layer-norm is {self.layer_norm!r}: it is given, or it is not")
+        clips.parse(self.clip)
+        check_penalties(self.penalty)
+        for word in self.init:
+            from_word(word)
+        check_connection(self.connect)
+        check_skips(self.skips)
+        resolve_constraints(self.constrain, ["U"], ["U"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data."""

@@ -194,13 +194,13 @@ class _Backward:
         alive = self._take_gradients(gradients)
         for first, last in reversed(self.memory.chunks):
             count = starts[last] - starts[first]
+            if self.told is not None:
+                self.told.point(first)
             for number, added_up in enumerate(self.memory.added_up):
                 if added_up:
-                    self._adjoint(number, count).zero_()
+                    self._adjoint(number, first, count).zero_()
             self.memory.set_steps(self.call, first, last, pack=last == self.schedule.steps)
             loaded.run(loaded.backward, self.call)
-            if self.told is not None:
-                self.told.keep(first, last)
             self._products(first, last)
         del alive
         if self.job.observer is not None and self.squares is not None:
@@ -242,7 +242,11 @@ class _Backward:
             else:
                 carry[(lengths_P - 1 - back) % (depth + 1), torch.arange(len(lengths_P))] = part
 
-    def _adjoint(self, number: int, count: int) -> Tensor:
+    def _adjoint(self, number: int, first: int, count: int) -> Tensor:
+        """Where the adjoints of a group's products are, over a chunk of steps that begins with `first`."""
+        if self.told is not None:
+            start = self.schedule.starts[first]
+            return self.told.products[self.kernel.same_adjoint[number]][start : start + count]
         height = self.binding.height(self.kernel.all_groups[number])
         place, _ = self.memory.worked_in.places[f"adjoint {self.kernel.same_adjoint[number]}"]
         return self.work[place : place + count * height].view(count, height)
@@ -252,7 +256,7 @@ class _Backward:
         start, end = self.schedule.starts[first], self.schedule.starts[last]
         begun = False
         for number, group in enumerate(self.kernel.all_groups):
-            adjoint_NJ = self._adjoint(number, end - start)
+            adjoint_NJ = self._adjoint(number, first, end - start)
             if any(self.needed[1 + position] for position in self.binding.owners[number]):
                 self._add_weight_gradient(number, adjoint_NJ, self._operand(group, first, last))
             if group.operand.name == "x" and self.needed[0]:
@@ -348,9 +352,9 @@ class _Told:
             for kind in (kinds if work.job.step_clip is None else kinds[:1])
             for state in work.memory.states
         }
-        for number, group in enumerate(work.kernel.all_groups):
-            if work.kernel.same_adjoint[number] == number:
-                shapes["products", group.products[0].target] = work.binding.height(group)
+        groups = list(enumerate(work.kernel.all_groups))
+        own = {n: group.products[0].target for n, group in groups if work.kernel.same_adjoint[n] == n}
+        shapes |= {("products", ref): work.binding.height(work.kernel.all_groups[n]) for n, ref in own.items()}
         count = work.schedule.count
         block = work.binding.loaded.arena.take(count * sum(shapes.values()), work.x_NI)
         parts = block.split([count * width for width in shapes.values()])  # type: ignore[no-untyped-call]
@@ -359,15 +363,13 @@ class _Told:
             kind, ref = what
             if kind != "products":
                 set_pointer(work.job, work.call, f"{kind} of {ref.name}", part)
+        self.products = {number: self.arrays["products", ref] for number, ref in own.items()}
 
-    def keep(self, first: int, last: int) -> None:
-        """Keep the adjoints of the products of a chunk of steps, which the next chunk will write over."""
-        work, starts = self.work, self.work.schedule.starts
-        for number, group in enumerate(work.kernel.all_groups):
-            if work.kernel.same_adjoint[number] == number:
-                chunk = slice(starts[first], starts[last])
-                kept_NJ = self.arrays["products", group.products[0].target]
-                kept_NJ[chunk] = work._adjoint(number, starts[last] - starts[first])
+    def point(self, first: int) -> None:
+        """Let the adjoints of the products of a chunk of steps be written where those of all steps are kept."""
+        for number, kept_NJ in self.products.items():
+            place = kept_NJ[self.work.schedule.starts[first] :]
+            set_pointer(self.work.job, self.work.call, f"adjoint {number}", place)
 
     def tell(self) -> None:
         work, tell = self.work, self.work.job.tell

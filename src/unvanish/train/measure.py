@@ -1,0 +1,52 @@
+"""The profile of a network in training, measured without touching the training.
+
+Shapes: T time, B batch, H hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unvanish import flow
+from unvanish.train.model import TextModel, unheard
+
+
+def measure(model: TextModel, x_TB: Tensor, seed: int, *, draws_noise: bool = False) -> dict[str, flow.Profile]:
+    """Measure the profile of each part on a stretch of text, of the network by itself: no clip, no penalty.
+
+    The random directions come from a generator of the seed, so that training's random numbers stay as they are;
+    `draws_noise`, which measures the layer as it is in training, draws from those.
+    """
+    generator, layer = torch.Generator().manual_seed(seed), model.recurrent
+    with torch.no_grad():
+        x_TBH = model.embedding(x_TB.to(model.head.weight.device))
+    was_training = layer.training
+    layer.train(draws_noise)
+    try:
+        with unheard(layer):
+            return flow.profiles(layer, x_TBH, generator=generator)
+    finally:
+        layer.train(was_training)
+
+
+def probe_seed(seed: int, step: int) -> int:
+    """Return the seed of the random directions at a step of a run."""
+    return seed * 1_000_003 + step
+
+
+def plain_profiles(found: dict[str, flow.Profile]) -> dict[str, Any]:
+    """Return profiles as a record keeps them."""
+    return {
+        name: {
+            "lags": profile.lags.tolist(),
+            "norms": {"all": profile.norms.tolist()} | {s: n.tolist() for s, n in profile.state_norms.items()},
+            "rate": profile.rate,
+            "level": profile.level,
+            "reach": profile.reach,
+            "censored": profile.censored,
+        }
+        for name, profile in found.items()
+    }
