@@ -23,7 +23,7 @@ LAW = {
     "nn": {"equations", "cells", "engine"},
     "flow": {"equations", "engine", "nn"},
     "remedies": {"equations", "engine", "nn", "flow"},
-    "diagnosis": {"nn", "flow", "remedies"},
+    "diagnosis": {"cells", "nn", "flow", "remedies"},
     "data": set(),
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "report": set(),

@@ -16,7 +16,8 @@ start, over all resumptions):
            shares of the full state's at lag 0, log norm ≈ level + rate · lag;
            loss_norms {part: {state: one number a time step of the window trained on at that step}}
     remedy name (of the setting), asked (what it says), profiles as in `flow`, without (the profiles of the same
-           network without it; null for a clip and a penalty, which leave the network as it is)
+           network without it; null for a clip and a penalty, which leave the network as it is); of `connect` also
+           depth {with, without}, each with norms, the share of the gradient left so many layers below the last
     event  what, text     (started, resumed, stopped, non-finite, finished)
     sample prompt, text (what was written after the prompt)
 A number that is not finite is written as null. A run that is resumed drops what was written after its

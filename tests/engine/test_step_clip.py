@@ -78,7 +78,7 @@ def test_units_split_over_threads_are_clipped_by_whole_rows(threads: int) -> Non
 @pytest.mark.parametrize("by", ["value", "norm"])
 def test_no_adjoint_goes_on_that_is_longer_than_the_threshold(engine: str, by: By) -> None:
     cell = unvanish.Cell("grows", "h[t] = W @ x[t] + U @ h[t-1]")
-    layer = unvanish.Recurrent(cell, 4, 4, engine=engine, init="identity")
+    layer = unvanish.Recurrent(cell, 4, 4, engine=engine, init={"W": "identity", "U": "identity"})
     with torch.no_grad():
         layer["U"].mul_(3)
     layer.step_clip = StepClip(1.0, by)
@@ -159,3 +159,14 @@ def test_a_threshold_is_a_positive_number(threshold: Any) -> None:
 def test_by_is_one_of_two_words() -> None:
     with pytest.raises(OptionError, match="'value' or by 'norm'"):
         StepClip(1.0, "length")  # type: ignore[arg-type]
+
+
+def test_a_profile_is_measured_past_the_clip() -> None:
+    torch.manual_seed(5)
+    layer = unvanish.RNN(3, 8, init="orthogonal")
+    x = torch.randn(30, 4, 3)
+    before = unvanish.flow.profile(layer, x, generator=torch.Generator().manual_seed(0))
+    layer.step_clip = StepClip(1e-3, "norm")
+    after = unvanish.flow.profile(layer, x, generator=torch.Generator().manual_seed(0))
+    assert after.reach == before.reach
+    assert layer.step_clip.seen == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,18 +16,56 @@ from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.record import RunRecord
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
-    from unvanish.train import Outcome
+    from unvanish.train import Outcome, TrainSettings
+
+
+Cell = Annotated[str, typer.Option(help="A cell of the catalogue (see: unvanish cells).")]
+Clip = Annotated[
+    str,
+    typer.Option(
+        help="norm:5, value:1, layer:1, unit:0.01, percentile:10, zscore:2.5, random:1; at every time step of the "
+        "backward pass step:10 (by value), step-norm:1; or none."
+    ),
+]
+Penalty = Annotated[
+    list[str] | None,
+    typer.Option(help="omega:2, omega-paper:2, orthogonal:0.01, stabilise:50 or flossing:1. Repeatable."),
+]
+Init = Annotated[
+    list[str] | None,
+    typer.Option(help="orthogonal, identity, radius:1.1, chrono:784, forget:2, … Repeatable."),
+]
+Connect = Annotated[str, typer.Option(help="What joins the layers: plain, residual, dense or highway.")]
+LayerNorm = Annotated[bool, typer.Option("--layer-norm", help="Normalise what each matrix gives.")]
+Skips = Annotated[str, typer.Option(help="Connections from so many steps back too: 5,25.")]
+Constrain = Annotated[
+    str | None,
+    typer.Option(help="Hold recurrent matrices: orthogonal, antisymmetric:0.01, radius:0.95 or weight_norm."),
+]
+RecurrentDropout = Annotated[
+    float, typer.Option(help="Share of the states hidden from the recurrent matrices, one mask a window.")
+]
+Zoneout = Annotated[float, typer.Option(help="Probability with which a unit keeps its old value.")]
+WeightDrop = Annotated[
+    float, typer.Option(help="Share of the recurrent weights that is dropped, anew each window.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="An option of the cell: d=9, period=1,2,4. Repeatable.")
+]
+Source = Annotated[
+    str | None,
+    typer.Argument(help="A UTF-8 text, or a folder with train.txt and valid.txt. Default: Python's own library."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(help="Go on with this run from its last checkpoint; --epochs, --lr and --clip may change."),
+]
 
 
 def train(
     context: typer.Context,
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            help="A UTF-8 text, or a folder with train.txt and valid.txt. Default: Python's own library."
-        ),
-    ] = None,
-    cell: Annotated[str, typer.Option(help="A cell of the catalogue (see: unvanish cells).")] = "lstm",
+    source: Source = None,
+    cell: Cell = "lstm",
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     layers: Annotated[int, typer.Option(help="Layers.")] = 2,
     length: Annotated[int, typer.Option(help="Steps per window of truncated backpropagation.")] = 50,
@@ -34,22 +73,25 @@ def train(
     epochs: Annotated[int, typer.Option(help="Times over the text.")] = 3,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-3,
     optimizer: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = "adam",
-    clip: Annotated[str, typer.Option(help="norm:5, value:1 or none.")] = "norm:5",
+    clip: Clip = "norm:5",
+    penalty: Penalty = None,
+    init: Init = None,
+    connect: Connect = "plain",
+    layer_norm: LayerNorm = False,
+    skips: Skips = "",
+    constrain: Constrain = None,
     dropout: Annotated[float, typer.Option(help="Dropout between layers.")] = 0.0,
+    recurrent_dropout: RecurrentDropout = 0.0,
+    zoneout: Zoneout = 0.0,
+    weight_drop: WeightDrop = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with this run from its last checkpoint; --epochs, --lr and --clip may change."),
-    ] = None,
+    resume: Resume = None,
     valid_every: Annotated[int, typer.Option(help="Steps between validations; 0: once an epoch.")] = 0,
     probes: Annotated[int, typer.Option(help="Measurements of the gradient, beside one a validation.")] = 8,
     engine: Annotated[str, typer.Option(help="auto, reference, builtin or native.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="An option of the cell: d=9, period=1,2,4. Repeatable."),
-    ] = None,
+    set_: Set = None,
 ) -> None:
     """Train a network on text; watch its loss and how far its gradient reaches; keep the run and a report."""
     if resume is not None:
@@ -57,27 +99,28 @@ def train(
         return
     from unvanish import train as room
 
-    settings = room.TrainSettings(
-        source=source,
-        cell=cell,
-        hidden=hidden,
-        layers=layers,
-        length=length,
-        batch_size=batch_size,
-        epochs=epochs,
-        lr=lr,
-        optimizer=optimizer,
-        clip=clip,
-        dropout=dropout,
-        seed=seed,
-        engine=engine,
-        device=device,
-        valid_every=valid_every,
-        probes=probes,
-        cell_options=parse_settings(set_ or []),
-    )
+    settings = _settings(context.params)
     folder = room.default_folder(cell) if out is None else out
     _finish(folder, lambda: room.train(settings, folder, say=plain, progress=sys.stdout.isatty()))
+
+
+def _settings(given: dict[str, Any]) -> TrainSettings:
+    """Make the settings of a run from the options, which have their names."""
+    from unvanish.train import TrainSettings
+
+    names = {field.name for field in dataclasses.fields(TrainSettings)} & set(given)
+    asked = {name: given[name] for name in names}
+    asked |= {name: list(given[name] or []) for name in ("penalty", "init")}
+    return TrainSettings(
+        **{**asked, "skips": _delays(given["skips"]), "cell_options": parse_settings(list(given["set_"] or []))}
+    )
+
+
+def _delays(text: str) -> list[int]:
+    try:
+        return [int(delay) for delay in text.split(",")] if text else []
+    except ValueError:
+        raise OptionError(f"--skips {text} is not understood: write delays of 2 steps or more, 5,25") from None
 
 
 def _resume(context: typer.Context, folder: Path) -> None:

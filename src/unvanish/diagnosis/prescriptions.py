@@ -9,19 +9,20 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unvanish.cells import CATALOGUE
 from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription
 from unvanish.diagnosis.measure import judge
 from unvanish.flow.convert import KNOWN, as_ours
 from unvanish.flow.observe import Seen, observe
 from unvanish.flow.profile import profile_of
-from unvanish.nn import Recurrent
+from unvanish.nn import Recurrent, init
 
 TIMED = 3
 
@@ -113,11 +114,9 @@ def _fitting(part: PartFinding, seen: Seen, need: int) -> Iterator[Remedy]:
             quiet = [p.name for p in known.system.parameters if p.role in ("input", "bias", "hidden_bias")]
             yield _calmer(seen.name, suffix, quiet)
         if gates and part.verdict == "vanishing":
-            biases = _open_biases(known, gates, part)
-            if biases:
-                yield _chrono(seen.name, suffix, biases, need)
+            yield _chrono(seen.name, need)
     if seen.kind == "layer" and part.verdict == "vanishing":
-        yield from _exchanges(seen, need)
+        yield from _exchanges(seen, part, need)
 
 
 def _path(name: str) -> str:
@@ -145,9 +144,9 @@ def _in_place(
 
 def _orthogonal(name: str, suffix: str, matrices: list[str]) -> Remedy:
     def change(matrix: Tensor) -> None:
-        nn.init.orthogonal_(matrix)
+        init.orthogonal()(matrix)
 
-    code = _code(name, suffix, "torch.nn.init.orthogonal_(layer[name])", matrices)
+    code = _code(name, suffix, "unvanish.init.orthogonal()(layer[name])", matrices)
     text = "begin with orthogonal recurrent matrices: no direction shrinks or grows by them"
     return Remedy("orthogonal", text, code, _in_place(name, suffix, matrices, change))
 
@@ -171,70 +170,55 @@ def _calmer(name: str, suffix: str, quiet: list[str]) -> Remedy:
     return Remedy("calmer input", text, code, _in_place(name, suffix, quiet, change))
 
 
-def _open_biases(layer: Recurrent, gates: list[str], part: PartFinding) -> dict[str, float]:
-    """The biases that open the gates: their names, and the sign that keeps more."""
-    sigmoids = {found.name for found in part.saturation.activations if found.function == "sigmoid"}
-    found = {}
-    for memory in part.saturation.memories:
-        if memory.gate in gates and memory.gate in sigmoids:
-            kept = next(one for one in part.saturation.activations if one.name == memory.gate).mean
-            keeps = abs(kept - memory.keep) < abs(1 - kept - memory.keep)
-            for parameter in layer.system.parameters:
-                if parameter.name == f"b_{memory.gate}":
-                    found[parameter.name] = 1.0 if keeps else -1.0
-    return found
+def _chrono(name: str, need: int) -> Remedy:
+    steps = max(need, 3)  # a range of one number would hold nothing open
+    text = f"gates that hold for up to {need} steps (chrono initialisation; Tallec, Ollivier 2018)"
+    code = f"unvanish.init.chrono({steps}).fill(unvanish.flow.as_ours({_path(name)}))  # shares its parameters"
+    return Remedy("chrono", text, code, lambda model: init.chrono(steps).fill(as_ours(model.get_submodule(name))))
 
 
-def _chrono(name: str, suffix: str, biases: dict[str, float], need: int) -> Remedy:
-    longest = max(need - 1, 1.5)  # a range of one number would hold nothing open
-
-    def apply(model: nn.Module) -> None:
-        with torch.no_grad():
-            for bias, sign in biases.items():
-                view = as_ours(model.get_submodule(name))[f"{bias}_{suffix}"]
-                view.copy_(sign * torch.empty_like(view).uniform_(1, longest).log())
-
-    sign = "-" if set(biases.values()) == {-1.0} else ""
-    line = f"layer[name].copy_({sign}torch.empty_like(layer[name]).uniform_(1, {longest}).log())"
-    text = f"biases that hold the gates open for up to {need} steps (chrono initialisation; Tallec, Ollivier 2018)"
-    return Remedy("chrono", text, _code(name, suffix, line, list(biases)), apply)
-
-
-def _exchanges(seen: Seen, need: int) -> Iterator[Remedy]:
-    """Another cell in the place of the layer, with the same input and output."""
+def _exchanges(seen: Seen, part: PartFinding, need: int) -> Iterator[Remedy]:
+    """Another layer in its place, with the same input and output: of its own cell with skips, or of another."""
+    assert isinstance(seen.module, Recurrent | nn.RNNBase)
+    if int(getattr(seen.module, "proj_size", 0)):
+        return
+    ours = as_ours(seen.module)
+    # Along a skip of d steps the gradient takes one step where it took d: so many that it comes half as far again.
+    delay = max(2, math.ceil(1.5 * need / max(part.profile.reach, 1)))
     alpha = round(1 - 1 / max(need, 2), 6)
-    choices: list[tuple[str, dict[str, Any], str, str]] = [
+    chrono = f"chrono:{max(need, 3)}"
+    choices: list[tuple[str, str, dict[str, Any], str]] = [
         (
-            "lstm",
-            {},
-            f'init={{"b_f": {math.log(max(need - 1, 2)):.2f}}}',
-            "an LSTM in its place, with its forget gate held open",
+            "skips",
+            ours.cell.name,
+            {**ours.options, "skips": (delay,)},
+            f"its own cell, with connections that skip {delay} steps",
         ),
+        ("lstm", "lstm", {"init": chrono}, "an LSTM in its place, with gates that hold"),
         (
             "leaky_rnn",
+            "leaky_rnn",
             {"alpha": alpha},
-            f"alpha={alpha}",
             f"a leaky recurrence in its place, with a time constant of {need} steps",
         ),
     ]
+    for name, cell, options, text in choices:
+        if cell in CATALOGUE and (name == "skips" or cell != ours.cell.name):
+            code = _exchange_code(seen, cell, options)
+            yield Remedy(name, text, code, _exchange(seen.name, cell, options), changes_steps=True)
+
+
+def _exchange_code(seen: Seen, cell: str, options: Mapping[str, Any]) -> str:
     module = seen.module
-    assert isinstance(module, Recurrent | nn.RNNBase)
-    kept = as_ours(module).cell.name
-    for cell, options, words, text in choices:
-        if cell == kept or int(getattr(module, "proj_size", 0)):
-            continue
-        init = {"b_f": math.log(max(need - 1, 2))} if cell == "lstm" else None
-        shape = (
-            f"{module.input_size}, {module.hidden_size}, num_layers={module.num_layers}, "
-            f"batch_first={bool(module.batch_first)}, bidirectional={bool(module.bidirectional)}"
-        )
-        code = f'{_path(seen.name)} = unvanish.Recurrent("{cell}", {shape}, {words})'
-        yield Remedy(cell, text, code, _exchange(seen.name, cell, options, init), changes_steps=True)
+    shape = (
+        f"{module.input_size}, {module.hidden_size}, num_layers={module.num_layers}, "
+        f"batch_first={bool(module.batch_first)}, bidirectional={bool(module.bidirectional)}"
+    )
+    words = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f'{_path(seen.name)} = unvanish.Recurrent("{cell}", {shape}, {words})'
 
 
-def _exchange(
-    name: str, cell: str, options: dict[str, Any], init: dict[str, float] | None
-) -> Callable[[nn.Module], None]:
+def _exchange(name: str, cell: str, options: Mapping[str, Any]) -> Callable[[nn.Module], None]:
     def apply(model: nn.Module) -> None:
         old = model.get_submodule(name)
         assert isinstance(old, Recurrent | nn.RNNBase)
@@ -250,7 +234,6 @@ def _exchange(
             bool(old.bidirectional),
             device=weight.device,
             dtype=weight.dtype,
-            init=init,
             **options,
         )
         parent, _, last = name.rpartition(".")

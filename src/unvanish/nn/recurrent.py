@@ -374,7 +374,8 @@ class Recurrent(CellStack):
             reset_TB=None if reset_TB1 is None else reset_TB1[:, :, 0],
             masks=self._noise.draw(steps, batch, self._sizes, self._weight) if plan.system.masks else {},
             observer=None if self.watch is None else self.watch.part(suffix, steps, tuple(named)),
-            step_clip=self.step_clip,
+            # What is measured at a fixed input is linear in the direction sent back: no clip may look at its size.
+            step_clip=None if self.watch is not None and self.watch.isolates_parts else self.step_clip,
             tape=tape,
             normalisers=self._normalisers(suffix) if self.batch_norm else {},
             wants_all_states=wants_all,

@@ -34,6 +34,18 @@ CLIPPED = (
     "How often the gradient was cut back for being too large: near 100 %, the limit and not the gradient "
     "sets the size of the steps."
 )
+REMEDIES = (
+    "What was done against a gradient that vanishes or explodes, how often it acted, and how far the gradient "
+    "reached."
+)
+REMEDIES_AT_START = (
+    "Measured once, before the first step: the same network without it → with it, from the same random numbers."
+)
+REMEDIES_NOISE = " What draws random numbers is measured as it is in training."
+REMEDIES_IN_TRAINING = (
+    "Measured on the network alone, without clip and penalty: when it began to act → at the last measurement. What "
+    "lies between is all of the training, not this remedy alone."
+)
 
 OVERVIEW = (
     "Below, how much of the gradient is left after so many steps back: where a curve falls under the dotted "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unvanish.record import write_atomically
-from unvanish.report import sections, tables
+from unvanish.report import remedies, sections, tables
 from unvanish.report.blocks import Gallery
 from unvanish.report.document import document
 from unvanish.report.markup import element
@@ -31,6 +31,7 @@ def _page(run: Run) -> str:
         sections.flow_section(run, gallery),
         sections.loss_norm_section(run, gallery),
         sections.optimiser_section(run, gallery),
+        remedies.remedy_section(run),
         tables.cell_section(run),
         tables.sample_section(run),
         tables.table_section(run),

@@ -94,6 +94,30 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """What a `step` line says of one penalty."""
+
+    value: float | None
+    acted: float
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What one `remedy` line says: the profiles with and without it.
+
+    `depth` is the share of the gradient that is left at the first layer, without and with a connection.
+    """
+
+    step: int
+    name: str
+    asked: str
+    profiles: dict[str, Profile]
+    without: dict[str, Profile]
+    depth: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
 class Step:
     """What one `step` line says."""
 
@@ -104,6 +128,9 @@ class Step:
     learning_rate: float | None
     clipped: float
     steps: float
+    factor: float | None
+    adjoints: tuple[float, float]
+    penalties: dict[str, Penalty]
 
 
 @dataclass(frozen=True)
@@ -146,6 +173,7 @@ class Run:
     steps: list[Step]
     valids: list[Valid]
     moments: list[Moment]
+    remedies: list[Remedy]
     events: list[Event]
     samples: list[Sample]
     seconds: float | None
@@ -163,6 +191,7 @@ class Run:
             steps=[_step(line, at) for line, at in _dated(lines.get("step", []))],
             valids=[_valid(line, at) for line, at in _dated(lines.get("valid", []))],
             moments=[_moment(line, at) for line, at in _dated(lines.get("flow", []))],
+            remedies=[_remedy(line, at) for line, at in _dated(lines.get("remedy", []))],
             events=[_event(line) for line in lines.get("event", [])],
             samples=[_sample(line) for line in lines.get("sample", [])],
             seconds=max((span for span in spans if span is not None), default=None),
@@ -238,7 +267,45 @@ def _step(line: dict[str, Any], at: int) -> Step:
         learning_rate=number(line.get("learning_rate")),
         clipped=_amount(line.get("clipped")),
         steps=_amount(line.get("steps")),
+        factor=number(line.get("factor")),
+        adjoints=_pair(line.get("adjoints")),
+        penalties={word: _penalty(mapping(one)) for word, one in mapping(line.get("penalties")).items()},
     )
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    given = value if isinstance(value, list) and len(value) == 2 else [0, 0]
+    return _amount(given[0]), _amount(given[1])
+
+
+def _penalty(one: dict[str, Any]) -> Penalty:
+    spreads = [number(spread) for spread in mapping(one.get("spread")).values()]
+    known = [spread for spread in spreads if spread is not None]
+    return Penalty(
+        number(one.get("value")), _amount(one.get("acted")), number(sum(known) / len(known)) if known else None
+    )
+
+
+def _remedy(line: dict[str, Any], at: int) -> Remedy:
+    depth = mapping(line.get("depth"))
+    return Remedy(
+        at,
+        text(line.get("name")),
+        text(line.get("asked")),
+        _profiles(line.get("profiles")),
+        _profiles(line.get("without")),
+        (_deepest(depth.get("without")), _deepest(depth.get("with"))),
+    )
+
+
+def _deepest(value: Any) -> float | None:
+    """Take what is left at the first layer."""
+    norms = series(mapping(value).get("norms"))
+    return norms[-1] if norms else None
+
+
+def _profiles(value: Any) -> dict[str, Profile]:
+    return {part: read_profile(mapping(one)) for part, one in mapping(value).items()}
 
 
 def _valid(line: dict[str, Any], at: int) -> Valid:
@@ -260,12 +327,11 @@ def _reach(part: str, one: dict[str, Any], at: int) -> Reach:
 
 
 def _moment(line: dict[str, Any], at: int) -> Moment:
-    profiles = {part: read_profile(mapping(one)) for part, one in mapping(line.get("profiles")).items()}
     loss_norms = {
         part: {state: series(norms) for state, norms in mapping(states).items()}
         for part, states in mapping(line.get("loss_norms")).items()
     }
-    return Moment(at, profiles, loss_norms)
+    return Moment(at, _profiles(line.get("profiles")), loss_norms)
 
 
 def read_profile(one: dict[str, Any]) -> Profile:

@@ -7,6 +7,7 @@ from typing import Any
 
 from unvanish.report.blocks import tile
 from unvanish.report.markup import Child, Html, element
+from unvanish.report.remedies import remedy_summary
 from unvanish.report.run import Reach, Run, Valid, mapping, number, text
 from unvanish.report.wording import (
     CENSORED,
@@ -86,6 +87,7 @@ def record_summary(run: Run) -> dict[str, Any]:
             for reach in run.reaches
         },
         "clipped_share": run.clipped_share,
+        "remedies": remedy_summary(run),
         "missing": missing(run),
     }
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from unvanish import flow
 from unvanish.nn import States
-from unvanish.train.model import TextModel
+from unvanish.train.model import TextModel, unheard
 
 
 def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None) -> str:
     """Run a window that went wrong once more, step by step, and say where its numbers stopped being finite."""
     model.zero_grad(set_to_none=True)
-    with torch.enable_grad(), flow.record(model) as recording:
+    with torch.enable_grad(), unheard(model.recurrent), flow.record(model) as recording:
         logits_TBV, _ = model(x_TB, states)
         nats_TB = F.cross_entropy(logits_TBV.permute(0, 2, 1), y_TB, reduction="none")
         nats_TB.mean().backward()  # type: ignore[no-untyped-call]

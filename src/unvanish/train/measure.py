@@ -32,6 +32,14 @@ def measure(model: TextModel, x_TB: Tensor, seed: int, *, draws_noise: bool = Fa
         layer.train(was_training)
 
 
+def along_depth(model: TextModel, x_TB: Tensor, seed: int) -> dict[str, Any]:
+    """Measure how much of a gradient is left so many layers below the last one, as a record keeps it."""
+    with torch.no_grad():
+        x_TBH = model.embedding(x_TB.to(model.head.weight.device))
+    with unheard(model.recurrent):
+        return flow.depth(model.recurrent, x_TBH, generator=torch.Generator().manual_seed(seed)).to_dict()
+
+
 def probe_seed(seed: int, step: int) -> int:
     """Return the seed of the random directions at a step of a run."""
     return seed * 1_000_003 + step

@@ -1,6 +1,6 @@
 """A network that reads characters and predicts the next: embedding, recurrent layers, one linear layer.
 
-Shapes: T time, B batch, H hidden, V vocabulary.
+Shapes: T time, B batch, H hidden, V vocabulary, L layers, W width of a state.
 """
 
 from __future__ import annotations
@@ -51,10 +51,16 @@ class TextModel(nn.Module):
 
     def forward(self, x_TB: Tensor, states: States | None = None) -> tuple[Tensor, States]:
         """Return the logits of the next characters, (T, B, V), and the states to carry on."""
-        output_TBH, states = self.recurrent(self.embedding(x_TB), states)
-        logits_TBV: Tensor = self.head(output_TBH)
-        assert states is not None
+        logits_TBV, states, _ = self.run(x_TB, states)
         return logits_TBV, states
+
+    def run(
+        self, x_TB: Tensor, states: States | None = None, *, all_states: bool = False
+    ) -> tuple[Tensor, States, dict[str, Tensor]]:
+        """Return what `forward` does, and where asked for the states of all steps, (L, T, B, W), by name."""
+        found = self.recurrent(self.embedding(x_TB), states, all_states=all_states)
+        logits_TBV: Tensor = self.head(found[0])
+        return logits_TBV, found[1], found[2] if all_states else {}
 
     def loss(self, logits_TBV: Tensor, y_TB: Tensor) -> Tensor:
         """Return the cross-entropy in nats per character."""

@@ -5,8 +5,9 @@ Shapes: T time, B batch, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
@@ -49,7 +50,7 @@ class TextModule(pl.LightningModule):
         self.clip = parse(settings.clip)
         if isinstance(self.clip, PerStep):
             self.clip.attach(model)
-        self.penalties = Penalties(settings.penalty, model.recurrent)
+        self.penalties = Penalties(settings.penalty, model)
         self.clip_record: ClipRecord | None = None
         self.states: States | None = None
         self.valid_states: States | None = None
@@ -82,20 +83,28 @@ class TextModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Tensor]:
         """Run one window; return what is trained on, and the task's own loss, without penalties."""
         x_TB, y_TB = batch
-        self.began_with = (x_TB, y_TB, self.states, torch.get_rng_state())
-        if self.record_next:
-            with flow.record(self.model) as self.recording:
-                logits_TBV, states = self.model(x_TB, self.states)
-        else:
-            self.recording = None
-            logits_TBV, states = self.model(x_TB, self.states)
+        before = self.states
+        self.began_with = (x_TB, y_TB, before, torch.get_rng_state())
+        self.recording = None
+        with contextlib.ExitStack() as stack:
+            if self.record_next:
+                self.recording = stack.enter_context(flow.record(self.model))
+            logits_TBV, states, every = self.model.run(x_TB, before, all_states=self.penalties.needs_states)
         self.record_next = False
         loss = self.model.loss(logits_TBV, y_TB)
         if not bool(torch.isfinite(loss)):
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
         self.states = detached(states)
         self.windows_done += 1
-        return {"loss": loss, "task": loss.detach()}
+        terms = self.penalties.terms(x_TB, before, every)
+        self._check_terms(terms)
+        return {"loss": loss + sum(terms.values()), "task": loss.detach()}
+
+    def _check_terms(self, terms: Mapping[str, Tensor]) -> None:
+        for word, term in terms.items():
+            if not bool(torch.isfinite(term)):
+                moment = f"at training step {self.trainer.global_step + 1}"
+                raise NonFiniteError(f"non-finite numbers {moment}: the penalty {word} is {float(term)}; {_KEPT}")
 
     def _stop_non_finite(self, moment: str) -> NoReturn:
         """Stop with the place where the numbers of the present window stopped being finite."""

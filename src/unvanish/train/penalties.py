@@ -1,73 +1,94 @@
-"""The penalties of a run: what is added beside the loss, or to the gradient after its backward pass.
+"""The penalties of a run: what is added to the loss, or to the gradient after its backward pass.
 
-Shapes: T time, B batch, H hidden.
+Shapes: T time, B batch, H hidden, L layers, W width of a state.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unvanish.errors import OptionError, nearest
-from unvanish.nn import Recurrent
-from unvanish.remedies.penalty import Omega
+import torch
+from torch import Tensor
 
-
-def parse(word: str) -> Omega:
-    """Make a penalty from `word:weight`."""
-    kind, _, number = word.partition(":")
-    if kind != "omega":
-        raise OptionError(f"unknown penalty {kind!r} in {word!r}: {nearest(kind, ['omega'])}")
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    return Omega(weight)
-
-
-def check_penalties(words: Sequence[str]) -> None:
-    """Refuse what is no penalty, and one kind twice.
-
-    >>> check_penalties(["omega:2"])
-    """
-    kinds = [type(parse(word)) for word in words]
-    for word, kind in zip(words, kinds, strict=True):
-        if kinds.count(kind) > 1:
-            raise OptionError(f"--penalty {word}: there are two of this kind, whose weights would add up; give one")
+from unvanish.nn import States
+from unvanish.remedies.penalty import Flossing, NormStabiliser, Omega, Orthogonality, Penalty, parse
+from unvanish.train.model import TextModel, unheard
 
 
 class Penalties:
-    """What the penalties of a run are asked at every step.
+    """What the penalties of a run do at every step.
 
     Attributes:
+        needs_states: whether one of them looks at the states of all steps.
         found: of the last step, for every word that was asked for: `value`, before its weight; `weight`; `acted`,
-            whether it changed the gradient; and of Omega `spread`, by part.
+            whether it changed the gradient; and of Ω `spread`, by part.
+
+    Raises:
+        OptionError: a penalty cannot go with this network.
     """
 
-    def __init__(self, words: Sequence[str], layer: Recurrent) -> None:
-        self.made = {word: parse(word) for word in words}
+    def __init__(self, words: Sequence[str], model: TextModel) -> None:
+        made = {word: parse(word) for word in words}
+        self.made: dict[str, Penalty] = {word: one for word, one in made.items() if one is not None}
+        self.needs_states = any(isinstance(one, NormStabiliser) for one in self.made.values())
         self.found: dict[str, dict[str, Any]] = {}
+        self._model = [model]  # in a list: it is no part of whatever holds these penalties
         for penalty in self.made.values():
-            penalty.attach(layer)
+            if isinstance(penalty, Omega):
+                penalty.attach(model.recurrent)
+            elif isinstance(penalty, Orthogonality):
+                penalty(model.recurrent)  # refuses a network that has no such matrix
+
+    def terms(self, x_TB: Tensor, states: States | None, every: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is added to the loss of a window, by word: `every` holds its states (L, T, B, W), by name."""
+        terms = {}
+        for word, penalty in self.made.items():
+            if isinstance(penalty, Omega):
+                continue
+            with unheard(self._model[0].recurrent):
+                terms[word] = self._term(penalty, x_TB, states, every)
+            value = float(terms[word].detach())
+            self.found[word] = {
+                "value": value / penalty.weight if penalty.weight else None,
+                "weight": penalty.weight,
+                "acted": value != 0,
+            }
+        return terms
+
+    def _term(
+        self,
+        penalty: Flossing | NormStabiliser | Orthogonality,
+        x_TB: Tensor,
+        states: States | None,
+        every: Mapping[str, Tensor],
+    ) -> Tensor:
+        model = self._model[0]
+        if isinstance(penalty, Orthogonality):
+            return penalty(model.recurrent)
+        if isinstance(penalty, NormStabiliser):
+            h_LTBW = every[model.recurrent.state_names[0]]
+            return torch.stack([penalty(h_TBW) for h_TBW in h_LTBW]).sum()
+        return penalty(model.recurrent, model.embedding(x_TB).detach(), states)
 
     def after_backward(self) -> None:
-        """Add the gradients of those that are worked out from the backward pass that has just run."""
+        """Add the gradient of Ω, which is worked out from the backward pass that has just run."""
         for word, penalty in self.made.items():
-            record = penalty()
-            self.found[word] = {
-                "value": record.value,
-                "weight": record.weight,
-                "acted": record.added and record.weight > 0,
-                "spread": {name.rpartition(".")[2]: spread for name, spread in record.spread.items()},
-            }
+            if isinstance(penalty, Omega):
+                record = penalty()
+                self.found[word] = {
+                    "value": record.value,
+                    "weight": record.weight,
+                    "acted": record.added and record.weight > 0,
+                    "spread": {name.rpartition(".")[2]: spread for name, spread in record.spread.items()},
+                }
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts of those that have any, by word."""
-        return {word: penalty.state_dict() for word, penalty in self.made.items()}
+        return {word: one.state_dict() for word, one in self.made.items() if isinstance(one, Omega)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         for word, penalty in self.made.items():
-            if word in state:
+            if isinstance(penalty, Omega) and word in state:
                 penalty.load_state_dict(state[word])

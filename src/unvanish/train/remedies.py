@@ -1,4 +1,4 @@
-"""What the remedies of a run did: to the profile at its start, and to the gradient from line to line of its record."""
+"""What the remedies of a run did: to the profile at its start, and to the gradient from line to line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unvanish.remedies.clip import ClipRecord, PerStep
-from unvanish.train.measure import measure, plain_profiles, probe_seed
+from unvanish.train.measure import along_depth, measure, plain_profiles, probe_seed
 from unvanish.train.model import TextModel
 from unvanish.train.module import TextModule
 from unvanish.train.settings import TrainSettings
@@ -55,7 +55,8 @@ def asked(settings: TrainSettings) -> Iterator[Asked]:
     if settings.clip != "none":
         yield Asked("clip", settings.clip)
     for word in settings.penalty:
-        yield Asked("penalty", word)
+        if word != "none":
+            yield Asked("penalty", word)
 
 
 def _word(value: Any) -> str:
@@ -68,16 +69,21 @@ def lines_at_start(ours: TextModule, x_TB: Tensor) -> Iterator[dict[str, Any]]:
     """Yield what the record says of each remedy before the first step; no random number of the training is drawn.
 
     The profile of the network as it is, and, of what changes the network, that of the same network without it,
-    made from the same seed. What draws noise is measured as in training, the others as in evaluation.
+    made from the same seed; of what joins layers the profile along depth as well. What draws noise is measured as
+    in training, the others as in evaluation.
     """
     settings, known = ours.settings, dict[bool, dict[str, Any]]()
     for one in asked(settings):
         if one.noise not in known:
             known[one.noise] = _profiles(ours.model, settings, x_TB, one.noise)
-        without = None
+        line: dict[str, Any] = {"name": one.name, "asked": one.word, "profiles": known[one.noise], "without": None}
         if one.without is not None:
-            without = _profiles(_made(ours.model, one.without), settings, x_TB, one.noise)
-        yield {"name": one.name, "asked": one.word, "profiles": known[one.noise], "without": without}
+            other = _made(ours.model, one.without)
+            line["without"] = _profiles(other, settings, x_TB, one.noise)
+            if one.name == "connect":
+                ways = {"with": settings, "without": one.without}
+                line["depth"] = {way: _depth(ours.model, said, x_TB) for way, said in ways.items()}
+        yield line
 
 
 def _made(model: TextModel, settings: TrainSettings) -> TextModel:
@@ -86,6 +92,11 @@ def _made(model: TextModel, settings: TrainSettings) -> TextModel:
         torch.manual_seed(settings.seed)
         made = TextModel(model.recurrent.cell, model.embedding.num_embeddings, settings)
     return made.to(model.head.weight.device)
+
+
+def _depth(model: TextModel, settings: TrainSettings, x_TB: Tensor) -> dict[str, Any]:
+    # Along depth one layer after the other is run by itself, which knows nothing of zoneout.
+    return along_depth(_made(model, dataclasses.replace(settings, zoneout=0.0)), x_TB, settings.seed)
 
 
 def _profiles(model: TextModel, settings: TrainSettings, x_TB: Tensor, noise: bool) -> dict[str, Any]:

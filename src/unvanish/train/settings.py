@@ -14,7 +14,7 @@ from unvanish.nn.constrain import resolve_constraints
 from unvanish.nn.init.words import from_word
 from unvanish.nn.options import check_skips
 from unvanish.remedies import clip as clips
-from unvanish.train.penalties import check_penalties
+from unvanish.remedies import penalty as penalties
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
@@ -98,12 +98,20 @@ class TrainSettings:
         if not isinstance(self.layer_norm, bool):
             raise OptionError(f"--layer-norm is {self.layer_norm!r}: it is given, or it is not")
         clips.parse(self.clip)
-        check_penalties(self.penalty)
+        self._check_penalties()
         for word in self.init:
             from_word(word)
         check_connection(self.connect)
         check_skips(self.skips)
         resolve_constraints(self.constrain, ["U"], ["U"])
+
+    def _check_penalties(self) -> None:
+        kinds = [type(penalties.parse(word)) for word in self.penalty]
+        for word, kind in zip(self.penalty, kinds, strict=True):
+            if kinds.count(kind) > 1:
+                raise OptionError(
+                    f"--penalty {word} is one of two of its kind: give one, with both weights added up"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain data."""

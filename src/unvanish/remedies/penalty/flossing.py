@@ -226,8 +226,8 @@ def _along(step: Callable[[Tensor], Tensor], s_BN: Tensor, directions_BNK: Tenso
     """Run a step, and send K directions through it: the new state, and J(s) · directions."""
 
     def one(direction_BN: Tensor) -> tuple[Tensor, Tensor]:
-        after, moved = torch.func.jvp(step, (s_BN,), (direction_BN,))
-        return after, moved
+        moved = torch.func.jvp(step, (s_BN,), (direction_BN,))
+        return moved[0], moved[1]
 
     # The new state is the same for all directions: None says so, which torch's annotation does not know.
     where_K: Any = (None, -1)

@@ -23,8 +23,8 @@ class Orthogonality:
 
     over the square recurrent matrices of a model, each gate's by itself. An orthogonal matrix keeps the norm of
     every gradient that goes back through it; what an activation's slope takes away stays away. The penalty is soft:
-    the matrix may leave where the loss wants it to (`constrain="orthogonal"` does not let it). It costs one product of
-    H³ for each matrix and update, whatever the length of the sequences.
+    the matrix may leave where the loss wants it to (`constrain="orthogonal"` does not let it). It costs one product
+    of H³ for each matrix and update, whatever the length of the sequences.
 
     Args:
         weight: of the penalty.

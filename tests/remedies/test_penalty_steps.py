@@ -1,0 +1,86 @@
+"""What comes back to a state from later steps, of all steps at once; the rest of its gradient is the loss's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import unvanish
+from unvanish.engine import Tape
+from unvanish.engine.steps import Steps
+from unvanish.errors import FlowError, OptionError
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "layer norm": {"layer_norm": True},
+    "drawn": {"zoneout": 0.3, "recurrent_dropout": 0.3},
+    "skips": {"skips": (3,)},
+}
+FREE = {("indrnn", "drawn"), ("indrnn", "skips"), ("delayed_rnn", "skips")}  # what these cells refuse
+
+
+class Listener:
+    """Keeps the tape of a pass."""
+
+    def __init__(self) -> None:
+        self.tape = Tape()
+
+    def start(self, layer: int, part: str) -> Tape:
+        return self.tape
+
+
+def taped(cell: str, engine: str, reset: bool, **options: Any) -> tuple[unvanish.Recurrent, Tape, torch.Tensor]:
+    """Run a layer forth and back: what it left on tape, and what the loss sends to its output itself."""
+    layer = unvanish.Recurrent(cell, 3, 5, dtype=torch.float64, engine=engine, **options)
+    listener = Listener()
+    layer.tapes = listener
+    cotangent_TB1 = torch.randn(7, 4, 1, dtype=torch.float64)
+    given = {"reset": torch.rand(7, 4) < 0.2} if reset else {}
+    output_TBW = layer(torch.randn(7, 4, 3, dtype=torch.float64), **given)[0]
+    (output_TBW * cotangent_TB1).sum().backward()
+    return layer, listener.tape, cotangent_TB1.expand_as(output_TBW)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["whole", "reset"])
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("cell", unvanish.cells)
+def test_what_comes_from_later_steps_and_from_the_loss_is_the_gradient(
+    cell: str, options: str, reset: bool
+) -> None:
+    if (cell, options) in FREE:
+        with pytest.raises(OptionError):
+            unvanish.Recurrent(cell, 3, 5, **OPTIONS[options])
+        return
+    layer, tape, cotangent_TBW = taped(cell, "reference", reset, **OPTIONS[options])
+    came = Steps(tape).came
+    assert set(came) == set(tape.adjoints) == {state.name for state in layer.system.states}
+    for name, adjoint_TBW in tape.adjoints.items():
+        direct_TBW = cotangent_TBW if name == layer.system.output.name else torch.zeros_like(adjoint_TBW)
+        torch.testing.assert_close(came[name] + direct_TBW, adjoint_TBW, rtol=1e-10, atol=1e-12)
+    assert max(value.abs().max() for value in came.values()) > 1e-3
+
+
+@pytest.mark.parametrize("options", ["plain", "drawn"])
+@pytest.mark.parametrize("cell", unvanish.cells)
+def test_the_kernels_tell_what_plain_torch_tells(cell: str, options: str) -> None:
+    if (cell, options) in FREE:
+        return
+    found = []
+    for engine in ("reference", "native"):
+        torch.manual_seed(8)
+        _, tape, _ = taped(cell, engine, True, **OPTIONS[options])
+        torch.manual_seed(9)
+        steps = Steps(tape)
+        directions = {name: torch.randn_like(value) for name, value in tape.states.items()}
+        found.append((tape.adjoints, steps.came, steps.gradients(directions.__getitem__)))
+    for slow, fast in zip(*found, strict=True):
+        assert set(slow) == set(fast)
+        for name, value in slow.items():
+            torch.testing.assert_close(fast[name], value, rtol=1e-9, atol=1e-11)
+
+
+def test_nothing_is_told_before_a_backward_pass() -> None:
+    with pytest.raises(FlowError, match=r"loss\.backward"):
+        Steps(Tape())
