@@ -182,9 +182,9 @@ def cost(cell: str, remedy: Remedy, rounds: int) -> float | None:
 
 
 def rows(results: Sequence[dict[str, Any]], cells: Sequence[str]) -> Iterator[str]:
-    """The table in Markdown: one row for each remedy, four columns for each cell."""
-    yield "| remedy | " + " | ".join(f"{c}: reach | trained | solved after | cost" for c in cells) + " |"
-    yield "|---|" + "---:|---:|---:|---:|" * len(cells)
+    """The table in Markdown: one row for each remedy, three columns for each cell."""
+    yield "| remedy | " + " | ".join(f"{cell}: reach | solved after | cost" for cell in cells) + " |"
+    yield "|---|" + "---:|---:|---:|" * len(cells)
     for remedy in REMEDIES:
         parts = [remedy.name]
         for cell in cells:
@@ -195,17 +195,13 @@ def rows(results: Sequence[dict[str, Any]], cells: Sequence[str]) -> Iterator[st
 
 def _columns(here: Sequence[dict[str, Any]]) -> list[str]:
     if not here or "refused" in here[0]:
-        return ["–", "–", "refused" if here else "–", "–"]
+        return ["–", "refused" if here else "–", "–"]
     solved = [r["updates"] for r in here if r["solved"]]
     text = f"{statistics.median(solved):,.0f}" if solved else "not"
     if solved and len(solved) < len(here):
         text += f" ({len(solved)} of {len(here)})"
-    return [_reach(here, "reach_start"), _reach(here, "reach_end"), text, f"{here[0]['cost']:.1f}"]
-
-
-def _reach(here: Sequence[dict[str, Any]], which: str) -> str:
-    value = statistics.median(r[which] for r in here)
-    return f"≥ {STEPS}" if value >= STEPS else f"{value:.0f}"
+    start, end = (statistics.median(r[which] for r in here) for which in ("reach_start", "reach_end"))
+    return [f"{start:.0f} → {end:.0f}", text, f"{here[0]['cost']:.1f}"]
 
 
 def write(table: str) -> None:

@@ -258,26 +258,56 @@ static void softmax_back(const real*, const real* y, real* adjoint, real* target
   for (long i = 0; i < width; i++) target[i] += y[i] * (adjoint[i] - sum), adjoint[i] = 0;
 }
 
+// Σ over a row of what `term` makes of its vectors, the last of which may be shorter.
+template <typename Term> INLINE real sum_row(long width, Term term) {
+  V total{};
+  long i = 0;
+  for (; i + LANES <= width; i += LANES) total += term(i, std::true_type(), LANES);
+  if (i < width) {
+    const V rest = term(i, std::false_type(), width - i);
+    for (long lane = 0; lane < width - i; lane++) total[lane] += rest[lane];
+  }
+  real sum = 0;
+  for (int lane = 0; lane < LANES; lane++) sum += total[lane];
+  return sum;
+}
+template <typename Each> INLINE void each_of_row(long width, Each each) {
+  long i = 0;
+  for (; i + LANES <= width; i += LANES) each(i, std::true_type(), LANES);
+  if (i < width) each(i, std::false_type(), width - i);
+}
+template <typename Whole> INLINE V row_load(Whole, const real* p, long n) { return load<Whole::value>(p, n); }
+template <typename Whole> INLINE void row_store(Whole, real* p, V v, long n) { store<Whole::value>(p, v, n); }
+
 struct Moments {
   real mean, scale;
 };
 static Moments moments(const real* x, long width) {
-  real mean = 0, square = 0;
-  for (long i = 0; i < width; i++) mean += x[i];
-  mean /= real(width);
-  for (long i = 0; i < width; i++) square += (x[i] - mean) * (x[i] - mean);
+  const real mean = sum_row(width, [=](long i, auto whole, long n) { return row_load(whole, x + i, n); }) / real(width);
+  const real square = sum_row(width, [=](long i, auto whole, long n) {
+    const V far = row_load(whole, x + i, n) - mean;
+    return far * far;
+  });
   return {mean, real(1) / std::sqrt(square / real(width) + real(1e-5))};
 }
 static void layernorm_row(const real* x, real* y, long width) {
   const Moments m = moments(x, width);
-  for (long i = 0; i < width; i++) y[i] = (x[i] - m.mean) * m.scale;
+  each_of_row(width, [=](long i, auto whole, long n) {
+    row_store(whole, y + i, (row_load(whole, x + i, n) - m.mean) * m.scale, n);
+  });
 }
 static void layernorm_back(const real* x, const real* y, real* adjoint, real* target, long width) {
   const real scale = moments(x, width).scale;
-  real mean = 0, slope = 0;
-  for (long i = 0; i < width; i++) mean += adjoint[i], slope += adjoint[i] * y[i];
-  mean /= real(width), slope /= real(width);
-  for (long i = 0; i < width; i++) target[i] += scale * (adjoint[i] - mean - y[i] * slope), adjoint[i] = 0;
+  const real mean =
+      sum_row(width, [=](long i, auto whole, long n) { return row_load(whole, adjoint + i, n); }) / real(width);
+  const real slope = sum_row(width, [=](long i, auto whole, long n) {
+    return row_load(whole, adjoint + i, n) * row_load(whole, y + i, n);
+  }) / real(width);
+  each_of_row(width, [=](long i, auto whole, long n) {
+    const V a = row_load(whole, adjoint + i, n), there = row_load(whole, target + i, n);
+    row_store(whole, target + i, there + scale * (a - mean - row_load(whole, y + i, n) * slope), n);
+    row_store(whole, adjoint + i, V{}, n);
+  });
 }
 
 INLINE void add_square(void* norms, long at, V squares) {
