@@ -29,6 +29,11 @@ from unvanish.equations.expression import Ref, refs
 from unvanish.equations.system import Elementwise
 from unvanish.errors import FlowError
 
+Directions = Callable[[str, int, int], Tensor]
+
+
+WINDOW_BYTES = 1 << 18  # of one value over a window of steps: what is worked out on the way stays in the caches
+
 
 class Steps:
     """The steps of a pass whose backward pass has come by.
@@ -42,11 +47,11 @@ class Steps:
             raise FlowError("no gradient has come to the states: call loss.backward() first, with its loss")
         if tape.run.normalisers:
             raise FlowError("batch normalisation joins the rows of a batch: a step of one row has no Jacobian")
-        self.tape, self.values = tape, _Values(tape, tape.run)
+        self.tape, self.whole = tape, _Pass(tape, tape.run)
 
     @functools.cached_property
     def _walked(self) -> _Adjoints:
-        return _Adjoints(self.tape, self.values)
+        return _Adjoints(self.whole)
 
     @functools.cached_property
     def came(self) -> dict[str, Tensor]:
@@ -59,30 +64,39 @@ class Steps:
         found = {name: value for name, value in told.items() if value is not None}
         return found if len(found) == len(told) else self._walked.came
 
-    def gradients(self, directions: Callable[[str], Tensor]) -> dict[str, Tensor]:
+    def gradients(self, directions: Directions) -> dict[str, Tensor]:
         """Differentiate Σ_t ⟨v_t, came_t⟩ by the parameters that stand in the Jacobians, with all else constant.
 
         Args:
-            directions: gives v, (T, B, W), of a state by its name.
+            directions: gives v of a state over some steps, (T', B, W): `directions(name, first, last)`.
 
         Returns:
             The gradients by the parameters' names in the equations; those that stand in no Jacobian are not there.
         """
-        return _Gradients(self).of(directions)
+        found: dict[str, Tensor] = {}
+        whole = self.whole
+        widest = max((value[0].nbytes for value in self.tape.states.values()), default=1)
+        length = max(1, WINDOW_BYTES // max(widest, 1))
+        with torch.no_grad():
+            for first in range(0, whole.steps, length):
+                window = _Window(whole, first, min(first + length, whole.steps))
+                _Gradients(self, window, directions, found).add()
+        return found
 
     def adjoint(self, ref: Ref) -> Tensor | None:
         """The adjoint of a value of a step, at all steps; None where it is zero."""
-        source = self.values.kernel.source(ref)
-        for group in self.values.kernel.all_groups:
+        kernel = self.whole.kernel
+        source = kernel.source(ref)
+        for group in kernel.all_groups:
             beside = self.tape.told.get(("products", group.products[0].target))
             for number, product in enumerate(group.products if beside is not None else ()):
-                if beside is not None and self.values.kernel.source(product.target) == source:
+                if beside is not None and kernel.source(product.target) == source:
                     return beside.chunk(len(group.products), -1)[number]
         return self._walked.adjoints.get(ref)
 
     def adjoints(self, group: Group) -> Tensor | None:
         """The adjoints of all products of a group, side by side; None where one of them is zero."""
-        kernel = self.values.kernel
+        kernel = self.whole.kernel
         number = kernel.all_groups.index(group)
         first = kernel.all_groups[kernel.same_adjoint[number]].products[0].target
         told = self.tape.told.get(("products", first))
@@ -92,8 +106,8 @@ class Steps:
         return torch.cat([one for one in found if one is not None], -1) if None not in found else None
 
 
-class _Values:
-    """The values of the equations at all steps: told, or worked out where they are asked for."""
+class _Pass:
+    """What is the same for all windows of a pass."""
 
     def __init__(self, tape: Tape, job: Run) -> None:
         self.tape, self.job = tape, job
@@ -101,43 +115,17 @@ class _Values:
         self.steps, self.batch = job.x_TBI.shape[:2]
         self.depth = {state.name: state.depth for state in job.plan.system.states}
         once = {statement.target.name for statement in job.plan.once}
-        parameters = {parameter.name for parameter in job.plan.system.parameters}
-        self.parameters, self.constants = parameters, parameters | once | {*job.numbers, *job.masks, "x"}
+        self.parameters = {parameter.name for parameter in job.plan.system.parameters}
+        self.constants = self.parameters | once | {*job.numbers, *job.masks, "x"}
+        self.row_masks = {mask.name for mask in job.plan.system.masks if mask.of == "row"}
         self.maker = {ref: phase for phase in self.kernel.phases for ref in phase.made}
         self.timeless = Timeless(job)
-        self.found = {Ref(name, 0): value for name, value in tape.states.items()}
-        self.found |= {ref: value for (kind, ref), value in tape.told.items() if kind == "value"}
+        self.over_time = {Ref(name, 0): value for name, value in tape.states.items()}
+        self.over_time |= {ref: value for (kind, ref), value in tape.told.items() if kind == "value"}
 
-    def __getitem__(self, ref: Ref) -> Tensor:
-        if ref not in self.found:
-            if ref.is_past:
-                self.found[ref] = self._past(ref)
-            elif ref in self.maker:
-                self._make(ref, self.maker[ref])
-            else:
-                self.found[ref] = self._given(ref)
-        return self.found[ref]
-
-    def _make(self, ref: Ref, phase: KernelPhase) -> None:
-        for group in phase.groups:
-            for product in group.products:
-                if product.target == ref:
-                    weight_JK = self.job.weights[product.matrix].detach().contiguous()
-                    operand_NK = self[group.operand].flatten(0, 1).contiguous()
-                    self.found[ref] = self.in_time(times_transposed(operand_NK, weight_JK))
-                    return
-        if phase.rowwise is not None and phase.rowwise.target == ref:
-            self.found[ref] = rowwise(phase.rowwise.function, self[phase.rowwise.operand])
-            return
-        statement = next(statement for statement in phase.statements if statement.target == ref)
-        value = evaluate(statement.expression, self.__getitem__, self.time, self.job.x_TBI)
-        self.found[ref] = value if isinstance(value, Tensor) else self.job.x_TBI.new_tensor(value)
-
-    def _given(self, ref: Ref) -> Tensor:
-        if ref.name == "x":
-            return self.job.x_TBI.detach()
-        found = self.job.masks.get(ref.name)
-        return self.timeless[ref.name].detach() if found is None else found
+    def is_variable(self, ref: Ref) -> bool:
+        """Whether a value follows from the states."""
+        return ref.is_past or ref.name not in self.constants
 
     @functools.cached_property
     def time(self) -> Tensor | None:
@@ -150,83 +138,132 @@ class _Values:
         begin_TB1 = torch.where(self.job.reset_TB, steps_T11[:, :, 0], -1).cummax(0).values[:, :, None]
         return torch.where(begin_TB1 < 0, self.job.time_B1 + steps_T11, steps_T11 - begin_TB1)
 
+    @functools.cached_property
+    def pieces_TB(self) -> Tensor | None:
+        """How many resets lie before each step, at it too; None if there are none."""
+        return None if self.job.reset_TB is None else self.job.reset_TB.long().cumsum(0)
+
+    def reachable(self, first: int, last: int, delay: int) -> Tensor | None:
+        """Whether no reset lies between each of some steps and the one so many before, (T', B, 1)."""
+        if self.pieces_TB is None:
+            return None
+        before_TB = torch.cat([torch.zeros_like(self.pieces_TB[:1]).expand(delay, -1), self.pieces_TB])
+        return (self.pieces_TB[first:last] == before_TB[first:last])[:, :, None]
+
+
+class _Window:
+    """The values of the equations over some steps: told, or worked out where they are asked for."""
+
+    def __init__(self, whole: _Pass, first: int, last: int) -> None:
+        self.whole, self.first, self.last = whole, first, last
+        self.found = {ref: value[first:last] for ref, value in whole.over_time.items()}
+        self.time = None if whole.time is None else whole.time[first:last]
+        self.like = whole.job.x_TBI
+
+    def __getitem__(self, ref: Ref) -> Tensor:
+        if ref not in self.found:
+            if ref.is_past:
+                self.found[ref] = self._past(ref)
+            elif ref in self.whole.maker:
+                self._make(ref, self.whole.maker[ref])
+            else:
+                self.found[ref] = self._given(ref)
+        return self.found[ref]
+
+    def _make(self, ref: Ref, phase: KernelPhase) -> None:
+        for group in phase.groups:
+            for product in group.products:
+                if product.target == ref:
+                    self.found[ref] = self.times(self[group.operand], product.matrix)
+                    return
+        if phase.rowwise is not None and phase.rowwise.target == ref:
+            self.found[ref] = rowwise(phase.rowwise.function, self[phase.rowwise.operand])
+            return
+        statement = next(statement for statement in phase.statements if statement.target == ref)
+        value = evaluate(statement.expression, self.__getitem__, self.time, self.like)
+        self.found[ref] = value if isinstance(value, Tensor) else self.like.new_tensor(value)
+
+    def times(self, values_TBW: Tensor, matrix: str) -> Tensor:
+        """Multiply the values of all steps with a matrix."""
+        weight_JK = self.whole.job.weights[matrix].detach().contiguous()
+        return self.in_time(times_transposed(values_TBW.flatten(0, 1).contiguous(), weight_JK))
+
+    def _given(self, ref: Ref) -> Tensor:
+        if ref.name == "x":
+            return self.whole.job.x_TBI.detach()[self.first : self.last]
+        found = self.whole.job.masks.get(ref.name)
+        if found is None:
+            return self.whole.timeless[ref.name].detach()
+        return found if ref.name in self.whole.row_masks else found[self.first : self.last]
+
     def _past(self, ref: Ref) -> Tensor:
         """A state so many steps before, as each step reads it."""
-        delay, depth = int(ref.delay or 0), self.depth[ref.name]
-        initial = list(reversed(self.job.states[ref.name].detach().chunk(depth, -1)))[depth - delay :]
-        return self.earlier(self.tape.states[ref.name], delay, torch.stack(initial))
+        delay, depth, states = int(ref.delay or 0), self.whole.depth[ref.name], self.whole.tape.states[ref.name]
+        found = states[max(self.first - delay, 0) : max(self.last - delay, 0)]
+        if self.first < delay:
+            initial = list(reversed(self.whole.job.states[ref.name].detach().chunk(depth, -1)))[depth - delay :]
+            found = torch.cat([torch.stack(initial)[self.first : self.last], found])
+        return self._reached(found, delay)
 
-    def earlier(self, values_TBW: Tensor, delay: int, initial_DBW: Tensor | None = None) -> Tensor:
-        """What lies so many steps before, (T, B, W): zero before the first step, if not given, and past a reset."""
-        if initial_DBW is None:
-            initial_DBW = values_TBW.new_zeros(delay, *values_TBW.shape[1:])
-        whole = torch.cat([initial_DBW, values_TBW])[: self.steps]
-        reachable_TB1 = self.reachable(delay)
-        return whole if reachable_TB1 is None else torch.where(reachable_TB1, whole, 0.0)
+    def earlier(self, directions: Callable[[int, int], Tensor], delay: int) -> Tensor:
+        """What lies so many steps before: zero before the first step, and past a reset."""
+        found = directions(max(self.first - delay, 0), max(self.last - delay, 0))
+        if self.first < delay:
+            missing = min(self.last, delay) - self.first
+            found = torch.cat([found.new_zeros(missing, *found.shape[1:]), found])
+        return self._reached(found, delay)
 
-    def later(self, values_TBW: Tensor, delay: int) -> Tensor:
-        """Bring what belongs to each step to the one so many before, the transpose of `earlier`."""
-        reachable_TB1 = self.reachable(delay)
-        values_TBW = values_TBW if reachable_TB1 is None else torch.where(reachable_TB1, values_TBW, 0.0)
-        return torch.cat([values_TBW[delay:], torch.zeros_like(values_TBW[:delay])])
-
-    def reachable(self, delay: int) -> Tensor | None:
-        """Whether no reset lies between each step and the one so many before, (T, B, 1); None if there is none."""
-        if self.job.reset_TB is None:
-            return None
-        pieces_TB = self.job.reset_TB.long().cumsum(0)
-        before_TB = torch.cat([torch.zeros_like(pieces_TB[:1]).expand(delay, -1), pieces_TB])[: self.steps]
-        return (pieces_TB == before_TB)[:, :, None]
+    def _reached(self, values: Tensor, delay: int) -> Tensor:
+        reachable = self.whole.reachable(self.first, self.last, delay)
+        return values if reachable is None else torch.where(reachable, values, 0.0)
 
     def factor(self, pull: Pull) -> Tensor | float:
         """∂target/∂operand."""
-        return evaluate(pull.factor, self.__getitem__, self.time, self.job.x_TBI)
+        return evaluate(pull.factor, self.__getitem__, self.time, self.like)
 
     def in_time(self, values_NW: Tensor) -> Tensor:
-        """Bring what belongs to all steps of all rows into (T, B, W)."""
-        return values_NW.view(self.steps, self.batch, values_NW.shape[1])
-
-    def is_variable(self, ref: Ref) -> bool:
-        """Whether a value follows from the states."""
-        return ref.is_past or ref.name not in self.constants
+        """Bring what belongs to all steps of all rows into (T', B, W)."""
+        return values_NW.view(self.last - self.first, self.whole.batch, values_NW.shape[1])
 
 
 class _Adjoints:
     """The adjoints of all values of all steps, and what comes to the states, by walking back through the phases."""
 
-    def __init__(self, tape: Tape, values: _Values) -> None:
-        self.values, self.weights = values, values.job.weights
-        self.adjoints = {Ref(name, 0): adjoint for name, adjoint in tape.adjoints.items()}
-        self.came = {name: torch.zeros_like(value) for name, value in tape.states.items()}
-        kernel = values.kernel
+    def __init__(self, whole: _Pass) -> None:
+        self.whole, self.values = whole, _Window(whole, 0, whole.steps)
+        self.adjoints = {Ref(name, 0): adjoint for name, adjoint in whole.tape.adjoints.items()}
+        self.came = {name: torch.zeros_like(value) for name, value in whole.tape.states.items()}
+        kernel = whole.kernel
         with torch.no_grad():
             for phase, pulls in zip(reversed(kernel.phases), reversed(kernel.pulls), strict=True):
                 self._phase(phase, pulls)
 
     def _phase(self, phase: KernelPhase, pulls: tuple[Pull, ...]) -> None:
         for pull in pulls:
-            if pull.target in self.adjoints and self.values.is_variable(pull.operand):
+            if pull.target in self.adjoints and self.whole.is_variable(pull.operand):
                 self._add(pull.operand, self.values.factor(pull) * self.adjoints[pull.target])
         if phase.rowwise is not None and phase.rowwise.target in self.adjoints:
             operand = phase.rowwise.operand
-            through = _through_row(
-                phase.rowwise.function, self.values[operand], self.adjoints[phase.rowwise.target]
-            )
-            self._add(operand, through)
+            adjoint = self.adjoints[phase.rowwise.target]
+            self._add(operand, _through_row(phase.rowwise.function, self.values[operand], adjoint))
         for group in phase.groups:
             products = [product for product in group.products if product.target in self.adjoints]
-            if products and self.values.is_variable(group.operand):
+            if products and self.whole.is_variable(group.operand):
                 beside_NJ = torch.cat([self.adjoints[p.target] for p in products], -1).flatten(0, 1)
-                weight_KJ = self.weights.side_by_side(tuple(p.matrix for p in products)).detach().t().contiguous()
-                through_NK = times_transposed(beside_NJ.contiguous(), weight_KJ)
+                weight_JK = self.whole.job.weights.side_by_side(tuple(p.matrix for p in products)).detach()
+                through_NK = times_transposed(beside_NJ.contiguous(), weight_JK.t().contiguous())
                 self._add(group.operand, self.values.in_time(through_NK))
 
     def _add(self, ref: Ref, adjoint: Tensor) -> None:
-        if ref.is_past:
-            self.came[ref.name] = self.came[ref.name] + self.values.later(adjoint, int(ref.delay or 0))
-        else:
+        if not ref.is_past:
             before = self.adjoints.get(ref)
             self.adjoints[ref] = adjoint if before is None else before + adjoint
+            return
+        delay = int(ref.delay or 0)
+        reachable = self.whole.reachable(0, self.whole.steps, delay)
+        adjoint = adjoint if reachable is None else torch.where(reachable, adjoint, 0.0)
+        earlier = torch.cat([adjoint[delay:], torch.zeros_like(adjoint[:delay])])
+        self.came[ref.name] = self.came[ref.name] + earlier
 
 
 def _through_row(function: str, operand: Tensor, adjoint: Tensor) -> Tensor:
@@ -243,81 +280,84 @@ def _along_row(function: str, operand: Tensor, tangent: Tensor) -> Tensor:
     return found
 
 
+@functools.lru_cache(maxsize=4096)
+def _timeless(pull: Pull) -> tuple[Ref, ...]:
+    """What a factor reads that belongs to no step."""
+    return tuple(ref for ref in refs(pull.factor) if ref.delay is None)
+
+
 class _Gradients:
     """⟨v, Jᵀ d⟩ = ⟨J v, d⟩ differentiated by a matrix is (adjoint of its product) ⊗ (tangent of its operand).
 
     The tangent is that of a step which is moved by v; of a matrix that meets a past state it is v itself.
     """
 
-    def __init__(self, steps: Steps) -> None:
-        self.steps, self.values, self.kernel = steps, steps.values, steps.values.kernel
-        self.weights = self.values.job.weights
+    def __init__(self, steps: Steps, values: _Window, directions: Directions, found: dict[str, Tensor]) -> None:
+        self.steps, self.values, self.whole, self.directions = steps, values, steps.whole, directions
+        self.kernel, self.found = steps.whole.kernel, found
         self.tangents: dict[Ref, Tensor | None] = {}
 
-    @torch.no_grad()
-    def of(self, directions: Callable[[str], Tensor]) -> dict[str, Tensor]:
-        self.directions = functools.cache(directions)
-        found: dict[str, Tensor] = {}
+    def add(self) -> None:
+        """Add what the steps of the window give."""
         for phase, pulls in zip(self.kernel.phases, self.kernel.pulls, strict=True):
             for group in phase.groups:
-                self._of_group(group, found)
+                tangent = self._tangent(group.operand)
+                if tangent is not None:
+                    self._of_group(group, tangent)
             for pull in pulls:
-                self._of_factor(pull, found)
-        return found
+                self._of_factor(pull)
 
-    def _of_group(self, group: Group, found: dict[str, Tensor]) -> None:
-        beside, delay, tangent = self.steps.adjoints(group), 0, None
-        if group.operand.is_past and self.values.reachable(1) is None:
-            # What a step reads of an earlier one is met by its own adjoint: nothing has to be moved in memory.
-            delay = min(int(group.operand.delay or 0), self.values.steps)
-            tangent = self.directions(group.operand.name)[: self.values.steps - delay]
-        elif self.values.is_variable(group.operand):
-            tangent = self._tangent(group.operand)
-        if tangent is None:
-            return
+    def _of_group(self, group: Group, tangent: Tensor) -> None:
+        beside = self.steps.adjoints(group)
         if beside is not None:
-            whole = self._outer(beside, delay, tangent)
+            whole = self._outer(beside, tangent)
             parts = list(zip(group.products, whole.chunk(len(group.products)), strict=True))
         else:
             one_by_one = [(product, self.steps.adjoint(product.target)) for product in group.products]
-            parts = [(p, self._outer(a, delay, tangent)) for p, a in one_by_one if a is not None]
+            parts = [(p, self._outer(adjoint, tangent)) for p, adjoint in one_by_one if adjoint is not None]
         for product, part in parts:
-            found[product.matrix] = found[product.matrix] + part if product.matrix in found else part
+            self._add(product.matrix, part)
 
-    def _outer(self, adjoint: Tensor, delay: int, tangent: Tensor) -> Tensor:
-        return self.steps.tape.outer(adjoint[delay:].flatten(0, 1), tangent.flatten(0, 1))
+    def _outer(self, adjoint: Tensor, tangent: Tensor) -> Tensor:
+        here = adjoint[self.values.first : self.values.last]
+        return self.steps.tape.outer(here.flatten(0, 1), tangent.flatten(0, 1))
 
-    def _of_factor(self, pull: Pull, found: dict[str, Tensor]) -> None:
+    def _add(self, name: str, part: Tensor) -> None:
+        self.found[name] = self.found[name].add_(part) if name in self.found else part
+
+    def _of_factor(self, pull: Pull) -> None:
         """A vector that stands in a factor, such as a peephole: Σ adjoint · ∂factor/∂vector · tangent."""
-        own = [ref for ref in refs(pull.factor) if ref.delay is None and ref.name in self.values.parameters]
-        if not own or not self.values.is_variable(pull.operand):
-            return
-        tangent, adjoint = self._tangent(pull.operand), self.steps.adjoint(pull.target)
+        own = [ref for ref in _timeless(pull) if ref.name in self.whole.parameters]
+        tangent = self._tangent(pull.operand) if own else None
+        adjoint = None if tangent is None else self.steps.adjoint(pull.target)
         if tangent is None or adjoint is None:
             return
+        moved = adjoint[self.values.first : self.values.last] * tangent
         for term in partials(Elementwise(pull.target, pull.factor, "")):
             if isinstance(term, Scale) and term.operand in own:
-                slope = evaluate(term.factor, self.values.__getitem__, self.values.time, self.values.job.x_TBI)
-                name, vector = term.operand.name, self.weights[term.operand.name]
-                part = (slope * adjoint * tangent).flatten(0, 1).sum(0)
-                part = part.sum(0, keepdim=True) if vector.shape[0] == 1 else part
-                found[name] = found[name] + part if name in found else part
+                slope = evaluate(term.factor, self.values.__getitem__, self.values.time, self.values.like)
+                part = (moved if slope == 1 else slope * moved).sum((0, 1))
+                one = self.whole.job.weights[term.operand.name].shape[0] == 1
+                self._add(term.operand.name, part.sum(0, keepdim=True) if one else part)
 
     def _tangent(self, ref: Ref) -> Tensor | None:
         """How a value of each step moves where the states before it move along the directions; None: not at all."""
-        if ref.is_past:
-            return self.values.earlier(self.directions(ref.name), int(ref.delay or 0))
-        if not self.values.is_variable(ref):
-            return None
         if ref not in self.tangents:
-            self.tangents[ref] = self._made_tangent(ref, self.values.maker[ref])
+            self.tangents[ref] = self._made_tangent(ref)
         return self.tangents[ref]
 
-    def _made_tangent(self, ref: Ref, phase: KernelPhase) -> Tensor | None:
+    def _made_tangent(self, ref: Ref) -> Tensor | None:
+        if ref.is_past:
+            of_state = functools.partial(self.directions, ref.name)
+            return self.values.earlier(of_state, int(ref.delay or 0))
+        if not self.whole.is_variable(ref):
+            return None
+        phase = self.whole.maker[ref]
         for group in phase.groups:
             for product in group.products:
                 if product.target == ref:
-                    return self._through_matrix(product.matrix, self._tangent(group.operand))
+                    moved = self._tangent(group.operand)
+                    return None if moved is None else self.values.times(moved, product.matrix)
         if phase.rowwise is not None and phase.rowwise.target == ref:
             moved = self._tangent(phase.rowwise.operand)
             operand = self.values[phase.rowwise.operand]
@@ -327,14 +367,8 @@ class _Gradients:
             moved = self._tangent(pull.operand) if pull.target == ref else None
             if moved is not None:
                 part = self.values.factor(pull) * moved
-                total = part if total is None else total + part
+                total = part if total is None else total.add_(part)
         return total
-
-    def _through_matrix(self, matrix: str, moved: Tensor | None) -> Tensor | None:
-        if moved is None:
-            return None
-        weight_JK = self.weights[matrix].detach().contiguous()
-        return self.values.in_time(times_transposed(moved.flatten(0, 1).contiguous(), weight_JK))
 
 
 def put_together(gradients: Mapping[str, Tensor], weights: Weights) -> dict[str, Tensor]:

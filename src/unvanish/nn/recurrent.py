@@ -89,9 +89,12 @@ class Recurrent(CellStack):
         engine: `auto`, `reference`, `builtin` or `native`.
         memory: `fast` keeps what the backward pass reads; `lean` keeps the states between segments of ⌈√T⌉ steps
             and works the rest out again, for long sequences; a number is the length of such a segment.
-        init: an initialiser (name, number or callable) for every matrix, or a mapping from parameter names or
-            patterns to initialisers: `{"U_*": "orthogonal", "b_f": 1.0}`. Default: uniform in ±1/√hidden,
-            as torch, then what the cell's `initial` says.
+        init: an initialiser for every matrix, or for what it is about (`identity`, `sparse`, `radius`: the
+            recurrent matrices; `forget`, `chrono`, `leaks`: what keeps a state): a word such as `orthogonal`,
+            `radius:0.95`, `chrono:784`, a number, a callable, an object of `unvanish.init`; or a mapping from names
+            or patterns of parameters, or of fixed numbers, to these, `{"U_*": "orthogonal", "b_f": 1.0}`; or a list
+            of several, the later over the earlier. Default: uniform in ±1/√hidden, as torch, then what the cell's
+            `initial` says.
         options: what the cell declares: fixed numbers, delays, function slots, sizes.
 
     Parameters are stored stacked (`weight_ih_l0`, …) and reached by their equation names as views:

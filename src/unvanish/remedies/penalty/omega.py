@@ -213,7 +213,8 @@ class Omega:
         slope_TB = torch.where(active_TB & (ratio_TB > 0), slope_TB, 0.0)[:, :, None]
         last = torch.zeros_like(slope_TB[:1])
         slope_TB1 = torch.cat([slope_TB, last])
-        found = steps.gradients(lambda name: slope_TB1 * steps.came[name])
+        came = steps.came
+        found = steps.gradients(lambda name, first, last: slope_TB1[first:last] * came[name][first:last])
         logs = ratio_TB[active_TB].clamp_min(1e-38).log() / 2
         deviation = logs.std(correction=0) if len(logs) else torch.zeros(())
         return value, deviation, _by_parameter(layer, depth, part, found)
