@@ -114,11 +114,12 @@ class _Reference:
             new[state.name] = value
         if self.job.observer is not None:
             new = self.job.observer.boundary(step, new)
+        lengths_B = self.job.lengths_B
+        active_B1 = None if lengths_B is None else (step < lengths_B)[:, None]
         if self.job.tape is not None:
-            new = self.job.tape.boundary(step, new)
+            new = self.job.tape.boundary(step, new, active_B1)
         if self.job.step_clip is not None and new:
-            lengths_B = self.job.lengths_B
-            new = self.job.step_clip.between(new, None if lengths_B is None else (step < lengths_B)[:, None])
+            new = self.job.step_clip.between(new, active_B1)
         for name, value in new.items():
             self.past[name].append(value)
             self.every[name].append(value)

@@ -56,8 +56,10 @@ Told = Literal["adjoint", "came", "products", "value"]
 class Recorder(Protocol):
     """Hears the adjoints of all states: from an engine that sees steps by and by, from another all at once."""
 
-    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take the states that leave a step; what is returned goes into the output and into the next step."""
+    def boundary(
+        self, step: int, states: Mapping[str, Tensor], active_B1: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Take the states that leave a step of `active` rows; what is returned goes into the output and the next."""
         ...
 
     def sum_with(self, outer: Callable[[Tensor, Tensor], Tensor]) -> None:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from unvanish.engine.native.product import weight_gradient
@@ -37,18 +38,22 @@ class Tape:
     told: dict[tuple[Told, Ref], Tensor] = field(default_factory=dict)
     outer: Callable[[Tensor, Tensor], Tensor] = weight_gradient
 
-    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def boundary(
+        self, step: int, states: Mapping[str, Tensor], active_B1: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Take the states that leave a step, and write down what comes back to them (an engine that sees steps)."""
-        return {name: self._heard(step, name, value) for name, value in states.items()}
+        return {name: self._heard(step, name, value, active_B1) for name, value in states.items()}
 
-    def _heard(self, step: int, name: str, value: Tensor) -> Tensor:
+    def _heard(self, step: int, name: str, value: Tensor, active_B1: Tensor | None) -> Tensor:
         if value.requires_grad:
             value = value.view_as(value)
-            hook = functools.partial(self._note, step, name)
+            hook = functools.partial(self._note, step, name, active_B1)
             value.register_hook(hook)  # type: ignore[no-untyped-call]
         return value
 
-    def _note(self, step: int, name: str, adjoint_BW: Tensor) -> None:
+    def _note(self, step: int, name: str, active_B1: Tensor | None, adjoint_BW: Tensor) -> None:
+        # Past its end a row stands still, and what its last state gets goes by: that is no step.
+        adjoint_BW = adjoint_BW if active_B1 is None else torch.where(active_B1, adjoint_BW, 0.0)
         assert self.run is not None
         if name not in self.adjoints:
             self.adjoints[name] = adjoint_BW.new_zeros(len(self.run.x_TBI), *adjoint_BW.shape)

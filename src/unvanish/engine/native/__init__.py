@@ -126,7 +126,7 @@ def _arrays(binding: Binding, run: Run) -> list[Tensor]:
 
 def _teller(tape: Recorder, rows: _Rows, loaded: Loaded) -> Callable[[Told, Ref, Tensor], None]:
     def outer(adjoint_NJ: Tensor, x_NK: Tensor) -> Tensor:
-        target_JK = x_NK.new_empty(adjoint_NJ.shape[1], x_NK.shape[1])
+        target_JK = x_NK.new_zeros(adjoint_NJ.shape[1], x_NK.shape[1])  # of no rows nothing is written
         loaded.add_outer(adjoint_NJ.contiguous(), x_NK.contiguous(), target_JK, False, torch.get_num_threads())
         return target_JK
 
