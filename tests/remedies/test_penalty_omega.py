@@ -155,9 +155,30 @@ def test_omega_where_rows_start_anew(cell: str, engine: str) -> None:
 
 
 @engines
+@pytest.mark.parametrize("reset", [False, True], ids=["whole", "reset"])
+@cells
+def test_omega_step_by_step(cell: str, reset: bool, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long passes are looked at in windows of steps; here each window is as short as it can be."""
+    monkeypatch.setattr("unvanish.engine.steps.WINDOW_BYTES", 1)
+    compare(layer_of(cell, engine=engine), "coded", reset=reset)
+
+
+@engines
 @pytest.mark.parametrize("steps", [2, 3, 4])
 def test_omega_of_a_sequence_about_as_long_as_a_skip(steps: int, engine: str) -> None:
     compare(layer_of("skip_rnn", engine=engine), "coded", steps=steps, negligible=("V_h",))
+
+
+@engines
+@cells
+def test_one_step_has_no_omega(cell: str, engine: str) -> None:
+    layer = layer_of(cell, engine=engine)
+    regulariser = penalty.Omega().attach(layer)
+    for _ in range(5):
+        read(layer, steps=1)
+        layer.zero_grad()
+        assert regulariser().value == 0.0
+        assert all(parameter.grad is None or not parameter.grad.any() for parameter in layer.parameters())
 
 
 @engines
@@ -181,7 +202,7 @@ def test_omega_of_stacks(cell: str, options: dict[str, Any], engine: str) -> Non
 
 def read(layer: unvanish.Recurrent, steps: int = 8, scale: float = 1.0) -> None:
     """Run a pass and its backward pass."""
-    (scale * layer(torch.randn(steps, 4, INPUT, dtype=layer["U_h"].dtype))[0].square()).sum().backward()
+    (scale * layer(torch.randn(steps, 4, INPUT, dtype=next(layer.parameters()).dtype))[0].square()).sum().backward()
 
 
 def test_schedules() -> None:
@@ -212,6 +233,13 @@ def test_the_gradient_is_multiplied_by_alpha_and_a_weight_of_zero_only_looks() -
     assert not added[0].any()
     assert added[1].any()
     torch.testing.assert_close(added[2], 3 * added[1])
+    torch.manual_seed(3)
+    layer = layer_of("rnn")
+    regulariser = penalty.Omega(3.0).attach(layer)
+    read(layer)
+    layer.zero_grad()  # what has no gradient gets this one as its first
+    regulariser()
+    torch.testing.assert_close(layer.weight_hh_l0.grad, added[2])
 
 
 def test_the_schedule_goes_on_where_its_state_was_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skips": {"skips": (3,)},
 }
 FREE = {("indrnn", "drawn"), ("indrnn", "skips"), ("delayed_rnn", "skips")}  # what these cells refuse
+SHARED = unvanish.Cell(  # p stands beside a gate, so that what it is multiplied by differs from step to step
+    "shared",
+    """
+    g    = sigmoid(V @ x[t] + b_g)
+    h[t] = tanh(W @ x[t] + p * g * h[t-1])
+""",
+)
 
 
 class Listener:
@@ -31,7 +39,9 @@ class Listener:
         return self.tape
 
 
-def taped(cell: str, engine: str, reset: bool, **options: Any) -> tuple[unvanish.Recurrent, Tape, torch.Tensor]:
+def taped(
+    cell: str | unvanish.Cell, engine: str, reset: bool, **options: Any
+) -> tuple[unvanish.Recurrent, Tape, torch.Tensor]:
     """Run a layer forth and back: what it left on tape, and what the loss sends to its output itself."""
     layer = unvanish.Recurrent(cell, 3, 5, dtype=torch.float64, engine=engine, **options)
     listener = Listener()
@@ -41,6 +51,11 @@ def taped(cell: str, engine: str, reset: bool, **options: Any) -> tuple[unvanish
     output_TBW = layer(torch.randn(7, 4, 3, dtype=torch.float64), **given)[0]
     (output_TBW * cotangent_TB1).sum().backward()
     return layer, listener.tape, cotangent_TB1.expand_as(output_TBW)
+
+
+def windows(directions: dict[str, torch.Tensor]) -> Callable[[str, int, int], torch.Tensor]:
+    """Give a direction as it is asked for: of some steps."""
+    return lambda name, first, last: directions[name][first:last]
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["whole", "reset"])
@@ -74,11 +89,40 @@ def test_the_kernels_tell_what_plain_torch_tells(cell: str, options: str) -> Non
         torch.manual_seed(9)
         steps = Steps(tape)
         directions = {name: torch.randn_like(value) for name, value in tape.states.items()}
-        found.append((tape.adjoints, steps.came, steps.gradients(directions.__getitem__)))
+        found.append((tape.adjoints, steps.came, steps.gradients(windows(directions))))
     for slow, fast in zip(*found, strict=True):
         assert set(slow) == set(fast)
         for name, value in slow.items():
             torch.testing.assert_close(fast[name], value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, from its forward mode
+@pytest.mark.parametrize("engine", ["reference", "native"])
+@pytest.mark.parametrize(
+    ("cell", "options", "standing"),
+    [
+        ("rnn", {}, ("U_h",)),
+        ("indrnn", {}, ("u_h",)),
+        ("delayed_rnn", {"d": 2}, ("V_h",)),
+        ("skip_rnn", {"d": 3}, ("U_h", "V_h")),
+        ("rnn", {"skips": (3,)}, ("U_h", "U_h_skip3")),
+        ("rnn", {"layer_norm": True}, ("U_h",)),
+        ("rnn", {"layer_norm": True}, ("gain_U_h",)),
+        ("skip_rnn", {"d": 3, "layer_norm": True}, ("gain_U_h", "gain_V_h")),
+        pytest.param(SHARED, {}, ("p",), marks=pytest.mark.xfail(reason="compares a slope of many numbers with 1")),
+    ],
+)
+def test_what_comes_back_grows_with_what_it_is_multiplied_by(
+    cell: str | unvanish.Cell, options: dict[str, Any], standing: tuple[str, ...], engine: str
+) -> None:
+    """Euler: where every way back is multiplied once by these parameters, Σ parameter · gradient is the whole."""
+    layer, tape, _ = taped(cell, engine, True, **options)
+    steps = Steps(tape)
+    directions = {name: torch.randn_like(value) for name, value in tape.states.items()}
+    gradients = steps.gradients(windows(directions))
+    whole = sum((directions[name] * value).sum() for name, value in steps.came.items())
+    by_parts = sum((layer[name].detach() * gradients[name]).sum() for name in standing)
+    torch.testing.assert_close(by_parts, whole, rtol=1e-9, atol=1e-12)
 
 
 def test_nothing_is_told_before_a_backward_pass() -> None:

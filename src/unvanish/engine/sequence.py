@@ -59,7 +59,7 @@ class Recorder(Protocol):
     def boundary(
         self, step: int, states: Mapping[str, Tensor], active_B1: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Take the states that leave a step of `active` rows; what is returned goes into the output and the next."""
+        """Take the states that leave a step; what is returned goes on. Rows that are not active have ended."""
         ...
 
     def sum_with(self, outer: Callable[[Tensor, Tensor], Tensor]) -> None:

@@ -13,6 +13,8 @@ from unvanish import flow
 from unvanish.nn import States
 from unvanish.train.model import TextModel, unheard
 
+FINITE = "all parameters and their gradients are finite"
+
 
 def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None) -> str:
     """Run a window that went wrong once more, step by step, and say where its numbers stopped being finite."""
@@ -36,7 +38,7 @@ def _parameter(model: TextModel) -> str:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
             return f"all parameters are finite, the first whose gradient is not is {name}"
-    return "all parameters and their gradients are finite"
+    return FINITE
 
 
 def _backward(recording: flow.Recording) -> str:

@@ -20,7 +20,7 @@ from unvanish.nn import States
 from unvanish.remedies.clip import ClipRecord, PerStep, parse
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 from unvanish.train.checkpoint import OURS
-from unvanish.train.guard import explain
+from unvanish.train.guard import FINITE, explain
 from unvanish.train.model import TextModel, detached
 from unvanish.train.penalties import Penalties
 from unvanish.train.settings import TrainSettings
@@ -104,13 +104,17 @@ class TextModule(pl.LightningModule):
         for word, term in terms.items():
             if not bool(torch.isfinite(term)):
                 moment = f"at training step {self.trainer.global_step + 1}"
-                raise NonFiniteError(f"non-finite numbers {moment}: the penalty {word} is {float(term)}; {_KEPT}")
+                value = float(term.detach())
+                raise NonFiniteError(f"non-finite numbers {moment}: the penalty {word} is {value}; {_KEPT}")
 
     def _stop_non_finite(self, moment: str) -> NoReturn:
         """Stop with the place where the numbers of the present window stopped being finite."""
         x_TB, y_TB, states, random_state = self.began_with
         torch.set_rng_state(random_state)  # the same dropout again
         place = explain(self.model, x_TB, y_TB, states)
+        if self.penalties.made and place.endswith(FINITE):
+            words = ", ".join(self.penalties.made)
+            place = f"the loss and its gradient are finite, so it is the gradient of a penalty that is not: {words}"
         raise NonFiniteError(f"non-finite numbers {moment}: {place}; {_KEPT}")
 
     def refuse_non_finite(self) -> None:

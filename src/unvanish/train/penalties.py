@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unvanish.nn import States
 from unvanish.remedies.penalty import Flossing, NormStabiliser, Omega, Orthogonality, Penalty, parse
-from unvanish.train.model import TextModel, unheard
+from unvanish.train.model import TextModel
 
 
 class Penalties:
@@ -46,8 +46,7 @@ class Penalties:
         for word, penalty in self.made.items():
             if isinstance(penalty, Omega):
                 continue
-            with unheard(self._model[0].recurrent):
-                terms[word] = self._term(penalty, x_TB, states, every)
+            terms[word] = self._term(penalty, x_TB, states, every)
             value = float(terms[word].detach())
             self.found[word] = {
                 "value": value / penalty.weight if penalty.weight else None,
