@@ -5,8 +5,8 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick bench-clip bench-remedies \
-	bench-remedies-quick golden clean
+.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
+	bench-remedies bench-remedies-quick golden clean
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -62,13 +62,18 @@ bench-engine-quick: $(VENV)/.test
 bench-clip: $(VENV)/.test
 	$(RUN)/python benchmarks/clip.py
 
+# Time a training step with Ω beside the same without.
+bench-omega: $(VENV)/.test
+	$(RUN)/python benchmarks/omega.py
+
 # Remedy by cell: the reach before and after training, temporal order solved or not, the cost. About an hour.
 bench-remedies: $(VENV)/.test
 	$(RUN)/python benchmarks/remedies.py --write
 
-# Both with a few updates and one size, to see that they work: they write nothing.
+# All three with a few updates and one size, to see that they work: they write nothing.
 bench-remedies-quick: $(VENV)/.test
 	$(RUN)/python benchmarks/clip.py --quick
+	$(RUN)/python benchmarks/omega.py --quick
 	$(RUN)/python benchmarks/remedies.py --cells gru --seeds 1 --updates 50 --rounds 3 --out /dev/null
 
 # Keep the texts of three kernels anew, after reading what has changed.

@@ -5,6 +5,7 @@ Shapes: T time, B batch, W width of a state.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.native.product import weight_gradient
-from unvanish.engine.sequence import Run, Told
+from unvanish.engine.sequence import Result, Run, Told
 from unvanish.equations.expression import Ref
 
 
@@ -38,6 +39,12 @@ class Tape:
     told: dict[tuple[Told, Ref], Tensor] = field(default_factory=dict)
     outer: Callable[[Tensor, Tensor], Tensor] = weight_gradient
 
+    def keep(self, run: Run, result: Result) -> None:
+        """Keep what has been run: neither its graph, which leads back here, nor more of it than its values."""
+        states = {name: state.detach() for name, state in run.states.items()}
+        self.run = dataclasses.replace(run, tape=None, observer=None, x_TBI=run.x_TBI.detach(), states=states)
+        self.states = {name: state.detach() for name, state in (result.all_states or {}).items()}
+
     def boundary(
         self, step: int, states: Mapping[str, Tensor], active_B1: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -52,9 +59,9 @@ class Tape:
         return value
 
     def _note(self, step: int, name: str, active_B1: Tensor | None, adjoint_BW: Tensor) -> None:
+        assert self.run is not None
         # Past its end a row stands still, and what its last state gets goes by: that is no step.
         adjoint_BW = adjoint_BW if active_B1 is None else torch.where(active_B1, adjoint_BW, 0.0)
-        assert self.run is not None
         if name not in self.adjoints:
             self.adjoints[name] = adjoint_BW.new_zeros(len(self.run.x_TBI), *adjoint_BW.shape)
         self.adjoints[name][step] = adjoint_BW.detach()

@@ -338,7 +338,7 @@ class Recurrent(CellStack):
         job = self._job(layer, suffix, x_TBI, sequence, states, wants_all or tape is not None, tape)
         result = engines.run(job, self.engine, self.memory, self._words[self.training][layer])
         if tape is not None:
-            tape.run, tape.states = job, {name: s.detach() for name, s in (result.all_states or {}).items()}
+            tape.keep(job, result)
         output_TBW, seen = result.output_TBW, result.all_states or {}
         if suffix.endswith("_reverse"):
             output_TBW = turn_round(output_TBW, sequence.lengths_B)

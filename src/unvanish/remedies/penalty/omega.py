@@ -138,6 +138,11 @@ class Omega:
             listener.layer.tapes = None
         self._listeners.clear()
 
+    def __repr__(self) -> str:
+        form = "" if self.form == "coded" else f", form={self.form!r}"
+        refused = f", {self.refused} not finite" if self.refused else ""
+        return f"Omega({self.weight:g}{form}: {self.calls} calls{refused})"
+
     def __enter__(self) -> Omega:
         return self
 
