@@ -209,6 +209,7 @@ class _Backward:
             self.job.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
         if self.told is not None:
             self.told.tell()
+            self.told = None  # it knows of this object too: a circle would keep the block until the collector comes
         return self._gradients()
 
     def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
