@@ -81,9 +81,7 @@ def test_a_linear_recurrence_has_the_penalty_and_the_gradient_that_its_spectrum_
     assert exact.item() == pytest.approx(2 * logs.square().mean().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("cell", "count", "seed"), [("rnn", None, 1), ("rnn", 3, 0), ("lstm", 3, 2), ("gru", 3, 3)]
-)
+@pytest.mark.parametrize(("cell", "count", "seed"), [("rnn", None, 1), ("lstm", 3, 2), ("gru", 2, 3)])
 def test_prepared_exponents_are_near_zero_and_the_gradient_reaches_further(
     cell: str, count: int | None, seed: int
 ) -> None:

@@ -96,7 +96,6 @@ def test_the_kernels_tell_what_plain_torch_tells(cell: str, options: str) -> Non
             torch.testing.assert_close(fast[name], value, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, from its forward mode
 @pytest.mark.parametrize("engine", ["reference", "native"])
 @pytest.mark.parametrize(
     ("cell", "options", "standing"),
@@ -109,7 +108,7 @@ def test_the_kernels_tell_what_plain_torch_tells(cell: str, options: str) -> Non
         ("rnn", {"layer_norm": True}, ("U_h",)),
         ("rnn", {"layer_norm": True}, ("gain_U_h",)),
         ("skip_rnn", {"d": 3, "layer_norm": True}, ("gain_U_h", "gain_V_h")),
-        pytest.param(SHARED, {}, ("p",), marks=pytest.mark.xfail(reason="compares a slope of many numbers with 1")),
+        (SHARED, {}, ("p",)),
     ],
 )
 def test_what_comes_back_grows_with_what_it_is_multiplied_by(

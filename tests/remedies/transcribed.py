@@ -4,8 +4,8 @@ Nothing here comes from the package. The states are run in plain torch, and the 
 by autograd. Each cell then says what its Jacobian, transposed, makes of such a gradient: its values are given
 numbers, and only the parameters that stand in it are looked up.
 
-Names: d_h, d_c the gradients of the states after a step; U matrices, p peepholes; `after` and `before` the values
-after and before that step.
+Names: p parameters, v the values of a step, d the gradients of the states after it; at_i, at_f, … those at the
+place where a gate's products are summed.
 """
 
 from __future__ import annotations

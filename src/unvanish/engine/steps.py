@@ -11,6 +11,7 @@ a state is read.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -276,7 +277,9 @@ def _through_row(function: str, operand: Tensor, adjoint: Tensor) -> Tensor:
 
 def _along_row(function: str, operand: Tensor, tangent: Tensor) -> Tensor:
     """Forward through a row-wise function, to first order."""
-    found: Tensor = torch.func.jvp(lambda value: rowwise(function, value), (operand,), (tangent,))[1]
+    with warnings.catch_warnings():  # torch loads its own derivatives through what it warns of
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found: Tensor = torch.func.jvp(lambda value: rowwise(function, value), (operand,), (tangent,))[1]
     return found
 
 
@@ -336,7 +339,7 @@ class _Gradients:
         for term in partials(Elementwise(pull.target, pull.factor, "")):
             if isinstance(term, Scale) and term.operand in own:
                 slope = evaluate(term.factor, self.values.__getitem__, self.values.time, self.values.like)
-                part = (moved if slope == 1 else slope * moved).sum((0, 1))
+                part = (slope * moved).sum((0, 1))
                 one = self.whole.job.weights[term.operand.name].shape[0] == 1
                 self._add(term.operand.name, part.sum(0, keepdim=True) if one else part)
 
