@@ -47,6 +47,20 @@ def test_a_stack_is_its_layers_joined(kind: str, cell: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_each_part_is_measured_with_the_input_that_it_gets(kind: str) -> None:
+    torch.manual_seed(6)
+    layer = unvanish.RNN(4, 4, num_layers=3, connect=kind, zoneout=0.2, dtype=torch.float64).eval()
+    x = torch.randn(6, 2, 4, dtype=torch.float64)
+    parts = flow.parts.parts_of(layer, x)
+    below = x
+    for depth, (name, part) in enumerate(parts.items()):
+        torch.testing.assert_close(part.x_TBI, below)
+        below = layer.handed_on(depth, below, layer.alone(name)(below)[0]).detach()
+    torch.testing.assert_close(below, layer(x)[0])
+    assert len(flow.depth(layer, x).norms) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_chunks_lengths_and_batches_as_without(kind: str, bidirectional: bool) -> None:
     torch.manual_seed(1)

@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 
+from unvanish.remedies import clip as clips
+
 
 @dataclass
 class Clip:
     """One call of a clipping function.
 
     Attributes:
-        kind: `norm` or `value`.
+        kind: `norm`, `value`, or `other` for one of `unvanish.clip` that is neither.
         threshold: what it was called with.
         gradients: those that it had before it, by where they lie.
         norm: of the gradient before, where it was told.
@@ -92,12 +94,13 @@ _CLIPS = {
     _code(clip_grad.clip_grad_norm_): ("norm", "max_norm"),
     _code(clip_grad.clip_grad_value_): ("value", "clip_value"),
 }
+_OURS = _code(clips.Clip.__call__)
 _BACKWARD = _code(torch.autograd.backward)
 
 
 @contextlib.contextmanager
 def traced(optimizer: torch.optim.Optimizer | None) -> Iterator[StepTrace]:
-    """Watch the block for calls of torch's clipping functions, backward passes and optimiser steps."""
+    """Watch the block for calls of torch's clipping functions and of ours, backward passes and optimiser steps."""
     trace, before = StepTrace(), sys.getprofile()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
@@ -105,6 +108,8 @@ def traced(optimizer: torch.optim.Optimizer | None) -> Iterator[StepTrace]:
             trace.backwards += 1
         elif event == "return" and frame.f_code in _CLIPS:
             trace.clips.append(_clip(frame, argument, trace))
+        elif event == "return" and frame.f_code is _OURS and isinstance(argument, clips.ClipRecord):
+            trace.clips += _our_clip(frame, argument, trace)
 
     def stepping(stepped: torch.optim.Optimizer, args: Any, keywords: Any) -> None:
         trace.steps += 1
@@ -129,6 +134,16 @@ def _clip(frame: FrameType, returned: Any, trace: StepTrace) -> Clip:
     norm = float(returned) if kind == "norm" and gradients and isinstance(returned, Tensor | float) else None
     places = {gradient.data_ptr() for gradient in gradients}
     return Clip(kind, float(here[name]), places, norm, trace.backwards, trace.steps)
+
+
+def _our_clip(frame: FrameType, record: clips.ClipRecord, trace: StepTrace) -> Iterator[Clip]:
+    clip, gradients = frame.f_locals["self"], frame.f_locals["gradients"]
+    if isinstance(clip, clips.PerStep):  # it acted within the backward pass, wherever it is asked
+        return
+    kind = "norm" if isinstance(clip, clips.ByNorm) else "value" if isinstance(clip, clips.ByValue) else "other"
+    places = {gradient.data_ptr() for gradient in gradients.tensors}
+    norm = record.norm if places else None
+    yield Clip(kind, record.threshold, places, norm, trace.backwards, trace.steps)
 
 
 def _flat(values: Any) -> Iterator[Tensor]:

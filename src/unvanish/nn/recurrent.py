@@ -168,7 +168,8 @@ class Recurrent(CellStack):
         """Return one part of the stack, named by the suffix of its parameters, as a layer of its own.
 
         It shares the parameters (where matrices are constrained it has copies), has one layer and one direction,
-        takes time first, and draws no dropout. A part that runs backwards takes its input turned round.
+        takes time first, draws no dropout, and has of zoneout its expectation. A part that runs backwards takes its
+        input turned round.
 
         >>> layer = Recurrent("gru", 3, 4, num_layers=2)
         >>> layer.alone("l1")["U_z"].data_ptr() == layer["U_z_l1"].data_ptr()
@@ -184,6 +185,7 @@ class Recurrent(CellStack):
             device="meta",  # its own parameters are never filled
             engine=self.engine,
             memory=self.memory,
+            zoneout=self.zoneout,
             layer_norm=self.layer_norm,
             batch_norm=self.batch_norm,
             skips=self.skips,

@@ -5,7 +5,6 @@ Shapes: T time, B batch, N full state (all states side by side).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from unvanish.engine import Tape
 from unvanish.engine.steps import Steps, put_together
 from unvanish.errors import FlowError, OptionError
 from unvanish.nn import Recurrent
+from unvanish.remedies.penalty.weight import check_weight
 
 SILENT = 1e-20  # a squared norm under it is no gradient: its step counts for nothing
 Schedule = Literal["constant", "1/t"] | Callable[[int], float]
@@ -100,13 +100,11 @@ class Omega:
         form: Literal["coded", "paper"] = "coded",
         schedule: Schedule = "constant",
     ) -> None:
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise OptionError(f"the weight of Omega is {weight!r}: give a number from 0 on")
         if form not in ("coded", "paper"):
             raise OptionError(f"form={form!r}: Omega is 'coded' (norms squared) or as in the 'paper' (equation 9)")
         if schedule not in ("constant", "1/t") and not callable(schedule):
             raise OptionError(f"schedule={schedule!r}: write 'constant', '1/t', or give a function of t")
-        self.weight, self.form, self.schedule = float(weight), form, schedule
+        self.weight, self.form, self.schedule = check_weight("Omega", weight), form, schedule
         self.calls = self.refused = 0
         self._listeners: list[_Listener] = []
 
