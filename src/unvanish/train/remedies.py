@@ -95,8 +95,7 @@ def _made(model: TextModel, settings: TrainSettings) -> TextModel:
 
 
 def _depth(model: TextModel, settings: TrainSettings, x_TB: Tensor) -> dict[str, Any]:
-    # Along depth one layer after the other is run by itself, which knows nothing of zoneout.
-    return along_depth(_made(model, dataclasses.replace(settings, zoneout=0.0)), x_TB, settings.seed)
+    return along_depth(_made(model, settings), x_TB, settings.seed)
 
 
 def _profiles(model: TextModel, settings: TrainSettings, x_TB: Tensor, noise: bool) -> dict[str, Any]:
