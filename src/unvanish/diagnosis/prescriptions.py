@@ -183,8 +183,8 @@ def _exchanges(seen: Seen, part: PartFinding, need: int) -> Iterator[Remedy]:
     if int(getattr(seen.module, "proj_size", 0)):
         return
     ours = as_ours(seen.module)
-    # Along a skip of d steps the gradient takes one step where it took d: so many that it comes half as far again.
-    delay = max(2, math.ceil(1.5 * need / max(part.profile.reach, 1)))
+    # Along a skip of d steps the gradient takes one step where it took d; a skip begins with half the way at least.
+    delay = max(2, min(math.ceil(3 * need / max(part.profile.reach, 1)), need // 2))
     alpha = round(1 - 1 / max(need, 2), 6)
     chrono = f"chrono:{max(need, 3)}"
     choices: list[tuple[str, str, dict[str, Any], str]] = [
