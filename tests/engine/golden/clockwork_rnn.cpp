@@ -10,15 +10,16 @@ struct Call {
   real* saved_n;  // saved n
   real* vector_period;  // vector period
   real* carry_h;  // carry h
-  real* came_of_h;  // came of h
   real* gradient_h;  // gradient h
-  real* clip;  // clip
-  real* adjoint_of_h;  // adjoint of h
   real* adjoint_0;  // adjoint 0
   real* adjoint_vector_b_h;  // adjoint vector b_h
   real* norms;  // norms
   real* back_panel_0;  // back panel 0
   real* weight_U_h;  // weight U_h
+  real* given_h;  // given h
+  real* came_of_h;  // came of h
+  real* adjoint_of_h;  // adjoint of h
+  real* clip;  // clip
   const int64_t* rows;
   const int64_t* at;
   const int64_t* kept_at;
@@ -33,6 +34,7 @@ struct Call {
   int64_t parts;
   int64_t by_units;
   int64_t pack;
+  int64_t settle;
   int64_t vectors;
   int64_t w_hidden;
   int64_t w_input;
@@ -80,9 +82,7 @@ static void forward_0(const Call& a, const Part& part, long t) {
 template <int R, bool WHOLE>
 static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
   real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_came_of_h = a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_adjoint_of_h = a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_kept__U_h = a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
   real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
@@ -96,10 +96,8 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.came_of_h) store<WHOLE>(at_came_of_h + r * a.w_hidden, a_h, n);
-    if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
-    if (a.adjoint_of_h) store<WHOLE>(at_adjoint_of_h + r * a.w_hidden, a_h, n);
     const V v_period = load<WHOLE>(a.vector_period + u, n);
     a_n += select((remainder_(v_t, v_period) == set1(real(0.0))), a_h, V{});
     V a_h_1_back{};
@@ -150,12 +148,12 @@ extern "C" void forward(const Call* call) {
 }
 
 // the adjoint of the full state
-static void clip_states(const Call& a, const Part& part, long t) {
+static void settle_states(const Call& a, const Part& part, long t) {
   for (long b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
-      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_h ? a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_h ? a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_h ? a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
-    clip_row(states, a.clip, part.index);
+    settle_row(states, a.clip, part.index);
   }
 }
 
@@ -165,13 +163,13 @@ static void pack_backward(const Call& a, int thread, int count) {
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {
   switch (number) {
-    case 0: clip_states(a, part, t); break;
+    case 0: settle_states(a, part, t); break;
     case 1: backward_0(a, part, t); break;
     case 2: through_0(a, part, t); break;
   }
 }
 
 extern "C" void backward(const Call* call) {
-  run_backward(*call, call->clip ? 0 : 1, 3, pack_backward, step_backward);
+  run_backward(*call, call->settle ? 0 : 1, 3, pack_backward, step_backward);
 }
 

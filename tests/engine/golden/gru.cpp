@@ -21,10 +21,7 @@ struct Call {
   real* panel_1;  // panel 1
   real* vector_b_n;  // vector b_n
   real* saved_n;  // saved n
-  real* came_of_h;  // came of h
   real* gradient_h;  // gradient h
-  real* clip;  // clip
-  real* adjoint_of_h;  // adjoint of h
   real* adjoint_1;  // adjoint 1
   real* adjoint_vector_b_n;  // adjoint vector b_n
   real* norms;  // norms
@@ -32,6 +29,10 @@ struct Call {
   real* weight_U_r;  // weight U_r
   real* weight_U_z;  // weight U_z
   real* weight_U_n;  // weight U_n
+  real* given_h;  // given h
+  real* came_of_h;  // came of h
+  real* adjoint_of_h;  // adjoint of h
+  real* clip;  // clip
   const int64_t* rows;
   const int64_t* at;
   const int64_t* kept_at;
@@ -46,6 +47,7 @@ struct Call {
   int64_t parts;
   int64_t by_units;
   int64_t pack;
+  int64_t settle;
   int64_t vectors;
   int64_t w_hidden;
   int64_t w_input;
@@ -210,9 +212,7 @@ static void forward_1(const Call& a, const Part& part, long t) {
 template <int R, bool WHOLE>
 static void backward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
   real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_came_of_h = a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_adjoint_of_h = a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
@@ -229,10 +229,8 @@ static void backward_1(const Call& a, const Part& part, long t, long b, long u, 
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.came_of_h) store<WHOLE>(at_came_of_h + r * a.w_hidden, a_h, n);
-    if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
-    if (a.adjoint_of_h) store<WHOLE>(at_adjoint_of_h + r * a.w_hidden, a_h, n);
     const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
     const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
     V a_z{};
@@ -290,12 +288,12 @@ extern "C" void forward(const Call* call) {
 }
 
 // the adjoint of the full state
-static void clip_states(const Call& a, const Part& part, long t) {
+static void settle_states(const Call& a, const Part& part, long t) {
   for (long b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
-      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_h ? a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_h ? a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_h ? a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
-    clip_row(states, a.clip, part.index);
+    settle_row(states, a.clip, part.index);
   }
 }
 
@@ -306,7 +304,7 @@ static void pack_backward(const Call& a, int thread, int count) {
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {
   switch (number) {
-    case 0: clip_states(a, part, t); break;
+    case 0: settle_states(a, part, t); break;
     case 1: backward_1(a, part, t); break;
     case 2: through_1(a, part, t); break;
     case 3: backward_0(a, part, t); break;
@@ -315,6 +313,6 @@ static void step_backward(const Call& a, int number, const Part& part, long t) {
 }
 
 extern "C" void backward(const Call* call) {
-  run_backward(*call, call->clip ? 0 : 1, 5, pack_backward, step_backward);
+  run_backward(*call, call->settle ? 0 : 1, 5, pack_backward, step_backward);
 }
 

@@ -20,14 +20,9 @@ struct Call {
   real* state_c;  // state c
   real* saved_h_1;  // saved h_1
   real* carry_c;  // carry c
-  real* came_of_c;  // came of c
   real* gradient_c;  // gradient c
-  real* clip;  // clip
-  real* adjoint_of_c;  // adjoint of c
   real* carry_h;  // carry h
-  real* came_of_h;  // came of h
   real* gradient_h;  // gradient h
-  real* adjoint_of_h;  // adjoint of h
   real* adjoint_0;  // adjoint 0
   real* adjoint_vector_b_o;  // adjoint vector b_o
   real* adjoint_vector_b_g;  // adjoint vector b_g
@@ -39,6 +34,13 @@ struct Call {
   real* weight_U_f;  // weight U_f
   real* weight_U_g;  // weight U_g
   real* weight_U_o;  // weight U_o
+  real* given_h;  // given h
+  real* came_of_h;  // came of h
+  real* adjoint_of_h;  // adjoint of h
+  real* given_c;  // given c
+  real* came_of_c;  // came of c
+  real* adjoint_of_c;  // adjoint of c
+  real* clip;  // clip
   const int64_t* rows;
   const int64_t* at;
   const int64_t* kept_at;
@@ -54,6 +56,7 @@ struct Call {
   int64_t parts;
   int64_t by_units;
   int64_t pack;
+  int64_t settle;
   int64_t vectors;
   int64_t w_hidden;
   int64_t w_input;
@@ -132,13 +135,9 @@ static void forward_0(const Call& a, const Part& part, long t) {
 template <int R, bool WHOLE>
 static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
   real* const at_carry_c = a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_came_of_c = a.came_of_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_gradient_c = a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_adjoint_of_c = a.adjoint_of_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_came_of_h = a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_adjoint_of_h = a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h_1 = a.saved_h_1 + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_o = a.saved_o + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_c_1_back = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
@@ -172,18 +171,14 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     V a_c{};
     a_c = load<WHOLE>(at_carry_c + r * a.w_hidden, n);
     store<WHOLE>(at_carry_c + r * a.w_hidden, V{}, n);
-    if (a.came_of_c) store<WHOLE>(at_came_of_c + r * a.w_hidden, a_c, n);
-    if (a.gradient_c && !a.clip) a_c += load<WHOLE>(at_gradient_c + r * a.w_hidden, n);
+    if (a.gradient_c) a_c += load<WHOLE>(at_gradient_c + r * a.w_hidden, n);
     square_c += a_c * a_c;
-    if (a.adjoint_of_c) store<WHOLE>(at_adjoint_of_c + r * a.w_hidden, a_c, n);
     V a_h_1{};
     V a_h{};
     a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
     store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.came_of_h) store<WHOLE>(at_came_of_h + r * a.w_hidden, a_h, n);
-    if (a.gradient_h && !a.clip) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
-    if (a.adjoint_of_h) store<WHOLE>(at_adjoint_of_h + r * a.w_hidden, a_h, n);
     const V v_h_1 = load<WHOLE>(at_h_1 + r * a.w_hidden, n);
     a_o += v_h_1 * a_h;
     const V v_o = load<WHOLE>(at_o + r * a.w_hidden, n);
@@ -279,13 +274,13 @@ extern "C" void forward(const Call* call) {
 }
 
 // the adjoint of the full state
-static void clip_states(const Call& a, const Part& part, long t) {
+static void settle_states(const Call& a, const Part& part, long t) {
   for (long b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
-      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_h ? a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
-      {a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.gradient_c ? a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_h ? a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_h ? a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_c ? a.given_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_c ? a.came_of_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_c ? a.adjoint_of_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
-    clip_row(states, a.clip, part.index);
+    settle_row(states, a.clip, part.index);
   }
 }
 
@@ -295,13 +290,13 @@ static void pack_backward(const Call& a, int thread, int count) {
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {
   switch (number) {
-    case 0: clip_states(a, part, t); break;
+    case 0: settle_states(a, part, t); break;
     case 1: backward_0(a, part, t); break;
     case 2: through_0(a, part, t); break;
   }
 }
 
 extern "C" void backward(const Call* call) {
-  run_backward(*call, call->clip ? 0 : 1, 3, pack_backward, step_backward);
+  run_backward(*call, call->settle ? 0 : 1, 3, pack_backward, step_backward);
 }
 

@@ -58,6 +58,7 @@ class _Emitter:
             "parts",
             "by_units",
             "pack",
+            "settle",
             "vectors",
         )
         sizes += tuple(f"w {width}" for width in sorted(set(self.kernel.widths.values())))
@@ -227,25 +228,15 @@ class _Emitter:
             carry = body.pointer(f"carry_{name}", self.places.carry(ref.name, 0))
             body(f"    a_{name} = load<WHOLE>({carry}, n);")
             body(f"    store<WHOLE>({carry}, V{{}}, n);")
-            self.tell(body, "came", ref)
         if ref.name in self.depth or ref == self.kernel.plan.system.output:
             gradient = body.pointer(f"gradient_{name}", self.places.gradient(ref.name))
-            # A clipped state's gradient has been added to what later steps sent, for both were clipped together.
-            added = f" && !{self.slots('clip')}" if ref.name in self.depth else ""
-            body(f"    if ({self.slots(f'gradient {ref.name}')}{added}) a_{name} += load<WHOLE>({gradient}, n);")
+            body(f"    if ({self.slots(f'gradient {ref.name}')}) a_{name} += load<WHOLE>({gradient}, n);")
         if ref.name in self.depth:
             body(f"    square_{name} += a_{name} * a_{name};")
-            self.tell(body, "adjoint", ref)
         if ref in self.kernel.crossing:
             scratch = body.pointer(f"scratch_{name}", self.places.scratch(ref))
             body(f"    a_{name} += load<WHOLE>({scratch}, n);")
             body(f"    store<WHOLE>({scratch}, V{{}}, n);")
-
-    def tell(self, body: Body, kind: str, ref: Ref) -> None:
-        """Write the adjoint of a state down as it is here, for whoever wants all of them."""
-        place = body.pointer(f"{kind}_of_{key(ref)}", self.places.told(kind, ref.name))
-        slot = self.slots(f"{kind} of {ref.name}")
-        body(f"    if ({slot}) store<WHOLE>({place}, a_{key(ref)}, n);")
 
     def pull(self, body: Body, phase: KernelPhase, pull: Pull, opened: set[str], loaded: set[str]) -> None:
         self.load(refs(pull.factor), phase, body, loaded)
@@ -337,25 +328,29 @@ class _Emitter:
         self.lines.append("  for (long b = part.first_row; b < part.last_row; b++)")
         self.lines.append(f"    {function}({', '.join(found)}, {width});")
 
-    # -- clipping --------------------------------------------------------------------------------------
+    # -- before a step goes back ------------------------------------------------------------------------
 
-    def clip_states(self) -> None:
-        """The first thing of a step, where it is asked for: clip the adjoint of the full state, row by row."""
+    def settle_states(self) -> None:
+        """The first thing of a step, where it is asked for: tell and clip the adjoint of the full state by rows."""
         self.lines.append("// the adjoint of the full state")
-        self.begin("clip_states")
-        if not self.kernel.plan.system.states:
-            self.lines += ["}", ""]
-            return
-        self.lines += [
-            "  for (long b = part.first_row; b < part.last_row; b++) {",
-            "    const Adjoint states[] = {",
+        self.begin("settle_states")
+        states = self.kernel.plan.system.states
+        rows = [f"{{{', '.join(self.settled(state.name))}}}" for state in states]
+        if states:
+            self.lines.append("  for (long b = part.first_row; b < part.last_row; b++) {")
+            self.lines += ["    const Adjoint states[] = {", *(f"      {row}," for row in rows), "    };"]
+            self.lines += [f"    settle_row(states, {self.slots('clip')}, part.index);", "  }"]
+        self.lines += ["}", ""]
+
+    def settled(self, name: str) -> list[str]:
+        """What of a row settle_row takes of a state, in the order of the struct Adjoint."""
+        carry, width = self.places.carry(name, 0)
+        over_time = [self.places.over_time(f"{kind} {name}", name) for kind in ("given", "came of", "adjoint of")]
+        return [
+            f"{carry} + b * {width}",
+            *(f"{slot} ? {at} + b * {width} : nullptr" for slot, at in over_time),
+            width,
         ]
-        for state in self.kernel.plan.system.states:
-            carry, width = self.places.carry(state.name, 0)
-            gradient, _ = self.places.gradient(state.name)
-            given = f"{self.slots(f'gradient {state.name}')} ? {gradient} + b * {width} : nullptr"
-            self.lines.append(f"      {{{carry} + b * {width}, {given}, {width}}},")
-        self.lines += ["    };", f"    clip_row(states, {self.slots('clip')}, part.index);", "  }", "}", ""]
 
     # -- the loop over time ----------------------------------------------------------------------------
 
@@ -364,8 +359,8 @@ class _Emitter:
         calls = [f"{name}_{number}" for number in order]
         if name == "backward":
             calls = [call for number in calls for call in (number, number.replace("backward", "through"))]
-            self.clip_states()
-            calls = ["clip_states", *calls]
+            self.settle_states()
+            calls = ["settle_states", *calls]
         self.lines.append(f"static void pack_{name}(const Call& a, int thread, int count) {{")
         for index, group in enumerate(self.kernel.groups):
             if name == "backward" and group.operand.name == "x":
@@ -383,7 +378,7 @@ class _Emitter:
         self.lines += [f"    case {position}: {call}(a, part, t); break;" for position, call in enumerate(calls)]
         self.lines += ["  }", "}", ""]
         self.lines.append(f'extern "C" void {name}(const Call* call) {{')
-        begin = f"{self.slots('clip').replace('a.', 'call->')} ? 0 : 1, " if name == "backward" else ""
+        begin = "call->settle ? 0 : 1, " if name == "backward" else ""
         self.lines.append(f"  run_{name}(*call, {begin}{len(calls)}, pack_{name}, step_{name});")
         self.lines += ["}", ""]
 

@@ -183,6 +183,9 @@ class _Backward:
             self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64)
             self.clip[0], self.clip[1] = job.step_clip.threshold, job.step_clip.by == "norm"
             set_pointer(job, self.call, "clip", self.clip)
+        # Before a step goes back its adjoint is settled, if anybody wants to clip it or to know it.
+        self.settles = job.step_clip is not None or job.tell is not None
+        self.call[self.binding.loaded.slots["size settle"]] = self.settles
         self.told = None if job.tell is None else _Told(self)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
@@ -215,7 +218,7 @@ class _Backward:
     def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
         """Put the gradients of the steps where the kernel finds them, those of the final states where they wait."""
         alive = []
-        count = len(self.memory.states)
+        count, names = len(self.memory.states), {state.name for state in self.memory.states}
         of_steps = {f"gradient {self.kernel.plan.system.output.name}": gradients[0]}
         for index, state in enumerate(self.memory.states):
             final = gradients[1 + index]
@@ -228,7 +231,10 @@ class _Backward:
         for meaning, gradient in of_steps.items():
             if gradient is not None:
                 alive.append(gradient.contiguous())
-                set_pointer(self.job, self.call, meaning, alive[-1])
+                settled = self.settles and meaning.removeprefix("gradient ") in names
+                set_pointer(
+                    self.job, self.call, meaning.replace("gradient", "given") if settled else meaning, alive[-1]
+                )
         return alive
 
     def _carry(self, name: str, depth: int) -> Tensor:
@@ -347,10 +353,9 @@ class _Told:
     def __init__(self, work: _Backward) -> None:
         self.work, self.arrays = work, dict[tuple[Told, Ref], Tensor]()
         kinds: tuple[Told, ...] = ("adjoint", "came")
-        # A clipped adjoint has been brought together with the gradient of the loss: what came alone is gone.
         shapes: dict[tuple[Told, Ref], int] = {
             (kind, Ref(state.name, 0)): work.binding.width(state.name)
-            for kind in (kinds if work.job.step_clip is None else kinds[:1])
+            for kind in kinds
             for state in work.memory.states
         }
         groups = list(enumerate(work.kernel.all_groups))

@@ -80,10 +80,10 @@ class Places:
         width = self.width(Ref(name))
         return f"{self.slots(f'gradient {name}')} + a.at[t] * {width}", width
 
-    def told(self, kind: str, name: str) -> tuple[str, str]:
-        """Where the adjoint of a state is written down, for whoever wants all of them."""
-        width = self.width(Ref(name))
-        return f"{self.slots(f'{kind} of {name}')} + a.at[t] * {width}", width
+    def over_time(self, meaning: str, name: str) -> tuple[str, str]:
+        """A pointer to an array as wide as a state, over time, and where in it the first row of the step is."""
+        slot = self.slots(meaning)
+        return slot, f"{slot} + a.at[t] * {self.width(Ref(name))}"
 
     def carry(self, name: str, back: int) -> tuple[str, str]:
         """Where the adjoint waits for the state of step t - back."""

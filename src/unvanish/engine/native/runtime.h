@@ -316,24 +316,24 @@ INLINE void add_square(void* norms, long at, V squares) {
   ((double*)norms)[at] += sum;
 }
 
-// The adjoint of a state at the end of a step: what later steps sent, and the gradient of the loss, if there is one.
+// The adjoint of a state at the end of a step: what later steps sent, and the gradient of the loss that was given, if
+// there is one; and where what came from later steps, and the adjoint as it goes on, are written down, if anybody asks.
 struct Adjoint {
   real* carry;
-  const real* gradient;
+  const real* given;
+  real *came, *adjoint;
   long width;
 };
-// Bring both together and clip them over all states of a row. `clip` holds the threshold, whether the norm is meant
-// (else every value), and three counts for each part: adjoints seen, clipped, not finite. A norm is worked out in
-// double precision, where the squares of single precision cannot overflow, and from numbers scaled by the largest.
-template <int N> static void clip_row(const Adjoint (&states)[N], real* request, long part) {
-  double* const clip = (double*)request;
+// Clip the adjoint over all states of a row. `request` holds the threshold, whether the norm is meant (else every
+// value), and three counts for each part: adjoints seen, clipped, not finite. A norm is worked out in double precision,
+// where the squares of single precision cannot overflow, and from numbers scaled by the largest.
+template <int N> static void clip_row(const Adjoint (&states)[N], double* clip, long part) {
   double* const count = clip + 2 + 3 * part;
   const double threshold = clip[0];
   double largest = 0, squares = 0;
   bool finite = true;
   for (const Adjoint& s : states)
     for (long i = 0; i < s.width; i++) {
-      if (s.gradient) s.carry[i] += s.gradient[i];
       const double size = std::fabs(double(s.carry[i]));
       finite &= std::isfinite(size);
       largest = size > largest ? size : largest;
@@ -357,6 +357,16 @@ template <int N> static void clip_row(const Adjoint (&states)[N], real* request,
     for (const Adjoint& s : states)
       for (long i = 0; i < s.width; i++) s.carry[i] = real(s.carry[i] / largest / norm * threshold);
   }
+}
+// Bring what later steps sent and what the loss gave together, clip it, and write down what is asked for.
+template <int N> static void settle_row(const Adjoint (&states)[N], real* clip, long part) {
+  for (const Adjoint& s : states) {
+    if (s.came) std::memcpy(s.came, s.carry, s.width * sizeof(real));
+    for (long i = 0; s.given && i < s.width; i++) s.carry[i] += s.given[i];
+  }
+  if (clip) clip_row(states, (double*)clip, part);
+  for (const Adjoint& s : states)
+    if (s.adjoint) std::memcpy(s.adjoint, s.carry, s.width * sizeof(real));
 }
 
 template <typename Call> INLINE Part part_of(const Call& a, long index, long t) {
