@@ -109,7 +109,7 @@ def test_weight_norm_keeps_a_length_and_a_direction_apart() -> None:
         ("rnn", "radius:x", "radius:0.95"),
         ("rnn", "orthogonal:2", "takes no number"),
         ("rnn", "antisymmetric:nan", "not understood"),
-        ("indrnn", "orthogonal", "no recurrent matrix"),
+        ("indrnn", "orthogonal", "the cell has no recurrent matrix"),
         ("clockwork_rnn", "orthogonal", "takes entries"),
     ],
 )

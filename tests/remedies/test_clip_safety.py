@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import unvanish
 from unvanish.errors import NonFiniteError, OptionError
 from unvanish.remedies import clip
 
@@ -24,7 +25,7 @@ KINDS: dict[str, Callable[..., clip.Clip]] = {
     "Percentile": lambda **options: clip.Percentile(10, **options),
     "ZScore": lambda **options: clip.ZScore(2.5, warmup=2, **options),
     "RandomStep": lambda **options: clip.RandomStep(1.0, seed=1, **options),
-    "PerStep": lambda **options: clip.PerStep(1.0, **options),
+    "PerStep": lambda **options: clip.PerStep(1.0, **options).attach(unvanish.RNN(1, 1)),
 }
 FIXED = ["ByNorm", "ByValue", "PerLayer", "RandomStep"]
 

@@ -129,3 +129,28 @@ def test_training_goes_on_where_it_blew_up() -> None:
         last[name] = float(loss.detach())
     assert last["plain"] == 10_000
     assert last["per step"] < 1
+
+
+@pytest.mark.parametrize("by", ["value", "norm"])
+def test_the_threshold_is_of_the_loss_as_it_is_before_a_scaler_multiplies_it(by: str) -> None:
+    found = []
+    for scale in (1.0, 4096.0):
+        torch.manual_seed(0)
+        layer = unvanish.GRU(2, 8)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+        per_step = clip.PerStep(0.05, by).attach(layer, scaler)  # type: ignore[arg-type]
+        scaler.scale(layer(torch.randn(9, 4, 2))[0].sum()).backward()
+        scaler.unscale_(optimizer)
+        found.append((per_step(layer), per_step.adjoints, [p.grad.clone() for p in layer.parameters()]))
+    assert found[0][0].acted
+    assert found[0][1] == found[1][1]
+    for plain, scaled in zip(found[0][2], found[1][2], strict=True):
+        torch.testing.assert_close(scaled, plain)
+
+
+def test_a_clip_that_is_attached_to_nothing_says_so() -> None:
+    layer = unvanish.GRU(2, 8)
+    layer(torch.randn(9, 4, 2))[0].sum().backward()
+    with pytest.raises(OptionError, match="attach"):
+        clip.PerStep(1.0)(layer)

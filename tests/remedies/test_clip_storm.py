@@ -61,7 +61,7 @@ KINDS: dict[str, Callable[[str], clip.Clip]] = {
     "Percentile": lambda policy: clip.Percentile(10, nonfinite=policy),
     "ZScore": lambda policy: clip.ZScore(2.5, nonfinite=policy),
     "RandomStep": lambda policy: clip.RandomStep(1.0, seed=0, nonfinite=policy),
-    "PerStep": lambda policy: clip.PerStep(1.0, nonfinite=policy),
+    "PerStep": lambda policy: clip.PerStep(1.0, nonfinite=policy).attach(unvanish.RNN(1, 1)),
 }
 BOUNDED = ("ByNorm", "ByValue", "PerLayer", "UnitWise", "Percentile", "RandomStep")
 

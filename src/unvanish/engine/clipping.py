@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ class StepClip:
     Attributes:
         threshold: a positive number.
         by: `value` or `norm`.
+        scale: where the loss is multiplied with a number before its backward pass (torch.amp.GradScaler's
+            `get_scale`), what gives it: the threshold is then of the adjoint of the loss itself.
         seen, clipped, nonfinite: how many adjoints (of one row, at one step) there were since `reset`, how many of
             them were changed, and how many were not finite.
 
@@ -45,6 +47,7 @@ class StepClip:
 
     threshold: float
     by: Literal["value", "norm"] = "value"
+    scale: Callable[[], float] | None = None
     _counts: Any = field(default=0, init=False, repr=False)  # a tensor (3,), once there is something to count
 
     def __post_init__(self) -> None:
@@ -53,6 +56,11 @@ class StepClip:
             raise OptionError(f"the threshold is {self.threshold!r}: give a positive number")
         if self.by not in ("value", "norm"):
             raise OptionError(f"by={self.by!r}: an adjoint is clipped by 'value' or by 'norm'")
+
+    @property
+    def limit(self) -> float:
+        """The threshold of the adjoints that a backward pass has now."""
+        return self.threshold if self.scale is None else self.threshold * float(self.scale())
 
     def _count(self, index: int) -> int:
         return int(self._counts[index]) if isinstance(self._counts, Tensor) else 0
@@ -84,19 +92,19 @@ class StepClip:
 
     def clipped_rows(self, adjoint_BN: Tensor, active_B1: Tensor | None = None) -> Tensor:
         """Clip the adjoints of the rows of one step; rows that are not `active` are past their end and stay."""
-        given_BN = adjoint_BN
+        given_BN, limit = adjoint_BN, self.limit
         finite_B1 = torch.isfinite(adjoint_BN).all(-1, keepdim=True)
         adjoint_BN = torch.where(finite_B1, adjoint_BN, 0.0)
         largest_B1 = adjoint_BN.detach().abs().amax(-1, keepdim=True)
         if self.by == "value":
-            over_B1, found = largest_B1 > self.threshold, adjoint_BN.clamp(-self.threshold, self.threshold)
+            over_B1, found = largest_B1 > limit, adjoint_BN.clamp(-limit, limit)
         else:
             # A sum of squares overflows long before the numbers do: they are brought to 1 before.
             scale_B1 = torch.where(largest_B1 > 0, largest_B1, 1.0)
             scaled_BN = adjoint_BN / scale_B1
             norm_B1 = torch.linalg.vector_norm(scaled_BN, dim=-1, keepdim=True)
-            over_B1 = norm_B1.detach() * (scale_B1 / self.threshold) > 1
-            found = torch.where(over_B1, scaled_BN / norm_B1.clamp_min(1.0) * self.threshold, adjoint_BN)
+            over_B1 = norm_B1.detach() * (scale_B1 / limit) > 1
+            found = torch.where(over_B1, scaled_BN / norm_B1.clamp_min(1.0) * limit, adjoint_BN)
         here_B1 = torch.ones_like(finite_B1) if active_B1 is None else active_B1
         self.add(torch.stack([here_B1.sum(), (here_B1 & over_B1).sum(), (here_B1 & ~finite_B1).sum()]))
         return found if active_B1 is None else torch.where(active_B1, found, given_BN)

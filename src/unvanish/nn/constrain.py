@@ -94,6 +94,8 @@ def resolve_constraints(
     given = constrain if isinstance(constrain, Mapping) else {"*": constrain}
     for pattern, word in given.items():
         met = fnmatch.filter(recurrent, pattern)
+        if not recurrent:
+            raise OptionError(f"the cell has no recurrent matrix, and constrain={constrain!r} has none to hold")
         if not met:
             known = nearest(pattern, recurrent)
             raise OptionError(f"constrain names '{pattern}', which is no recurrent matrix: {known}")

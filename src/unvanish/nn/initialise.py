@@ -125,6 +125,9 @@ def known(initialiser: object) -> Known:
             return constant(initialiser)
         except OptionError:
             pass
+    if getattr(initialiser, "__module__", "").startswith("unvanish.nn.init"):  # chrono for chrono(50)
+        name = getattr(initialiser, "__name__", "…")
+        raise OptionError(f"{name} makes an initialiser and is none: write {name}(…), or the word '{name}:…'")
     if not callable(initialiser):
         raise OptionError(f"{initialiser!r} is no initialiser: give a word, a finite number or a callable")
     return cast(Callable[[Tensor], object], initialiser)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unvanish.errors import OptionError
 from unvanish.nn import States
 from unvanish.remedies.penalty import Flossing, NormStabiliser, Omega, Orthogonality, Penalty, parse
 from unvanish.train.model import TextModel
@@ -39,6 +40,8 @@ class Penalties:
                 penalty.attach(model.recurrent)
             elif isinstance(penalty, Orthogonality):
                 penalty(model.recurrent)  # refuses a network that has no such matrix
+            elif isinstance(penalty, Flossing):
+                _check_count(penalty, model)
 
     def terms(self, x_TB: Tensor, states: States | None, every: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what is added to the loss of a window, by word: `every` holds its states (L, T, B, W), by name."""
@@ -91,3 +94,13 @@ class Penalties:
         for word, penalty in self.made.items():
             if isinstance(penalty, Omega) and word in state:
                 penalty.load_state_dict(state[word])
+
+
+def _check_count(penalty: Flossing, model: TextModel) -> None:
+    """Refuse more exponents than a layer has directions."""
+    states = [state for state in model.recurrent.zero_states(1) if state.is_floating_point()]
+    most = sum(state.shape[-1] for state in states)
+    if penalty.count is not None and penalty.count > most:
+        raise OptionError(
+            f"flossing asks for {penalty.count} exponents, and a layer of this network has {most}: give fewer"
+        )

@@ -181,7 +181,7 @@ class _Backward:
         self.clip: Tensor | None = None
         if job.step_clip is not None:
             self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64)
-            self.clip[0], self.clip[1] = job.step_clip.threshold, job.step_clip.by == "norm"
+            self.clip[0], self.clip[1] = job.step_clip.limit, job.step_clip.by == "norm"
             set_pointer(job, self.call, "clip", self.clip)
         # Before a step goes back its adjoint is settled, if anybody wants to clip it or to know it.
         self.settles = job.step_clip is not None or job.tell is not None

@@ -73,7 +73,7 @@ class Clip(abc.ABC):
 
         Raises:
             NonFiniteError: a gradient is not finite, and the policy is `raise`.
-            OptionError: no parameters were given, or a gradient is complex.
+            OptionError: what was given is no parameter, or a gradient is complex.
         """
         with torch.no_grad():
             gradients = collect(parameters)

@@ -42,19 +42,24 @@ def parse(text: str) -> Clip | None:
     """
     if text.strip() == "none":
         return None
-    word, colon, number = text.strip().rpartition(":")
-    if not colon:
-        word = "norm"
+    word, colon, number = text.strip().partition(":")
+    if not colon and word not in WORDS:
+        word, number = ("norm", word) if _is_number(word) else (word, number)
     if word not in WORDS:
-        raise OptionError(f"unknown clip {word!r} in {text!r}: {nearest(word, WORDS)}")
-    try:
-        threshold = float(number)
-    except ValueError:
-        threshold = math.nan
+        raise OptionError(f"unknown clip {word!r}: {nearest(word.lower(), [*WORDS, 'none'])}")
+    threshold = float(number) if _is_number(number) else math.nan
     if math.isnan(threshold):
-        known = f"; {nearest(number, [*WORDS, 'none'])}" if number and not colon else ""
-        raise OptionError(f"the clip {text!r} has no number: write {word}:1, a number (by norm) or none{known}")
+        said = f"{number!r} is no number" if number else "it has no number"
+        raise OptionError(f"the clip {text!r} is not understood, for {said}: write {word}:1, or none")
     try:
         return WORDS[word](threshold)
     except OptionError as error:
         raise OptionError(f"the clip {text!r} cannot be made: {error}") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

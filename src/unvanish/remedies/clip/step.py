@@ -6,6 +6,7 @@ import dataclasses
 from types import TracebackType
 from typing import Literal
 
+import torch
 from torch import nn
 
 from unvanish.engine import StepClip
@@ -68,12 +69,15 @@ class PerStep(Clip):
         """`value` or `norm`."""
         return self._step_clip.by
 
-    def attach(self, model: nn.Module) -> PerStep:
+    def attach(self, model: nn.Module, scaler: torch.amp.GradScaler | None = None) -> PerStep:
         """Let the passes of every `Recurrent` in a model be clipped from now on.
+
+        With `scaler` the threshold is of the adjoints of the loss as it is, before the scaler multiplies it.
 
         Raises:
             OptionError: the model has none, or this clip is attached already.
         """
+        self._step_clip.scale = None if scaler is None else scaler.get_scale
         if self._before:
             raise OptionError("this clip is attached already: call detach() first, or make a second one")
         layers = [module for module in model.modules() if isinstance(module, Recurrent)]
@@ -106,6 +110,10 @@ class PerStep(Clip):
         return f"{self.threshold:g}, by {self.by}"
 
     def _clip(self, gradients: Gradients, norms: list[float], norm: float) -> ClipRecord:
+        if not self._before:
+            raise OptionError(
+                "this clip acts inside the backward pass and is attached to no model: call attach(model) before it"
+            )
         clipped, lost = self._read()
         record = ClipRecord(norm, self.threshold, factor=1.0, acted=clipped, nonfinite=lost)
         if not lost:

@@ -69,7 +69,8 @@ class Omega:
     states and all values of the equations are held constant, and what is left are the parameters that stand in J
     itself: U in diag(φ′) U. Of a state that is read several steps back, J_tᵀ d_{t+1} is the sum over all of them.
 
-    Call it after `loss.backward()`, and before clipping: it adds α_t ∂Ω/∂U to the gradients.
+    Call it after `loss.backward()` (with torch.amp.GradScaler after `scaler.unscale_(optimizer)`, for Ω does not
+    know of the scale), and before clipping: it adds α_t ∂Ω/∂U to the gradients.
 
     Args:
         weight: α.
@@ -118,7 +119,8 @@ class Omega:
         layers = {name: module for name, module in model.named_modules() if isinstance(module, Recurrent)}
         if not layers:
             raise OptionError(
-                "the model has no unvanish.Recurrent for Omega to listen to: exchange torch's layers for ours"
+                "the model has no unvanish.Recurrent for Omega to listen to: put unvanish.flow.as_ours(layer), "
+                "which shares the parameters of torch's layer, in that one's place"
             )
         for name, layer in layers.items():
             if layer.weight_drop:
@@ -181,7 +183,10 @@ class Omega:
                     found += gradients
             listener.tapes.clear()
         if not by_part:
-            raise FlowError("no gradient has come by since the last call: call Omega after loss.backward()")
+            where = (
+                "call it after loss.backward()" if self._listeners else "attach(model) it before the forward pass"
+            )
+            raise FlowError(f"no gradient has come by since the last call of Omega: {where}")
         total = torch.stack(list(by_part.values())).sum()
         self.calls += 1
         added = bool(torch.isfinite(torch.stack([g.sum() for _, g in found] + [total])).all())
