@@ -96,9 +96,13 @@ def interrupt() -> None:
 
 def stopped_run(folder: Path) -> Path:
     """Return a run that was stopped in the middle."""
-    with pytest.MonkeyPatch.context() as patch:
-        at_step(5, interrupt, patch)
-        assert train(small(folder), folder / "run", say=silent).interrupted
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is inherited ignored
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            at_step(5, interrupt, patch)
+            assert train(small(folder), folder / "run", say=silent).interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
     return folder / "run"
 
 
