@@ -28,8 +28,10 @@ $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 demo: $(VENV)/.app
 	$(RUN)/unvanish train --epochs 2 --seed 1
 
-# The engine's half compiles kernels, and runs beside the rest: its lines come last. make test ONLY='-k word' runs some.
+# The engine's half compiles kernels, and runs beside the rest, on a thread each: its lines come last.
+# make test ONLY='-k word' runs some.
 ENGINE_TESTS := tests/engine tests/nn tests/cells
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.test
 	@$(RUN)/python -m pytest --quiet $(ONLY) $(ENGINE_TESTS) >$(VENV)/engine-tests.txt 2>&1 & engine=$$!; \
 	$(RUN)/python -m pytest --quiet $(ONLY) $(ENGINE_TESTS:%=--ignore=%); rest=$$?; \
