@@ -173,6 +173,7 @@ def test_the_flow_of_a_batch_normalised_layer_is_that_of_its_steps() -> None:
     [
         ({"layer_norm": True, "batch_norm": 3}, {}, "take one of them"),
         ({"batch_norm": 3, "memory": "lean"}, {}, "memory='fast'"),
+        ({"layer_norm": "yes"}, {}, "True or False"),
         ({"batch_norm": True}, {}, "number of steps"),
         ({"batch_norm": -1}, {}, "number of steps"),
         ({"batch_norm": 3, "engine": "native"}, {}, "joins the rows of a batch"),

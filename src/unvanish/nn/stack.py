@@ -101,7 +101,9 @@ class CellStack(nn.Module):
         self.dropout, self.proj_size = _check_dropout(dropout), _check_projection(proj_size, hidden_size)
         self.engine, self.memory = engines.check_engine(engine), engines.check_memory(memory)
         self.init, self.options = init, options
-        self.layer_norm, self.batch_norm, self.skips = bool(layer_norm), check_steps(batch_norm), check_skips(skips)
+        if not isinstance(layer_norm, bool):
+            raise OptionError(f"layer_norm is {layer_norm!r}: give True or False")
+        self.layer_norm, self.batch_norm, self.skips = layer_norm, check_steps(batch_norm), check_skips(skips)
         self.connect, self.constrain = check_connection(connect), constrain
         self._check_memory()
         sorted_options = sort_options(self.cell, options)
