@@ -219,7 +219,7 @@ def test_a_carried_input_is_as_wide_as_the_input() -> None:
     close(past[0], torch.cat([x_TBI[-1], x_TBI[-2]], -1))
     first, states = layer(x_TBI[:3])
     close(torch.cat([first, layer(x_TBI[3:], states)[0]]), whole)
-    with pytest.raises(OptionError, match="the state past is as wide as the input, 3 in the first"):
+    with pytest.raises(OptionError, match="the state past is as wide as the input, 3 below and 5 above"):
         Recurrent(cell, 3, 5, 2)
     assert Recurrent(cell, 5, 5, 2)(torch.zeros(3, 2, 5))[1][1].shape == (2, 2, 10)
 

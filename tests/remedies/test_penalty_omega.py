@@ -275,7 +275,7 @@ def test_a_detached_omega_hears_nothing_and_the_layer_is_as_before() -> None:
         assert layer.tapes is not None
     assert layer.tapes is None
     read(layer)
-    with pytest.raises(unvanish.errors.FlowError, match=r"after loss\.backward"):
+    with pytest.raises(unvanish.errors.FlowError, match=r"attach\(model\) it before the forward pass"):
         regulariser()
 
 
