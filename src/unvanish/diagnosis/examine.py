@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from unvanish.diagnosis.prescriptions import prescribe, seconds_of
 from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
 from unvanish.flow import Dependency, dependency
+from unvanish.flow.calling import called
 from unvanish.flow.observe import Observation, observe
 
 
@@ -38,7 +39,7 @@ class Question:
 
     def run(self, model: nn.Module) -> Tensor:
         """Run a model, or a copy of it, with the batch, and return its loss."""
-        return self.loss(_called(model, self.batch))
+        return self.loss(called(model, self.batch))
 
 
 def examine(asked: Question) -> Diagnosis:
@@ -74,13 +75,6 @@ def examine(asked: Question) -> Diagnosis:
         )
     unknown = _unknown(found, trace, parts)
     return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, tried, unknown, found)
-
-
-def _called(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    spread = isinstance(batch, tuple) and not hasattr(batch, "_fields")  # a PackedSequence is one argument
-    return model(*batch) if spread else model(batch)
 
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:

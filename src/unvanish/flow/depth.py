@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, OptionError, nearest
+from unvanish.flow.calling import random_like
 from unvanish.flow.convert import equivalent_layer
 from unvanish.flow.profile import fit_rate, reach_of
 from unvanish.nn import Recurrent
@@ -137,7 +138,7 @@ def _cotangents(
     last: Tensor, given: Tensor | None, draws: int, generator: torch.Generator | None
 ) -> Iterator[Tensor]:
     if given is None:
-        yield from (_random_like(last, generator) for _ in range(draws))
+        yield from (random_like(last, generator) for _ in range(draws))
         return
     if given.shape != last.shape:
         raise OptionError(
@@ -168,11 +169,6 @@ def _measured(calls: Sequence[_Call], cotangents: Iterator[Tensor]) -> DepthProf
 
 def _square(gradient: Tensor | None) -> float:
     return 0.0 if gradient is None else float(gradient.detach().double().square().sum())
-
-
-def _random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = value.device if generator is None else generator.device
-    return torch.randn(value.shape, generator=generator, dtype=value.dtype, device=device).to(value.device)
 
 
 # -- any module --------------------------------------------------------------------------------------------------

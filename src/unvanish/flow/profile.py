@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError
 from unvanish.flow.back import norms_back
+from unvanish.flow.calling import random_like
 from unvanish.flow.convert import equivalent_layer
 from unvanish.flow.parts import Part, as_hx
 from unvanish.flow.recorder import Track
@@ -206,11 +207,6 @@ def _of_norms(name: str, states: tuple[str, ...], norms_KS: NDArray[np.float64])
     return Profile(name, norms_K, by_state, rate, level, *reach_of(norms_K))
 
 
-def _random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = value.device if generator is None else generator.device
-    return torch.randn(value.shape, generator=generator, dtype=value.dtype, device=device).to(value.device)
-
-
 def _measured(
     track: _KeepingTrack, initial: tuple[Tensor, ...], draws: int, generator: torch.Generator | None
 ) -> Profile:
@@ -220,7 +216,7 @@ def _measured(
         raise FlowError("the layer carries no state from step to step: there is no time to look back in")
     squares_TS, sent = torch.zeros(track.at + 1, len(track.states), dtype=torch.float64), 0.0
     for _ in range(draws):
-        directions = [_random_like(end, generator) for end in ends]
+        directions = [random_like(end, generator) for end in ends]
         track.clear()
         torch.autograd.grad(ends, starts, directions, retain_graph=True, allow_unused=True)
         squares_TS += track.norms[: track.at + 1].double().square().cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,14 +35,6 @@ def untouched(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
-
-
-def called(model: nn.Module, batch: Any) -> Any:
-    """Run a model on a batch: a tuple is spread over its arguments, a mapping over their names."""
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    spread = isinstance(batch, tuple) and not hasattr(batch, "_fields")  # a PackedSequence is one argument
-    return model(*batch) if spread else model(batch)
 
 
 def go_back(model: nn.Module, loss: Callable[[], Any]) -> None:

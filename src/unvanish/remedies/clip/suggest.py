@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unvanish.errors import FlowError
-from unvanish.remedies.clip.backward import called, go_back, untouched
+from unvanish.flow.calling import called
+from unvanish.remedies.clip.backward import go_back, untouched
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 
 _PERCENTILES = (5, 10, 25, 50, 75, 90, 95)
