@@ -125,7 +125,8 @@ def _phase(period: Program) -> Program:
     def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
         if time is None:
             raise AssertionError("a plan that reads t runs with a time index")  # pragma: no cover
-        return time % period(lookup, time, like)
+        kind = torch.promote_types(like.dtype, torch.float32)  # a half cannot count past 2048
+        return torch.remainder(time.to(kind), as_tensor(period(lookup, time, like), like).to(kind))
 
     return run
 

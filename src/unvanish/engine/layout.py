@@ -65,7 +65,7 @@ def _stack(name: str, members: list[Parameter], sizes: Mapping[str, int]) -> Sta
     return Stack(name, (start, sizes[columns]) if columns else (start,), rows)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)  # a graph that is being compiled comes here
 def _places(stacks: tuple[Stack, ...]) -> dict[str, tuple[Stack, slice]]:
     return {name: (stack, rows) for stack in stacks for name, rows in stack.rows.items()}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
+from unvanish.engine.shared import shared
 from unvanish.equations.expression import Phase, Ref, walk
 from unvanish.equations.system import Elementwise, Product, Statement, System, reads
 
@@ -61,7 +61,7 @@ class Plan:
         )
 
 
-@functools.lru_cache(maxsize=1024)
+@shared(256)
 def make_plan(system: System) -> Plan:
     """Sort the statements of a system by when they can be run."""
     params = {parameter.name for parameter in system.parameters} | set(system.numbers)

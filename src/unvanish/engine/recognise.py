@@ -52,7 +52,7 @@ class _Sum:
     biases: frozenset[str]
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def recognise(system: System) -> Fused | None:
     """Return torch's fused cell that computes just this system, or None.
 

@@ -77,7 +77,7 @@ def partials(statement: Statement) -> tuple[Term, ...]:
 
 
 def _elementwise(target: Ref, expression: Expr) -> tuple[Scale, ...]:
-    bridge = Bridge()
+    bridge = Bridge(keeps_quotients=True)
     whole = bridge.to_sympy(expression)
     terms = []
     for ref in dict.fromkeys(refs(expression)):
@@ -174,6 +174,22 @@ class _Where(sympy.Function):  # type: ignore[misc]
         return _Where(condition, int(argindex == 2), int(argindex == 3)) if argindex > 1 else sympy.Integer(0)
 
 
+class _Quotient(sympy.Function):  # type: ignore[misc]
+    """a / b. SymPy would differentiate a · b⁻¹ to -a / b², which overflows where -(a / b) / b does not."""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        below = self.args[1]
+        return _Quotient(1, below) if argindex == 1 else -_Quotient(self, below)
+
+
+class _Inverse(sympy.Function):  # type: ignore[misc]
+    """a⁻ⁿ for a whole number n, kept together for the same reason."""
+
+    def fdiff(self, argindex: int = 1) -> Any:
+        base, exponent = self.args
+        return -exponent * _Quotient(self, base)
+
+
 FUNCTIONS: dict[str, Any] = {
     "sigmoid": _Sigmoid,
     "tanh": _Tanh,
@@ -196,9 +212,13 @@ _NAMES = {function: name for name, function in FUNCTIONS.items()}
 
 
 class Bridge:
-    """Carries expressions to SymPy and back; each name, with its delay, is one real symbol."""
+    """Carries expressions to SymPy and back; each name, with its delay, is one real symbol.
 
-    def __init__(self) -> None:
+    Where it `keeps_quotients`, SymPy does not cancel, expand or merge them.
+    """
+
+    def __init__(self, keeps_quotients: bool = False) -> None:
+        self.keeps_quotients = keeps_quotients
         self.to_symbol: dict[Ref | Compare, Any] = {}
         self.from_symbol: dict[Any, Ref | Compare] = {}
 
@@ -216,6 +236,10 @@ class Bridge:
                 return self.symbol(expr)
             case Negate(operand):
                 return -self.to_sympy(operand)
+            case Binary("/", left, right) if self.keeps_quotients and not isinstance(right, Number):
+                return _Quotient(self.to_sympy(left), self.to_sympy(right))
+            case Binary("**", base, Number(exponent)) if self.keeps_quotients and exponent < 0:
+                return _Inverse(self.to_sympy(base), -int(exponent))
             case Binary(op, left, right):
                 return _OPERATORS[op](self.to_sympy(left), self.to_sympy(right))
             case Call("identity", (operand,)):
@@ -236,6 +260,11 @@ class Bridge:
             return self.fold_product(expr)
         if expr.is_Pow:
             return self.power(self.from_sympy(expr.base), int(expr.exp))
+        if isinstance(expr, _Quotient):
+            above, below = map(self.from_sympy, expr.args)
+            return Binary("/", above, below)
+        if isinstance(expr, _Inverse):
+            return Binary("**", self.from_sympy(expr.args[0]), Number(-float(expr.args[1])))
         return Call(_NAMES[type(expr)], tuple(self.from_sympy(arg) for arg in expr.args))
 
     def number(self, expr: Any) -> Number:

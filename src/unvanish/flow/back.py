@@ -29,7 +29,7 @@ def norms_back(
     exact = part.double()
     s_TBN = exact.trajectory()
     shape = (draws, *s_TBN.shape[1:])
-    v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64).to(s_TBN.device)
+    v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(s_TBN.device)
     total, found = v_DBN.square().sum(), [_squares(exact, v_DBN)]
     for t in reversed(range(part.steps)):
         start_BN = s_TBN[t].detach().requires_grad_()

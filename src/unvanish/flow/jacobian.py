@@ -173,7 +173,9 @@ def lyapunov_of(
     exact = part.double()
     s_TBN = exact.trajectory()
     rows = s_TBN.shape[1]
-    first_BNK = torch.randn(rows, size, count, generator=generator, dtype=torch.float64).to(s_TBN.device)
+    first_BNK = torch.randn(rows, size, count, generator=generator, dtype=torch.float64, device="cpu").to(
+        s_TBN.device
+    )
     q_BNK = torch.linalg.qr(first_BNK)[0]
     sums_BK = torch.zeros(rows, count, dtype=torch.float64, device=s_TBN.device)
     for t in range(part.steps):

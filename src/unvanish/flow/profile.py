@@ -214,7 +214,7 @@ def _measured(
     starts = [value for value in initial if value.requires_grad]
     if not ends:
         raise FlowError("the layer carries no state from step to step: there is no time to look back in")
-    squares_TS, sent = torch.zeros(track.at + 1, len(track.states), dtype=torch.float64), 0.0
+    squares_TS, sent = torch.zeros(track.at + 1, len(track.states), dtype=torch.float64, device="cpu"), 0.0
     for _ in range(draws):
         directions = [random_like(end, generator) for end in ends]
         track.clear()

@@ -57,7 +57,7 @@ def split(
 
 def split_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Split:
     """Split the rate of a part (see `split`)."""
-    seed = int(torch.randint(1 << 31, (), generator=generator))
+    seed = int(torch.randint(1 << 31, (), generator=generator, device="cpu"))
     rate, weights = (
         fit_rate(np.linalg.norm(norms_back(part, draws, torch.Generator().manual_seed(seed), around), axis=1))[0]
         for around in (contextlib.nullcontext(), Steepest())

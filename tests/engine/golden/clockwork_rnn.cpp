@@ -12,13 +12,13 @@ struct Call {
   real* carry_h;  // carry h
   real* gradient_h;  // gradient h
   real* adjoint_0;  // adjoint 0
-  real* adjoint_vector_b_h;  // adjoint vector b_h
+  real* adjointvector_b_h;  // adjoint vector b_h
   real* norms;  // norms
-  real* back_panel_0;  // back panel 0
+  real* backpanel_0;  // back panel 0
   real* weight_U_h;  // weight U_h
   real* given_h;  // given h
-  real* came_of_h;  // came of h
-  real* adjoint_of_h;  // adjoint of h
+  real* cameof_h;  // came of h
+  real* adjointof_h;  // adjoint of h
   real* clip;  // clip
   const int64_t* rows;
   const int64_t* at;
@@ -45,13 +45,13 @@ template <int R, bool WHOLE>
 static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
   real* const at__W_h = a.stream_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
   V p0[R][1] = {};
   // U_h @ h[t-1]
   product<R, 1>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 1 * a.w_hidden, a.w_hidden);
   for (int r = 0; r < R; r++) {
-    const V v_t = set1(a.time[b + r] + real(t));
+    const V v_t = set1(real(((const int64_t*)a.time)[b + r] + t));
     const V v__U_h = p0[r][0];
     const V v__W_h = load<WHOLE>(at__W_h + r * 1 * a.w_hidden, n);
     const V v_b_h = load<WHOLE>(a.vector_b_h + u, n);
@@ -59,8 +59,8 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
     const V v_n = tanh_(v_n_1);
     if (a.saved_n) store<WHOLE>(at_n + r * a.w_hidden, v_n, n);
     const V v_period = load<WHOLE>(a.vector_period + u, n);
-    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
-    const V v_h = select((remainder_(v_t, v_period) == set1(real(0.0))), v_n, v_h_1_back);
+    const V v1_h = load<WHOLE>(at1_h + r * a.w_hidden, n);
+    const V v_h = select((remainder_(v_t, v_period) == set1(real(0.0))), v_n, v1_h);
     store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
   }
 }
@@ -81,39 +81,39 @@ static void forward_0(const Call& a, const Part& part, long t) {
 // phase 0, backward
 template <int R, bool WHOLE>
 static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
-  real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_kept__U_h = a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
-  real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const kept__U_h = a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const to1_h = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
   V sum_b_h{};
   V square_h{};
   for (int r = 0; r < R; r++) {
-    const V v_t = set1(a.time[b + r] + real(t));
+    const V v_t = set1(real(((const int64_t*)a.time)[b + r] + t));
     V a__U_h{};
     V a_n_1{};
     V a_n{};
     V a_h{};
-    a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
-    store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    a_h = load<WHOLE>(carry_h + r * a.w_hidden, n);
+    store<WHOLE>(carry_h + r * a.w_hidden, V{}, n);
+    if (a.gradient_h) a_h += load<WHOLE>(gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
     const V v_period = load<WHOLE>(a.vector_period + u, n);
-    a_n += select((remainder_(v_t, v_period) == set1(real(0.0))), a_h, V{});
-    V a_h_1_back{};
-    a_h_1_back += select((remainder_(v_t, v_period) == set1(real(0.0))), V{}, a_h);
+    a_n = select((remainder_(v_t, v_period) == set1(real(0.0))), a_n + a_h, a_n);
+    V a1_h{};
+    a1_h = select((remainder_(v_t, v_period) == set1(real(0.0))), a1_h, a1_h + a_h);
     const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
-    a_n_1 += (set1(real(1.0)) - (v_n * v_n)) * a_n;
+    a_n_1 = pulled(a_n_1, (set1(real(1.0)) - (v_n * v_n)), a_n);
     V a__W_h{};
-    a__W_h += a_n_1;
-    a__U_h += a_n_1;
+    a__W_h = a__W_h + a_n_1;
+    a__U_h = a__U_h + a_n_1;
     V a_b_h{};
-    a_b_h += a_n_1;
-    store<WHOLE>(at_kept__U_h + r * 1 * a.w_hidden, a__U_h, n);
-    add<WHOLE>(at_to_h_1_back + r * a.w_hidden, a_h_1_back, n);
+    a_b_h = a_b_h + a_n_1;
+    store<WHOLE>(kept__U_h + r * 1 * a.w_hidden, a__U_h, n);
+    add<WHOLE>(to1_h + r * a.w_hidden, a1_h, n);
     sum_b_h += a_b_h;
   }
-  add<WHOLE>(a.adjoint_vector_b_h + part.index * a.vectors + u, sum_b_h, n);
+  add<WHOLE>(a.adjointvector_b_h + part.index * a.vectors + u, sum_b_h, n);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 1 + 0, square_h);
 }
 static void backward_0(const Call& a, const Part& part, long t) {
@@ -130,7 +130,7 @@ static void backward_0(const Call& a, const Part& part, long t) {
 
 static void through_0(const Call& a, const Part& part, long t) {
   // adjoint of h[t-1] through U_h
-  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.back_panel_0);
+  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.backpanel_0);
 }
 
 static void pack_forward(const Call& a, int thread, int count) {
@@ -151,14 +151,14 @@ extern "C" void forward(const Call* call) {
 static void settle_states(const Call& a, const Part& part, long t) {
   for (long b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
-      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_h ? a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_h ? a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_h ? a.cameof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_h ? a.adjointof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
     settle_row(states, a.clip, part.index);
   }
 }
 
 static void pack_backward(const Call& a, int thread, int count) {
-  pack_back<1>(a.back_panel_0, {a.weight_U_h}, a.w_hidden, a.w_hidden, thread, count);
+  pack_back<1>(a.backpanel_0, {a.weight_U_h}, a.w_hidden, a.w_hidden, thread, count);
 }
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {

@@ -15,23 +15,23 @@ struct Call {
   real* adjoint_0;  // adjoint 0
   real* carry_h;  // carry h
   real* adjoint_2;  // adjoint 2
-  real* adjoint_vector_b_z;  // adjoint vector b_z
-  real* adjoint_vector_b_r;  // adjoint vector b_r
-  real* back_panel_0;  // back panel 0
+  real* adjointvector_b_z;  // adjoint vector b_z
+  real* adjointvector_b_r;  // adjoint vector b_r
+  real* backpanel_0;  // back panel 0
   real* panel_1;  // panel 1
   real* vector_b_n;  // vector b_n
   real* saved_n;  // saved n
   real* gradient_h;  // gradient h
   real* adjoint_1;  // adjoint 1
-  real* adjoint_vector_b_n;  // adjoint vector b_n
+  real* adjointvector_b_n;  // adjoint vector b_n
   real* norms;  // norms
-  real* back_panel_1;  // back panel 1
+  real* backpanel_1;  // back panel 1
   real* weight_U_r;  // weight U_r
   real* weight_U_z;  // weight U_z
   real* weight_U_n;  // weight U_n
   real* given_h;  // given h
-  real* came_of_h;  // came of h
-  real* adjoint_of_h;  // adjoint of h
+  real* cameof_h;  // came of h
+  real* adjointof_h;  // adjoint of h
   real* clip;  // clip
   const int64_t* rows;
   const int64_t* at;
@@ -60,7 +60,7 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
   real* const at_r = a.saved_r + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at__W_z = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 1 * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at__U_n_operand = a.saved__U_n_operand + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   V p0[R][2] = {};
   // U_r, U_z @ h[t-1]
@@ -78,8 +78,8 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
     const V v_z_1 = ((v__W_z + v__U_z) + v_b_z);
     const V v_z = sigmoid_(v_z_1);
     store<WHOLE>(at_z + r * a.w_hidden, v_z, n);
-    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
-    const V v__U_n_operand = (v_r * v_h_1_back);
+    const V v1_h = load<WHOLE>(at1_h + r * a.w_hidden, n);
+    const V v__U_n_operand = (v_r * v1_h);
     store<WHOLE>(at__U_n_operand + r * a.w_hidden, v__U_n_operand, n);
   }
 }
@@ -100,16 +100,16 @@ static void forward_0(const Call& a, const Part& part, long t) {
 // phase 0, backward
 template <int R, bool WHOLE>
 static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
-  real* const at_scratch_z = a.scratch_z + b * a.w_hidden + u;
-  real* const at_scratch__U_n_operand = a.scratch__U_n_operand + b * a.w_hidden + u;
-  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const scratch_z = a.scratch_z + b * a.w_hidden + u;
+  real* const scratch__U_n_operand = a.scratch__U_n_operand + b * a.w_hidden + u;
+  real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_r = a.saved_r + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_kept__U_r = a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden + b * 2 * a.w_hidden + 0 * a.w_hidden + u;
-  real* const at_kept__U_z = a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden + b * 2 * a.w_hidden + 1 * a.w_hidden + u;
-  real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_kept__W_z = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 1 * a.w_hidden + u;
-  real* const at_kept__W_r = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const kept__U_r = a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden + b * 2 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const kept__U_z = a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden + b * 2 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const to1_h = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const kept__W_z = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const kept__W_r = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 0 * a.w_hidden + u;
   V sum_b_z{};
   V sum_b_r{};
   for (int r = 0; r < R; r++) {
@@ -119,39 +119,39 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     V a_r{};
     V a_z_1{};
     V a_z{};
-    a_z += load<WHOLE>(at_scratch_z + r * a.w_hidden, n);
-    store<WHOLE>(at_scratch_z + r * a.w_hidden, V{}, n);
+    a_z += load<WHOLE>(scratch_z + r * a.w_hidden, n);
+    store<WHOLE>(scratch_z + r * a.w_hidden, V{}, n);
     V a__U_n_operand{};
-    a__U_n_operand += load<WHOLE>(at_scratch__U_n_operand + r * a.w_hidden, n);
-    store<WHOLE>(at_scratch__U_n_operand + r * a.w_hidden, V{}, n);
-    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
-    a_r += v_h_1_back * a__U_n_operand;
+    a__U_n_operand += load<WHOLE>(scratch__U_n_operand + r * a.w_hidden, n);
+    store<WHOLE>(scratch__U_n_operand + r * a.w_hidden, V{}, n);
+    const V v1_h = load<WHOLE>(at1_h + r * a.w_hidden, n);
+    a_r = pulled(a_r, v1_h, a__U_n_operand);
     const V v_r = load<WHOLE>(at_r + r * a.w_hidden, n);
-    V a_h_1_back{};
-    a_h_1_back += v_r * a__U_n_operand;
+    V a1_h{};
+    a1_h = pulled(a1_h, v_r, a__U_n_operand);
     const V v_z = load<WHOLE>(at_z + r * a.w_hidden, n);
-    a_z_1 += (v_z * (set1(real(1.0)) - v_z)) * a_z;
+    a_z_1 = pulled(a_z_1, (v_z * (set1(real(1.0)) - v_z)), a_z);
     V a__W_z{};
-    a__W_z += a_z_1;
-    a__U_z += a_z_1;
+    a__W_z = a__W_z + a_z_1;
+    a__U_z = a__U_z + a_z_1;
     V a_b_z{};
-    a_b_z += a_z_1;
-    a_r_1 += (v_r * (set1(real(1.0)) - v_r)) * a_r;
+    a_b_z = a_b_z + a_z_1;
+    a_r_1 = pulled(a_r_1, (v_r * (set1(real(1.0)) - v_r)), a_r);
     V a__W_r{};
-    a__W_r += a_r_1;
-    a__U_r += a_r_1;
+    a__W_r = a__W_r + a_r_1;
+    a__U_r = a__U_r + a_r_1;
     V a_b_r{};
-    a_b_r += a_r_1;
-    store<WHOLE>(at_kept__U_r + r * 2 * a.w_hidden, a__U_r, n);
-    store<WHOLE>(at_kept__U_z + r * 2 * a.w_hidden, a__U_z, n);
-    add<WHOLE>(at_to_h_1_back + r * a.w_hidden, a_h_1_back, n);
-    store<WHOLE>(at_kept__W_z + r * 3 * a.w_hidden, a__W_z, n);
+    a_b_r = a_b_r + a_r_1;
+    store<WHOLE>(kept__U_r + r * 2 * a.w_hidden, a__U_r, n);
+    store<WHOLE>(kept__U_z + r * 2 * a.w_hidden, a__U_z, n);
+    add<WHOLE>(to1_h + r * a.w_hidden, a1_h, n);
+    store<WHOLE>(kept__W_z + r * 3 * a.w_hidden, a__W_z, n);
     sum_b_z += a_b_z;
-    store<WHOLE>(at_kept__W_r + r * 3 * a.w_hidden, a__W_r, n);
+    store<WHOLE>(kept__W_r + r * 3 * a.w_hidden, a__W_r, n);
     sum_b_r += a_b_r;
   }
-  add<WHOLE>(a.adjoint_vector_b_z + part.index * a.vectors + u, sum_b_z, n);
-  add<WHOLE>(a.adjoint_vector_b_r + part.index * a.vectors + u, sum_b_r, n);
+  add<WHOLE>(a.adjointvector_b_z + part.index * a.vectors + u, sum_b_z, n);
+  add<WHOLE>(a.adjointvector_b_r + part.index * a.vectors + u, sum_b_r, n);
 }
 static void backward_0(const Call& a, const Part& part, long t) {
   const long width = a.w_hidden;
@@ -167,7 +167,7 @@ static void backward_0(const Call& a, const Part& part, long t) {
 
 static void through_0(const Call& a, const Part& part, long t) {
   // adjoint of h[t-1] through U_r, U_z
-  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden, 2 * a.w_hidden, a.back_panel_0);
+  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden, 2 * a.w_hidden, a.backpanel_0);
 }
 
 // phase 1: _U_n, n_1, n, h[t]
@@ -176,7 +176,7 @@ static void forward_1(const Call& a, const Part& part, long t, long b, long u, l
   real* const at__W_n = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
   V p1[R][1] = {};
   // U_n @ _U_n_operand
@@ -189,8 +189,8 @@ static void forward_1(const Call& a, const Part& part, long t, long b, long u, l
     const V v_n = tanh_(v_n_1);
     if (a.saved_n) store<WHOLE>(at_n + r * a.w_hidden, v_n, n);
     const V v_z = load<WHOLE>(at_z + r * a.w_hidden, n);
-    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
-    const V v_h = (((set1(real(1.0)) - v_z) * v_n) + (v_z * v_h_1_back));
+    const V v1_h = load<WHOLE>(at1_h + r * a.w_hidden, n);
+    const V v_h = (((set1(real(1.0)) - v_z) * v_n) + (v_z * v1_h));
     store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
   }
 }
@@ -211,15 +211,15 @@ static void forward_1(const Call& a, const Part& part, long t) {
 // phase 1, backward
 template <int R, bool WHOLE>
 static void backward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
-  real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_h_1_back = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_kept__U_n = a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
-  real* const at_to_z = a.scratch_z + b * a.w_hidden + u;
-  real* const at_to_h_1_back = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_kept__W_n = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
+  real* const kept__U_n = a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const to_z = a.scratch_z + b * a.w_hidden + u;
+  real* const to1_h = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const kept__W_n = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
   V sum_b_n{};
   V square_h{};
   for (int r = 0; r < R; r++) {
@@ -227,31 +227,31 @@ static void backward_1(const Call& a, const Part& part, long t, long b, long u, 
     V a_n_1{};
     V a_n{};
     V a_h{};
-    a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
-    store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    a_h = load<WHOLE>(carry_h + r * a.w_hidden, n);
+    store<WHOLE>(carry_h + r * a.w_hidden, V{}, n);
+    if (a.gradient_h) a_h += load<WHOLE>(gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
-    const V v_h_1_back = load<WHOLE>(at_h_1_back + r * a.w_hidden, n);
+    const V v1_h = load<WHOLE>(at1_h + r * a.w_hidden, n);
     const V v_n = load<WHOLE>(at_n + r * a.w_hidden, n);
     V a_z{};
-    a_z += (v_h_1_back - v_n) * a_h;
+    a_z = pulled(a_z, (v1_h - v_n), a_h);
     const V v_z = load<WHOLE>(at_z + r * a.w_hidden, n);
-    a_n += (set1(real(1.0)) - v_z) * a_h;
-    V a_h_1_back{};
-    a_h_1_back += v_z * a_h;
-    a_n_1 += (set1(real(1.0)) - (v_n * v_n)) * a_n;
+    a_n = pulled(a_n, (set1(real(1.0)) - v_z), a_h);
+    V a1_h{};
+    a1_h = pulled(a1_h, v_z, a_h);
+    a_n_1 = pulled(a_n_1, (set1(real(1.0)) - (v_n * v_n)), a_n);
     V a__W_n{};
-    a__W_n += a_n_1;
-    a__U_n += a_n_1;
+    a__W_n = a__W_n + a_n_1;
+    a__U_n = a__U_n + a_n_1;
     V a_b_n{};
-    a_b_n += a_n_1;
-    store<WHOLE>(at_kept__U_n + r * 1 * a.w_hidden, a__U_n, n);
-    add<WHOLE>(at_to_z + r * a.w_hidden, a_z, n);
-    add<WHOLE>(at_to_h_1_back + r * a.w_hidden, a_h_1_back, n);
-    store<WHOLE>(at_kept__W_n + r * 3 * a.w_hidden, a__W_n, n);
+    a_b_n = a_b_n + a_n_1;
+    store<WHOLE>(kept__U_n + r * 1 * a.w_hidden, a__U_n, n);
+    add<WHOLE>(to_z + r * a.w_hidden, a_z, n);
+    add<WHOLE>(to1_h + r * a.w_hidden, a1_h, n);
+    store<WHOLE>(kept__W_n + r * 3 * a.w_hidden, a__W_n, n);
     sum_b_n += a_b_n;
   }
-  add<WHOLE>(a.adjoint_vector_b_n + part.index * a.vectors + u, sum_b_n, n);
+  add<WHOLE>(a.adjointvector_b_n + part.index * a.vectors + u, sum_b_n, n);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 1 + 0, square_h);
 }
 static void backward_1(const Call& a, const Part& part, long t) {
@@ -268,7 +268,7 @@ static void backward_1(const Call& a, const Part& part, long t) {
 
 static void through_1(const Call& a, const Part& part, long t) {
   // adjoint of _U_n_operand through U_n
-  back_all(part, a.scratch__U_n_operand, a.w_hidden, a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.back_panel_1);
+  back_all(part, a.scratch__U_n_operand, a.w_hidden, a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.backpanel_1);
 }
 
 static void pack_forward(const Call& a, int thread, int count) {
@@ -291,15 +291,15 @@ extern "C" void forward(const Call* call) {
 static void settle_states(const Call& a, const Part& part, long t) {
   for (long b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
-      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_h ? a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_h ? a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_h ? a.cameof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_h ? a.adjointof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
     settle_row(states, a.clip, part.index);
   }
 }
 
 static void pack_backward(const Call& a, int thread, int count) {
-  pack_back<2>(a.back_panel_0, {a.weight_U_r, a.weight_U_z}, a.w_hidden, a.w_hidden, thread, count);
-  pack_back<1>(a.back_panel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
+  pack_back<2>(a.backpanel_0, {a.weight_U_r, a.weight_U_z}, a.w_hidden, a.w_hidden, thread, count);
+  pack_back<1>(a.backpanel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
 }
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {

@@ -24,22 +24,22 @@ struct Call {
   real* carry_h;  // carry h
   real* gradient_h;  // gradient h
   real* adjoint_0;  // adjoint 0
-  real* adjoint_vector_b_o;  // adjoint vector b_o
-  real* adjoint_vector_b_g;  // adjoint vector b_g
-  real* adjoint_vector_b_f;  // adjoint vector b_f
-  real* adjoint_vector_b_i;  // adjoint vector b_i
+  real* adjointvector_b_o;  // adjoint vector b_o
+  real* adjointvector_b_g;  // adjoint vector b_g
+  real* adjointvector_b_f;  // adjoint vector b_f
+  real* adjointvector_b_i;  // adjoint vector b_i
   real* norms;  // norms
-  real* back_panel_0;  // back panel 0
+  real* backpanel_0;  // back panel 0
   real* weight_U_i;  // weight U_i
   real* weight_U_f;  // weight U_f
   real* weight_U_g;  // weight U_g
   real* weight_U_o;  // weight U_o
   real* given_h;  // given h
-  real* came_of_h;  // came of h
-  real* adjoint_of_h;  // adjoint of h
+  real* cameof_h;  // came of h
+  real* adjointof_h;  // adjoint of h
   real* given_c;  // given c
-  real* came_of_c;  // came of c
-  real* adjoint_of_c;  // adjoint of c
+  real* cameof_c;  // came of c
+  real* adjointof_c;  // adjoint of c
   real* clip;  // clip
   const int64_t* rows;
   const int64_t* at;
@@ -73,7 +73,7 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
   real* const at_g = a.saved_g + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at__W_o = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 3 * a.w_hidden + u;
   real* const at_o = a.saved_o + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_c_1_back = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at1_c = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_c = a.state_c + a.at_c[t + 1] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h_1 = a.saved_h_1 + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
@@ -109,8 +109,8 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
     const V v_o_1 = (((v__W_o + v_b_o) + v__U_o) + v_bh_o);
     const V v_o = sigmoid_(v_o_1);
     if (a.saved_o) store<WHOLE>(at_o + r * a.w_hidden, v_o, n);
-    const V v_c_1_back = load<WHOLE>(at_c_1_back + r * a.w_hidden, n);
-    const V v_c = ((v_f * v_c_1_back) + (v_i * v_g));
+    const V v1_c = load<WHOLE>(at1_c + r * a.w_hidden, n);
+    const V v_c = ((v_f * v1_c) + (v_i * v_g));
     store<WHOLE>(at_c + r * a.w_hidden, v_c, n);
     const V v_h_1 = tanh_(v_c);
     if (a.saved_h_1) store<WHOLE>(at_h_1 + r * a.w_hidden, v_h_1, n);
@@ -134,21 +134,21 @@ static void forward_0(const Call& a, const Part& part, long t) {
 // phase 0, backward
 template <int R, bool WHOLE>
 static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
-  real* const at_carry_c = a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_gradient_c = a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
-  real* const at_gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const carry_c = a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const gradient_c = a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h_1 = a.saved_h_1 + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_o = a.saved_o + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_c_1_back = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
+  real* const at1_c = a.state_c + a.at_c[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_f = a.saved_f + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_g = a.saved_g + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_i = a.saved_i + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  real* const at_kept__U_i = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 0 * a.w_hidden + u;
-  real* const at_kept__U_f = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 1 * a.w_hidden + u;
-  real* const at_kept__U_g = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 2 * a.w_hidden + u;
-  real* const at_kept__U_o = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 3 * a.w_hidden + u;
-  real* const at_to_c_1_back = a.carry_c + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
+  real* const kept__U_i = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 0 * a.w_hidden + u;
+  real* const kept__U_f = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 1 * a.w_hidden + u;
+  real* const kept__U_g = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 2 * a.w_hidden + u;
+  real* const kept__U_o = a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 3 * a.w_hidden + u;
+  real* const to1_c = a.carry_c + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
   V sum_b_o{};
   V sum_b_g{};
   V sum_b_f{};
@@ -169,76 +169,76 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     V a_o_1{};
     V a_o{};
     V a_c{};
-    a_c = load<WHOLE>(at_carry_c + r * a.w_hidden, n);
-    store<WHOLE>(at_carry_c + r * a.w_hidden, V{}, n);
-    if (a.gradient_c) a_c += load<WHOLE>(at_gradient_c + r * a.w_hidden, n);
+    a_c = load<WHOLE>(carry_c + r * a.w_hidden, n);
+    store<WHOLE>(carry_c + r * a.w_hidden, V{}, n);
+    if (a.gradient_c) a_c += load<WHOLE>(gradient_c + r * a.w_hidden, n);
     square_c += a_c * a_c;
     V a_h_1{};
     V a_h{};
-    a_h = load<WHOLE>(at_carry_h + r * a.w_hidden, n);
-    store<WHOLE>(at_carry_h + r * a.w_hidden, V{}, n);
-    if (a.gradient_h) a_h += load<WHOLE>(at_gradient_h + r * a.w_hidden, n);
+    a_h = load<WHOLE>(carry_h + r * a.w_hidden, n);
+    store<WHOLE>(carry_h + r * a.w_hidden, V{}, n);
+    if (a.gradient_h) a_h += load<WHOLE>(gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
     const V v_h_1 = load<WHOLE>(at_h_1 + r * a.w_hidden, n);
-    a_o += v_h_1 * a_h;
+    a_o = pulled(a_o, v_h_1, a_h);
     const V v_o = load<WHOLE>(at_o + r * a.w_hidden, n);
-    a_h_1 += v_o * a_h;
-    a_c += (set1(real(1.0)) - (v_h_1 * v_h_1)) * a_h_1;
-    const V v_c_1_back = load<WHOLE>(at_c_1_back + r * a.w_hidden, n);
-    a_f += v_c_1_back * a_c;
+    a_h_1 = pulled(a_h_1, v_o, a_h);
+    a_c = pulled(a_c, (set1(real(1.0)) - (v_h_1 * v_h_1)), a_h_1);
+    const V v1_c = load<WHOLE>(at1_c + r * a.w_hidden, n);
+    a_f = pulled(a_f, v1_c, a_c);
     const V v_f = load<WHOLE>(at_f + r * a.w_hidden, n);
-    V a_c_1_back{};
-    a_c_1_back += v_f * a_c;
+    V a1_c{};
+    a1_c = pulled(a1_c, v_f, a_c);
     const V v_g = load<WHOLE>(at_g + r * a.w_hidden, n);
-    a_i += v_g * a_c;
+    a_i = pulled(a_i, v_g, a_c);
     const V v_i = load<WHOLE>(at_i + r * a.w_hidden, n);
-    a_g += v_i * a_c;
-    a_o_1 += (v_o * (set1(real(1.0)) - v_o)) * a_o;
+    a_g = pulled(a_g, v_i, a_c);
+    a_o_1 = pulled(a_o_1, (v_o * (set1(real(1.0)) - v_o)), a_o);
     V a__W_o{};
-    a__W_o += a_o_1;
+    a__W_o = a__W_o + a_o_1;
     V a_b_o{};
-    a_b_o += a_o_1;
-    a__U_o += a_o_1;
+    a_b_o = a_b_o + a_o_1;
+    a__U_o = a__U_o + a_o_1;
     V a_bh_o{};
-    a_bh_o += a_o_1;
-    a_g_1 += (set1(real(1.0)) - (v_g * v_g)) * a_g;
+    a_bh_o = a_bh_o + a_o_1;
+    a_g_1 = pulled(a_g_1, (set1(real(1.0)) - (v_g * v_g)), a_g);
     V a__W_g{};
-    a__W_g += a_g_1;
+    a__W_g = a__W_g + a_g_1;
     V a_b_g{};
-    a_b_g += a_g_1;
-    a__U_g += a_g_1;
+    a_b_g = a_b_g + a_g_1;
+    a__U_g = a__U_g + a_g_1;
     V a_bh_g{};
-    a_bh_g += a_g_1;
-    a_f_1 += (v_f * (set1(real(1.0)) - v_f)) * a_f;
+    a_bh_g = a_bh_g + a_g_1;
+    a_f_1 = pulled(a_f_1, (v_f * (set1(real(1.0)) - v_f)), a_f);
     V a__W_f{};
-    a__W_f += a_f_1;
+    a__W_f = a__W_f + a_f_1;
     V a_b_f{};
-    a_b_f += a_f_1;
-    a__U_f += a_f_1;
+    a_b_f = a_b_f + a_f_1;
+    a__U_f = a__U_f + a_f_1;
     V a_bh_f{};
-    a_bh_f += a_f_1;
-    a_i_1 += (v_i * (set1(real(1.0)) - v_i)) * a_i;
+    a_bh_f = a_bh_f + a_f_1;
+    a_i_1 = pulled(a_i_1, (v_i * (set1(real(1.0)) - v_i)), a_i);
     V a__W_i{};
-    a__W_i += a_i_1;
+    a__W_i = a__W_i + a_i_1;
     V a_b_i{};
-    a_b_i += a_i_1;
-    a__U_i += a_i_1;
+    a_b_i = a_b_i + a_i_1;
+    a__U_i = a__U_i + a_i_1;
     V a_bh_i{};
-    a_bh_i += a_i_1;
-    store<WHOLE>(at_kept__U_i + r * 4 * a.w_hidden, a__U_i, n);
-    store<WHOLE>(at_kept__U_f + r * 4 * a.w_hidden, a__U_f, n);
-    store<WHOLE>(at_kept__U_g + r * 4 * a.w_hidden, a__U_g, n);
-    store<WHOLE>(at_kept__U_o + r * 4 * a.w_hidden, a__U_o, n);
-    add<WHOLE>(at_to_c_1_back + r * a.w_hidden, a_c_1_back, n);
+    a_bh_i = a_bh_i + a_i_1;
+    store<WHOLE>(kept__U_i + r * 4 * a.w_hidden, a__U_i, n);
+    store<WHOLE>(kept__U_f + r * 4 * a.w_hidden, a__U_f, n);
+    store<WHOLE>(kept__U_g + r * 4 * a.w_hidden, a__U_g, n);
+    store<WHOLE>(kept__U_o + r * 4 * a.w_hidden, a__U_o, n);
+    add<WHOLE>(to1_c + r * a.w_hidden, a1_c, n);
     sum_b_o += a_b_o;
     sum_b_g += a_b_g;
     sum_b_f += a_b_f;
     sum_b_i += a_b_i;
   }
-  add<WHOLE>(a.adjoint_vector_b_o + part.index * a.vectors + u, sum_b_o, n);
-  add<WHOLE>(a.adjoint_vector_b_g + part.index * a.vectors + u, sum_b_g, n);
-  add<WHOLE>(a.adjoint_vector_b_f + part.index * a.vectors + u, sum_b_f, n);
-  add<WHOLE>(a.adjoint_vector_b_i + part.index * a.vectors + u, sum_b_i, n);
+  add<WHOLE>(a.adjointvector_b_o + part.index * a.vectors + u, sum_b_o, n);
+  add<WHOLE>(a.adjointvector_b_g + part.index * a.vectors + u, sum_b_g, n);
+  add<WHOLE>(a.adjointvector_b_f + part.index * a.vectors + u, sum_b_f, n);
+  add<WHOLE>(a.adjointvector_b_i + part.index * a.vectors + u, sum_b_i, n);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 2 + 1, square_c);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 2 + 0, square_h);
 }
@@ -256,7 +256,7 @@ static void backward_0(const Call& a, const Part& part, long t) {
 
 static void through_0(const Call& a, const Part& part, long t) {
   // adjoint of h[t-1] through U_i, U_f, U_g, U_o
-  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden, 4 * a.w_hidden, a.back_panel_0);
+  back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden, 4 * a.w_hidden, a.backpanel_0);
 }
 
 static void pack_forward(const Call& a, int thread, int count) {
@@ -277,15 +277,15 @@ extern "C" void forward(const Call* call) {
 static void settle_states(const Call& a, const Part& part, long t) {
   for (long b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
-      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_h ? a.came_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_h ? a.adjoint_of_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
-      {a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_c ? a.given_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.came_of_c ? a.came_of_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjoint_of_c ? a.adjoint_of_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_h ? a.cameof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_h ? a.adjointof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
+      {a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_c ? a.given_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_c ? a.cameof_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_c ? a.adjointof_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
     settle_row(states, a.clip, part.index);
   }
 }
 
 static void pack_backward(const Call& a, int thread, int count) {
-  pack_back<4>(a.back_panel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
+  pack_back<4>(a.backpanel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
 }
 
 static void step_backward(const Call& a, int number, const Part& part, long t) {

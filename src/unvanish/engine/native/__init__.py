@@ -84,7 +84,7 @@ def run_native(run: Run) -> Result:
     job = Job(
         memory_of(binding, rows.schedule, *kind),
         rows.schedule,
-        rows.time(run.time_B1, run.x_TBI),
+        rows.time(run.time_B1),
         run.observer,
         run.step_clip,
         None if run.tape is None else _teller(run.tape, rows, loaded),
@@ -169,14 +169,14 @@ class _Rows:
             return self.values(array)
         return (array if self.schedule.row_P is None else array.index_select(0, self.schedule.row_P)).contiguous()
 
-    def time(self, time_B1: Tensor | None, like: Tensor) -> Tensor | None:
-        """The index of the first step of each piece, as a number of the kernel's type."""
+    def time(self, time_B1: Tensor | None) -> Tensor | None:
+        """The index of the first step of each piece."""
         if time_B1 is None:
             return None
         time_P = time_B1[:, 0]
         if self.schedule.row_P is not None and self.schedule.first_P is not None:
             time_P = torch.where(self.schedule.first_P, time_P[self.schedule.row_P], 0)
-        return time_P.to(like.dtype).contiguous()
+        return time_P.contiguous()
 
     def padded(self, values_NW: Tensor) -> Tensor:
         """Bring (N, W) back into (T, B, W), with zeros past the end of a row."""
@@ -194,7 +194,7 @@ class _Rows:
         padded = self.padded(values_NW)
         if self.lengths_B is None:
             return padded
-        here_TB = torch.arange(self.steps)[:, None] < self.lengths_B
+        here_TB = torch.arange(self.steps, device="cpu")[:, None] < self.lengths_B
         return torch.where(here_TB[:, :, None], padded, final_BW[:, : padded.shape[-1]])
 
 
@@ -205,6 +205,9 @@ class NativePass(torch.autograd.Function):
     def forward(ctx: Any, job: Job, weights: Weights, *given: Tensor) -> Any:
         outputs, kept = passes.forward(job, given)
         ctx.job, ctx.weights, ctx.count = job, weights, len(given)
+        # The output of all steps lies where the backward pass reads it; a detached twin counts changes in place.
+        ctx.twins = [output.detach() for output in outputs]
+        ctx.versions = [twin._version for twin in ctx.twins]
         ctx.save_for_backward(*given, *kept)
         ctx.set_materialize_grads(False)
         return tuple(outputs)
@@ -213,6 +216,8 @@ class NativePass(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         saved: Sequence[Tensor] = ctx.saved_tensors
         given, kept, needed = saved[: ctx.count], saved[ctx.count :], ctx.needs_input_grad[2:]
+        if [twin._version for twin in ctx.twins] != ctx.versions:
+            kept = passes.forward(ctx.job, given)[1]
         if fallback.needs_plain_torch(gradients):
             found = fallback.backward(ctx.job, ctx.weights, given, gradients, needed)
         else:

@@ -15,6 +15,7 @@ from torch import Tensor
 from unvanish.engine.layout import Stack
 from unvanish.engine.native.kernel import LANES, Loaded
 from unvanish.engine.plan import Group
+from unvanish.engine.shared import shared
 
 
 @dataclass(eq=False)
@@ -115,7 +116,7 @@ def _joined(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return joined
 
 
-@functools.lru_cache(maxsize=1024)
+@shared(256)
 def bind(loaded: Loaded, stacks: tuple[Stack, ...], input_width: int, state_widths: tuple[int, ...]) -> Binding:
     """Find a kernel's arrays among those that a layer stores."""
     kernel, system = loaded.kernel, loaded.kernel.plan.system

@@ -5,7 +5,7 @@ Shapes in the text: b first row of a register block, r row in it, u first unit o
 
 from __future__ import annotations
 
-from unvanish.engine.native.places import Places, key, local
+from unvanish.engine.native.places import Places, local, variable
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref
 
 
@@ -31,16 +31,20 @@ def text(expr: Expr) -> str:
     raise AssertionError(expr)  # pragma: no cover
 
 
-def scaled(factor: Expr, adjoint: str) -> str:
-    """Write factor · adjoint; where a condition makes the factor nothing, nothing is multiplied."""
+def pulled(total: str, factor: Expr, adjoint: str) -> str:
+    """Write total + factor · adjoint; where a condition makes the factor nothing, nothing is multiplied."""
     match factor:
         case Number(0.0):
-            return "V{}"
+            return total
         case Number(1.0):
-            return adjoint
+            return f"{total} + {adjoint}"
+        case Number(-1.0) | Negate(Number(1.0)):
+            return f"{total} - {adjoint}"
+        case Number():
+            return f"{total} + {text(factor)} * {adjoint}"
         case Call("where", (condition, yes, no)):
-            return f"select({text(condition)}, {scaled(yes, adjoint)}, {scaled(no, adjoint)})"
-    return f"{text(factor)} * {adjoint}"
+            return f"select({text(condition)}, {pulled(total, yes, adjoint)}, {pulled(total, no, adjoint)})"
+    return f"pulled({total}, {text(factor)}, {adjoint})"
 
 
 class Body:
@@ -54,16 +58,17 @@ class Body:
     def __call__(self, line: str) -> None:
         self.lines.append(line)
 
-    def pointer(self, name: str, place: tuple[str, str], offset: str = "") -> str:
+    def pointer(self, role: str, ref: Ref, place: tuple[str, str], offset: str = "") -> str:
         """Declare where a value of the first row begins; return where that of row r is."""
         base, stride = place
-        self.pointers[f"at_{name}"] = f"{base} + b * {stride}{f' + {offset}' if offset else ''} + u"
-        return f"at_{name} + r * {stride}"
+        name = variable(role, ref)
+        self.pointers[name] = f"{base} + b * {stride}{f' + {offset}' if offset else ''} + u"
+        return f"{name} + r * {stride}"
 
     def value(self, ref: Ref) -> str:
         """The address of a value in row r."""
         base, stride, offset = self.places.step(ref)
-        return self.pointer(key(ref), (base, stride), offset)
+        return self.pointer("at", ref, (base, stride), offset)
 
     def finished(self) -> list[str]:
         return [f"  real* const {name} = {place};" for name, place in self.pointers.items()] + self.lines

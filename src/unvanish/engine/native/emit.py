@@ -5,15 +5,15 @@ Shapes in the text: t step, b first row of a register block, r row in it, u firs
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from unvanish.engine.native.body import Body, scaled, text
+from unvanish.engine.native.body import Body, pulled, text
 from unvanish.engine.native.lower import Kernel, KernelPhase, Pull
-from unvanish.engine.native.places import TABLES, Places, identifier, key, local
+from unvanish.engine.native.places import TABLES, Places, adjoint, identifier, local, variable
 from unvanish.engine.plan import Group
-from unvanish.equations.expression import Negate, Number, Phase, Ref, refs, walk
+from unvanish.engine.shared import shared
+from unvanish.equations.expression import Phase, Ref, refs, walk
 
 REGISTERS = 24  # accumulators of a product; the rest of 32 hold weights and a broadcast value
 
@@ -28,7 +28,7 @@ class Emitted:
     sizes: tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=1024)
+@shared(256)
 def emit(kernel: Kernel, double: bool) -> Emitted:
     """Write a kernel's forward and backward pass."""
     return _Emitter(kernel).emit(double)
@@ -146,7 +146,7 @@ class _Emitter:
 
     def load_time(self, phase: KernelPhase, body: Body, known: set[str]) -> None:
         if any(isinstance(node, Phase) for s in phase.statements for node in walk(s.expression)):
-            body(f"    const V v_t = set1({self.slots('time')}[b + r] + real(t));")
+            body(f"    const V v_t = set1(real(((const int64_t*){self.slots('time')})[b + r] + t));")
             known.add("v_t")
 
     def function(self, name: str, comment: str, body: Body) -> None:
@@ -162,7 +162,7 @@ class _Emitter:
         """Go through units and rows in register blocks, the largest first."""
         self.begin(name)
         self.lines += [
-            f"  const long width = a.w_{identifier(phase.width)};",
+            f"  const long width = a.{identifier(f'w {phase.width}')};",
             "  for (long u = part.from(width), b; u < part.to(width); u += LANES) {",
             "    const long n = width - u < LANES ? width - u : LANES;",
             "    b = part.first;",
@@ -189,9 +189,9 @@ class _Emitter:
         vectors = self.pulled_vectors(phase, pulls)
         states = [ref for ref in phase.made if ref.name in self.depth]
         for name in vectors:
-            body(f"  V sum_{identifier(name)}{{}};")
+            body(f"  V {identifier(f'sum {name}')}{{}};")
         for ref in states:
-            body(f"  V square_{key(ref)}{{}};")
+            body(f"  V {variable('square', ref)}{{}};")
         body("  for (int r = 0; r < R; r++) {")
         opened, loaded = set[str](), set[str]()
         self.load_time(phase, body, loaded)
@@ -204,11 +204,11 @@ class _Emitter:
         for name in vectors:
             label = self.kernel.label(name, phase.width)
             place = f"{self.slots(f'adjoint vector {label}')} + part.index * a.vectors + u"
-            body(f"  add<WHOLE>({place}, sum_{identifier(name)}, n);")
+            body(f"  add<WHOLE>({place}, {identifier(f'sum {name}')}, n);")
         names = [state.name for state in self.kernel.plan.system.states]
         for ref in states:
             where = f"(part.index * a.T + t) * {len(names)} + {names.index(ref.name)}"
-            body(f"  if ({self.slots('norms')}) add_square(a.norms, {where}, square_{key(ref)});")
+            body(f"  if ({self.slots('norms')}) add_square(a.norms, {where}, {variable('square', ref)});")
         self.function(f"backward_{number}", f"phase {number}, backward", body)
         self.row_blocks(f"backward_{number}", phase, 4)
         self.lines += ["}", ""]
@@ -221,33 +221,30 @@ class _Emitter:
 
     def begin_adjoint(self, body: Body, ref: Ref, opened: set[str]) -> None:
         """Open the adjoint of a value that this phase makes: what later steps and phases have sent to it."""
-        name = key(ref)
+        name = adjoint(ref)
         opened.add(name)
-        body(f"    V a_{name}{{}};")
+        body(f"    V {name}{{}};")
         if ref.name in self.depth:
-            carry = body.pointer(f"carry_{name}", self.places.carry(ref.name, 0))
-            body(f"    a_{name} = load<WHOLE>({carry}, n);")
+            carry = body.pointer("carry", ref, self.places.carry(ref.name, 0))
+            body(f"    {name} = load<WHOLE>({carry}, n);")
             body(f"    store<WHOLE>({carry}, V{{}}, n);")
         if ref.name in self.depth or ref == self.kernel.plan.system.output:
-            gradient = body.pointer(f"gradient_{name}", self.places.gradient(ref.name))
-            body(f"    if ({self.slots(f'gradient {ref.name}')}) a_{name} += load<WHOLE>({gradient}, n);")
+            gradient = body.pointer("gradient", ref, self.places.gradient(ref.name))
+            body(f"    if ({self.slots(f'gradient {ref.name}')}) {name} += load<WHOLE>({gradient}, n);")
         if ref.name in self.depth:
-            body(f"    square_{name} += a_{name} * a_{name};")
+            body(f"    {variable('square', ref)} += {name} * {name};")
         if ref in self.kernel.crossing:
-            scratch = body.pointer(f"scratch_{name}", self.places.scratch(ref))
-            body(f"    a_{name} += load<WHOLE>({scratch}, n);")
+            scratch = body.pointer("scratch", ref, self.places.scratch(ref))
+            body(f"    {name} += load<WHOLE>({scratch}, n);")
             body(f"    store<WHOLE>({scratch}, V{{}}, n);")
 
     def pull(self, body: Body, phase: KernelPhase, pull: Pull, opened: set[str], loaded: set[str]) -> None:
         self.load(refs(pull.factor), phase, body, loaded)
-        name, target = key(pull.operand), f"a_{key(pull.target)}"
+        name, target = adjoint(pull.operand), adjoint(pull.target)
         if name not in opened:
-            body(f"    V a_{name}{{}};")
+            body(f"    V {name}{{}};")
             opened.add(name)
-        if pull.factor in (Number(-1.0), Negate(Number(1.0))):
-            body(f"    a_{name} -= {target};")
-        else:
-            body(f"    a_{name} += {scaled(pull.factor, target)};")
+        body(f"    {name} = {pulled(name, pull.factor, target)};")
 
     def flush(self, body: Body, phase: KernelPhase, pulls: tuple[Pull, ...], vectors: list[str]) -> None:
         """Send the adjoints on: to the products, to earlier steps and phases, to the input and vectors."""
@@ -259,12 +256,12 @@ class _Emitter:
         for ref in dict.fromkeys(pull.operand for pull in pulls):
             if ref.name in self.vectors:
                 if ref.name in vectors:
-                    body(f"    sum_{identifier(ref.name)} += a_{key(ref)};")
+                    body(f"    {identifier(f'sum {ref.name}')} += {adjoint(ref)};")
             elif ref.name in self.places.stream_of:
                 self.flush_stream(body, ref)
             elif ref not in phase.made and ref.name not in self.places.mask_of:
-                place = body.pointer(f"to_{key(ref)}", self.adjoint_place(ref))
-                body(f"    add<WHOLE>({place}, a_{key(ref)}, n);")
+                place = body.pointer("to", ref, self.adjoint_place(ref))
+                body(f"    add<WHOLE>({place}, {adjoint(ref)}, n);")
 
     def flush_stream(self, body: Body, ref: Ref) -> None:
         stream, part, _ = self.places.stream_of[ref.name]
@@ -282,8 +279,8 @@ class _Emitter:
         return self.places.scratch(ref)
 
     def keep_adjoint(self, body: Body, number: int, part: int, ref: Ref, how: str) -> None:
-        place = body.pointer(f"kept_{key(ref)}", self.places.adjoint(number), f"{part} * {self.places.width(ref)}")
-        body(f"    {how}<WHOLE>({place}, a_{key(ref)}, n);")
+        place = body.pointer("kept", ref, self.places.adjoint(number), f"{part} * {self.places.width(ref)}")
+        body(f"    {how}<WHOLE>({place}, {adjoint(ref)}, n);")
 
     def through(self, number: int, phase: KernelPhase) -> None:
         """Send the adjoints of a phase's products back through their matrices."""

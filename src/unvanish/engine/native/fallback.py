@@ -65,7 +65,7 @@ def _outputs(job: Job, weights: Weights, given: Sequence[Tensor]) -> list[Tensor
         numbers={name: _for_any_width(name, value, job) for name, value in loose.items()},
         x_TBI=_padded(job, x_NI),
         states={state.name: value for state, value in zip(plan.system.states, states, strict=True)},
-        time_B1=None if job.time_P is None else job.time_P[:, None].long(),
+        time_B1=None if job.time_P is None else job.time_P[:, None],
         lengths_B=schedule.lengths_P,
         masks={
             mask.name: _padded(job, value) if mask.of == "step" else value
@@ -92,7 +92,7 @@ def _places(job: Job) -> Tensor:
     """The place of each value in an array (T, P)."""
     schedule = job.schedule
     step_N = torch.repeat_interleave(schedule.sizes_T)
-    return step_N * schedule.rows + torch.arange(schedule.count) - schedule.at_T[step_N]
+    return step_N * schedule.rows + torch.arange(schedule.count, device="cpu") - schedule.at_T[step_N]
 
 
 def _padded(job: Job, values_NW: Tensor) -> Tensor:

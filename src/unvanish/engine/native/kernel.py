@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 from unvanish.engine.native.build import BuildError, library
 from unvanish.engine.native.emit import Emitted, emit
 from unvanish.engine.native.lower import Kernel
+from unvanish.engine.shared import shared
 
 LANES = {torch.float32: 16, torch.float64: 8}
 
@@ -29,10 +31,14 @@ class Arena:
 
     def __init__(self) -> None:
         self.blocks: list[torch.UntypedStorage] = []
+        self.lock = threading.Lock()  # between finding a free block and holding it no other thread may find it
 
     def take(self, count: int, like: Tensor) -> Tensor:
         """Return an uninitialised array of so many numbers."""
-        wanted = count * like.element_size()
+        with self.lock:
+            return self._taken(count, count * like.element_size(), like)
+
+    def _taken(self, count: int, wanted: int, like: Tensor) -> Tensor:
         free = [block for block in self.blocks if torch._C._storage_Use_Count(block._cdata) == 1]
         fitting = [block for block in free if block.nbytes() >= wanted]
         if fitting:
@@ -90,7 +96,7 @@ class Loaded:
         self.outer(ctypes.byref(_Outer(*pointers, height, width, rows, height, width, add, threads)))
 
 
-@functools.lru_cache(maxsize=1024)
+@shared(256)
 def load(kernel: Kernel, dtype: torch.dtype, name: str = "a") -> Loaded | None:
     """Return the compiled kernel for a number type; None, after one warning, where none can be made."""
     emitted = emit(kernel, dtype is torch.float64)

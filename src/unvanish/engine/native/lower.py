@@ -8,12 +8,12 @@ row-wise function.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from unvanish.engine.plan import Group, Plan, Stage, grouped, stages_of
+from unvanish.engine.shared import shared
 from unvanish.equations.calculus import Scale, partials
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Number, Ref, rebuild, refs
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
@@ -125,8 +125,9 @@ class Kernel:
         return ref
 
     def label(self, name: str, width: str) -> str:
-        """Name a vector apart from the same number at another width."""
-        return name if sum(other == name for other, _ in self.vectors) == 1 else f"{name} {width}"
+        """Name a vector apart from the same number at another width: that gets a number before its name."""
+        widths = [of for other, of in self.vectors if other == name]
+        return name if len(widths) == 1 else f"{1 + widths.index(width)} {name}"
 
     def is_written_once(self, ref: Ref) -> bool:
         """Whether an adjoint comes to a value in exactly one phase."""
@@ -140,7 +141,7 @@ def refusal(plan: Plan) -> str | None:
     return None if plan.stages else "nothing depends on an earlier step"
 
 
-@functools.lru_cache(maxsize=1024)
+@shared(256)
 def lower(plan: Plan, fold: bool) -> Kernel:
     """Bring a plan into phases; `fold` multiplies the input inside the loop, step by step."""
     once = {statement.target for statement in plan.once}
@@ -150,9 +151,10 @@ def lower(plan: Plan, fold: bool) -> Kernel:
     outside = [] if fold else outside
     inside = [s for s in statements if s not in outside]
     phases = _phases(stages_of(inside), _Atoms(_names(plan)))
-    again = _read_again(phases)
+    again = _read_again(phases) | _read_whole(phases)
     if any(product.target in again for product in outside):
-        # A stream is gone when the backward pass comes: what that reads of it is copied, and so kept.
+        # A stream is gone when the backward pass comes, and its adjoint has a place for single units alone: what
+        # is read again, or by whole rows, is copied into the step, and so kept.
         outside, copies = _copied(outside, again, _Atoms(_names(plan)))
         phases = _phases(stages_of([*copies, *inside]), _Atoms(_names(plan)))
     streams = tuple(g for part in grouped(list(outside)) if isinstance(part, Group) for g in _by_width(part))
@@ -193,6 +195,12 @@ def _read_again(phases: tuple[KernelPhase, ...]) -> set[Ref]:
     return {ref for pulls in _all_pulls(phases) for pull in pulls for ref in refs(pull.factor)}
 
 
+def _read_whole(phases: tuple[KernelPhase, ...]) -> set[Ref]:
+    """What row-wise functions and products read."""
+    rows = {phase.rowwise.operand for phase in phases if phase.rowwise}
+    return rows | {group.operand for phase in phases for group in phase.groups}
+
+
 def _timeless(ref: Ref) -> bool:
     return ref.delay is None
 
@@ -205,7 +213,8 @@ def _by_width(group: Group) -> list[Group]:
 
 def _names(plan: Plan) -> set[str]:
     system = plan.system
-    return {s.target.name for s in system.statements} | {p.name for p in system.parameters} | {*system.numbers, "x"}
+    named = {s.target.name for s in system.statements} | {p.name for p in system.parameters}
+    return named | {mask.name for mask in system.masks} | {*system.numbers, "x"}
 
 
 def _phases(stages: tuple[Stage, ...], atoms: _Atoms) -> tuple[KernelPhase, ...]:
@@ -332,8 +341,8 @@ def _by_value(function: str, y: Ref, p: Ref) -> Expr:
             return y
         case "sqrt":
             return Binary("/", Number(0.5), y)
-        case "softplus":
-            return Binary("-", one, Call("exp", (Binary("-", Number(0.0), y),)))
+        case "softplus":  # as torch has it, whose softplus is the identity past 20
+            return Call("where", (Compare(">", p, Number(20.0)), one, Call("sigmoid", (p,))))
         case "log":
             return Binary("/", one, p)
         case "sin":

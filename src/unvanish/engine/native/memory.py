@@ -160,8 +160,5 @@ def memory_of(
     binding: Binding, schedule: Schedule, saves: bool, wants_all: bool, threads: int, dtype: torch.dtype
 ) -> Memory:
     """Return the arrays of a pass, worked out at the first of its kind."""
-    key = (binding, saves, wants_all, threads, dtype)
-    if key not in schedule.prepared:
-        schedule.prepared[key] = Memory(binding, schedule, saves, wants_all, threads, dtype)
-    found: Memory = schedule.prepared[key]
-    return found
+    kind = saves, wants_all, threads, dtype
+    return schedule.prepared.get((binding, *kind), lambda: Memory(binding, schedule, *kind))

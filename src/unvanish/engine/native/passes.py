@@ -9,6 +9,7 @@ Shapes: N values of all steps, P rows (pieces), W width, D depth in time, I inpu
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from torch import Tensor
 from unvanish.engine.clipping import StepClip
 from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.memory import Memory
-from unvanish.engine.native.product import times_transposed, weight_gradient
+from unvanish.engine.native.product import careful_weight_gradient, times_transposed, weight_gradient
 from unvanish.engine.native.schedule import Schedule
+from unvanish.engine.native.written import Written
 from unvanish.engine.plan import Group
 from unvanish.engine.sequence import Observer, Told
 from unvanish.equations.expression import Ref
@@ -129,9 +131,19 @@ def _outputs(job: Job, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Te
     for state, past in zip(memory.states, pasts, strict=True):
         finals.append(_final(schedule, past, state.depth, not memory.is_whole(state.name)))
         if state.name == name or memory.wants_all:
-            steps[state.name] = past[state.depth * schedule.rows :]
-    output = steps[name] if name in steps else fresh[f"saved {name}"].view(-1, memory.binding.width(name))
+            steps[state.name] = _no_view(past[state.depth * schedule.rows :])
+    if name in steps:
+        output = steps[name].clone() if memory.wants_all else steps[name]
+    else:
+        output = _no_view(fresh[f"saved {name}"].view(-1, memory.binding.width(name)))
     return [output, *finals, *(steps.values() if memory.wants_all else ())]
+
+
+def _no_view(values: Tensor) -> Tensor:
+    """The same memory, not as a view: torch lets nobody change a view that a function of autograd returns."""
+    return values.new_empty(0).set_(
+        values.untyped_storage(), values.storage_offset(), values.shape, values.stride()
+    )
 
 
 def _final(schedule: Schedule, past: Tensor, depth: int, ring: bool) -> Tensor:
@@ -155,13 +167,31 @@ def backward(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Give the gradients of what a pass was given, where they are needed."""
-    return _Backward(job, given, kept, needed).run(gradients)
+    found = Backward(job, given, kept, needed)
+    found.run(gradients)
+    if not found.is_finite():
+        # A state that overflowed, but is not in the loss, is no reason for NaN: 0 · inf is not sent.
+        found = Backward(job, given, kept, needed, careful=True)
+        found.run(gradients)
+    return found.gradients()
 
 
-class _Backward:
-    def __init__(self, job: Job, given: Sequence[Tensor], kept: Sequence[Tensor], needed: Sequence[bool]) -> None:
+class Backward:
+    """The backward pass of a kernel over all steps.
+
+    A `careful` one lets no zero adjoint meet what overflowed in the sums of outer products, at twice their cost.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        given: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        needed: Sequence[bool],
+        careful: bool = False,
+    ) -> None:
         self.job, self.memory, self.binding, self.schedule = job, job.memory, job.binding, job.schedule
-        self.kernel, self.needed = job.memory.kernel, needed
+        self.kernel, self.needed, self.careful = job.memory.kernel, needed, careful
         self.x_NI, self.arrays, self.states, self.masks = split(job, given)
         self.block = kept[0]
         self.fresh = dict(zip(job.memory.given_out, kept[1:], strict=True))
@@ -175,30 +205,35 @@ class _Backward:
         self.squares: Tensor | None = None
         if job.observer is not None:
             self.squares = torch.zeros(
-                job.memory.parts, self.schedule.steps, len(job.memory.states), dtype=torch.float64
+                job.memory.parts, self.schedule.steps, len(job.memory.states), dtype=torch.float64, device="cpu"
             )
             set_pointer(job, self.call, "norms", self.squares)
         self.clip: Tensor | None = None
         if job.step_clip is not None:
-            self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64)
+            self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64, device="cpu")
             self.clip[0], self.clip[1] = job.step_clip.limit, job.step_clip.by == "norm"
             set_pointer(job, self.call, "clip", self.clip)
         # Before a step goes back its adjoint is settled, if anybody wants to clip it or to know it.
         self.settles = job.step_clip is not None or job.tell is not None
         self.call[self.binding.loaded.slots["size settle"]] = self.settles
-        self.told = None if job.tell is None else _Told(self)
+        self.written = None if job.tell is None else Written(self)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
             set_pointer(job, self.call, "adjoint x", self.adjoint_x.zero_())
         self.weights: dict[int, Tensor] = {}
 
-    def run(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def point(self, meaning: str, values: Tensor) -> None:
+        """Let the call point to an array, if the kernel has any use for it."""
+        set_pointer(self.job, self.call, meaning, values)
+
+    def run(self, gradients: Sequence[Tensor | None]) -> None:
+        """Walk back through all steps."""
         loaded, starts = self.binding.loaded, self.schedule.starts
         alive = self._take_gradients(gradients)
         for first, last in reversed(self.memory.chunks):
             count = starts[last] - starts[first]
-            if self.told is not None:
-                self.told.point(first)
+            if self.written is not None:
+                self.written.point(first)
             for number, added_up in enumerate(self.memory.added_up):
                 if added_up:
                     self._adjoint(number, first, count).zero_()
@@ -206,13 +241,22 @@ class _Backward:
             loaded.run(loaded.backward, self.call)
             self._products(first, last)
         del alive
+
+    def is_finite(self) -> bool:
+        """Whether the gradients of the matrices are finite."""
+        return all(math.isfinite(float(weight.sum())) for weight in self.weights.values())
+
+    def gradients(self) -> list[Tensor | None]:
+        """Tell whoever listens, and give the gradients."""
         if self.job.observer is not None and self.squares is not None:
             self.job.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
         if self.job.step_clip is not None and self.clip is not None:
             self.job.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
-        if self.told is not None:
-            self.told.tell()
-            self.told = None  # it knows of this object too: a circle would keep the block until the collector comes
+        if self.written is not None:
+            self.written.tell()
+            self.written = (
+                None  # it knows of this object too: a circle would keep the block until the collector comes
+            )
         return self._gradients()
 
     def _take_gradients(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
@@ -247,13 +291,13 @@ class _Backward:
             if lengths_P is None:
                 carry[(self.schedule.steps - 1 - back) % (depth + 1)] = part
             else:
-                carry[(lengths_P - 1 - back) % (depth + 1), torch.arange(len(lengths_P))] = part
+                carry[(lengths_P - 1 - back) % (depth + 1), torch.arange(len(lengths_P), device="cpu")] = part
 
     def _adjoint(self, number: int, first: int, count: int) -> Tensor:
         """Where the adjoints of a group's products are, over a chunk of steps that begins with `first`."""
-        if self.told is not None:
+        if self.written is not None:
             start = self.schedule.starts[first]
-            return self.told.products[self.kernel.same_adjoint[number]][start : start + count]
+            return self.written.products[self.kernel.same_adjoint[number]][start : start + count]
         height = self.binding.height(self.kernel.all_groups[number])
         place, _ = self.memory.worked_in.places[f"adjoint {self.kernel.same_adjoint[number]}"]
         return self.work[place : place + count * height].view(count, height)
@@ -279,13 +323,14 @@ class _Backward:
     def _add_weight_gradient(self, number: int, adjoint_NJ: Tensor, operand_NK: Tensor) -> None:
         height, width = adjoint_NJ.shape[1], operand_NK.shape[1]
         begun = number in self.weights
-        if len(adjoint_NJ) and width >= OUTER_FROM and height * width <= OUTER_UP_TO:
+        if not self.careful and len(adjoint_NJ) and width >= OUTER_FROM and height * width <= OUTER_UP_TO:
             if not begun:
                 self.weights[number] = self.x_NI.new_empty(height, width)
             threads = self.memory.pool
             self.binding.loaded.add_outer(adjoint_NJ, operand_NK, self.weights[number], begun, threads)
         else:
-            part = weight_gradient(adjoint_NJ, operand_NK)
+            product = careful_weight_gradient if self.careful else weight_gradient
+            part = product(adjoint_NJ, operand_NK)
             self.weights[number] = self.weights[number].add_(part) if begun else part
 
     def _operand(self, group: Group, first: int, last: int) -> Tensor:
@@ -345,45 +390,3 @@ class _Backward:
                     rows = binding.stacks[position].rows[matrix]
                     gradient[rows] += weight[part * height : (part + 1) * height]
         return gradient
-
-
-class _Told:
-    """What a backward pass writes down of all steps, for a tape."""
-
-    def __init__(self, work: _Backward) -> None:
-        self.work, self.arrays = work, dict[tuple[Told, Ref], Tensor]()
-        kinds: tuple[Told, ...] = ("adjoint", "came")
-        shapes: dict[tuple[Told, Ref], int] = {
-            (kind, Ref(state.name, 0)): work.binding.width(state.name)
-            for kind in kinds
-            for state in work.memory.states
-        }
-        groups = list(enumerate(work.kernel.all_groups))
-        own = {n: group.products[0].target for n, group in groups if work.kernel.same_adjoint[n] == n}
-        shapes |= {("products", ref): work.binding.height(work.kernel.all_groups[n]) for n, ref in own.items()}
-        count = work.schedule.count
-        block = work.binding.loaded.arena.take(count * sum(shapes.values()), work.x_NI)
-        parts = block.split([count * width for width in shapes.values()])  # type: ignore[no-untyped-call]
-        for (what, width), part in zip(shapes.items(), parts, strict=True):
-            self.arrays[what] = part.view(count, width)
-            kind, ref = what
-            if kind != "products":
-                set_pointer(work.job, work.call, f"{kind} of {ref.name}", part)
-        self.products = {number: self.arrays["products", ref] for number, ref in own.items()}
-
-    def point(self, first: int) -> None:
-        """Let the adjoints of the products of a chunk of steps be written where those of all steps are kept."""
-        for number, kept_NJ in self.products.items():
-            place = kept_NJ[self.work.schedule.starts[first] :]
-            set_pointer(self.work.job, self.work.call, f"adjoint {number}", place)
-
-    def tell(self) -> None:
-        work, tell = self.work, self.work.job.tell
-        assert tell is not None
-        for (kind, ref), values in self.arrays.items():
-            tell(kind, ref, values)
-        for ref in work.kernel.saved:
-            meaning = f"saved {ref.name}"
-            if meaning not in work.fresh:
-                shape = work.schedule.count, work.binding.width(ref.name)
-                tell("value", ref, work.memory.kept.view(work.block, meaning, *shape))

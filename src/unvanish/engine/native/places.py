@@ -14,19 +14,35 @@ from unvanish.equations.expression import Ref
 TABLES = ("rows", "at", "kept at")  # and one for each state: where the values of its steps begin
 
 
-def identifier(text: str) -> str:
-    """Return a name in C++ for what something means."""
-    return "".join(c if c.isalnum() else "_" for c in text)
+def identifier(meaning: str) -> str:
+    """Return the name in C++ of a field: a role, and the name from the equations after the first underscore.
+
+    A role holds no underscore, so that two meanings never share a name, whatever the lines of a cell are called.
+
+    >>> identifier("adjoint of h_1"), identifier("vector 2 s"), identifier("norms")
+    ('adjointof_h_1', 'vector2_s', 'norms')
+    """
+    *role, name = meaning.split(" ")
+    return f"{''.join(role)}_{name}" if role else name
+
+
+def variable(role: str, ref: Ref) -> str:
+    """Return the local variable that has a role for a value; a delay belongs to the role.
+
+    >>> variable("carry", Ref("h_1", 0)), variable("a", Ref("h", 2))
+    ('carry_h_1', 'a2_h')
+    """
+    return identifier(f"{role}{ref.delay if ref.is_past else ''} {ref.name}")
 
 
 def local(ref: Ref) -> str:
     """Return the local variable that holds a value."""
-    return "v_" + identifier(ref.name) + (f"_{ref.delay}_back" if ref.is_past else "")
+    return variable("v", ref)
 
 
-def key(ref: Ref) -> str:
-    """Return the name of a value in the names of adjoints and pointers."""
-    return local(ref).removeprefix("v_")
+def adjoint(ref: Ref) -> str:
+    """Return the local variable that holds the adjoint of a value."""
+    return variable("a", ref)
 
 
 @dataclass
@@ -54,7 +70,7 @@ class Places:
 
     def width(self, ref: Ref) -> str:
         """How wide a value is."""
-        return f"a.w_{identifier(self.kernel.widths[ref.name])}"
+        return "a." + identifier(f"w {self.kernel.widths[ref.name]}")
 
     def step(self, ref: Ref) -> tuple[str, str, str]:
         """Return the address of a step's first row, the distance of rows, and the offset of the value in a row."""
@@ -62,7 +78,7 @@ class Places:
         if name in self.depth:
             back = self.depth[name] - int(ref.delay or 0)
             when = f"t + {back}" if back else "t"
-            return f"{self.slots(f'state {name}')} + a.at_{identifier(name)}[{when}] * {width}", width, ""
+            return f"{self.slots(f'state {name}')} + a.{identifier(f'at {name}')}[{when}] * {width}", width, ""
         if name in self.stream_of:
             number, part, parts = self.stream_of[name]
             row = f"{parts} * {width}"

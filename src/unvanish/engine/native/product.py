@@ -9,16 +9,17 @@ Shapes: N rows (all steps and batch rows), I input, J output.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from unvanish.engine.shared import shared
+
 SMALL = 1 << 21  # multiplications under which the detour costs more than it saves
 
 
-@functools.lru_cache(maxsize=1)
+@shared(1)
 def onednn_is_faster() -> bool:
     """Whether this is a processor on which MKL is slow, and torch has oneDNN's product."""
     try:
@@ -30,10 +31,10 @@ def onednn_is_faster() -> bool:
 
 def _works() -> bool:
     try:
-        found = _onednn(torch.eye(3), torch.ones(2, 3))
+        found = _onednn(torch.eye(3, device="cpu"), torch.ones(2, 3, device="cpu"))
     except (AttributeError, RuntimeError):
         return False
-    return bool(torch.equal(found, torch.ones(3, 2)))
+    return bool(torch.equal(found, torch.ones(3, 2, device="cpu")))
 
 
 def _onednn(x_NI: Tensor, weight_JI: Tensor) -> Tensor:
@@ -56,3 +57,11 @@ def weight_gradient(adjoint_NJ: Tensor, x_NI: Tensor) -> Tensor:
     if _goes_to_onednn(x_NI.t(), adjoint_NJ.t()) and x_NI.shape[1] > 1:
         return _onednn(x_NI.t(), adjoint_NJ.t()).t()
     return adjoint_NJ.t() @ x_NI
+
+
+def careful_weight_gradient(adjoint_NJ: Tensor, x_NI: Tensor) -> Tensor:
+    """Return the same where zero times infinity, or times NaN, is zero."""
+    finite_NI = torch.isfinite(x_NI)
+    found_JI = weight_gradient(adjoint_NJ, torch.where(finite_NI, x_NI, 0.0))
+    met_JI = (adjoint_NJ != 0).to(x_NI.dtype).t() @ (~finite_NI).to(x_NI.dtype) > 0
+    return torch.where(met_JI, torch.nan, found_JI)

@@ -51,6 +51,9 @@ template <bool WHOLE> INLINE void add(real* p, V v, long n) { store<WHOLE>(p, lo
 
 INLINE V select(I condition, V yes, V no) { return condition ? yes : no; }
 
+// sum + factor · adjoint; nothing is sent where the adjoint is zero, whatever the factor: 0 · inf would be NaN.
+INLINE V pulled(V sum, V factor, V adjoint) { return select(adjoint != V{}, sum + factor * adjoint, sum); }
+
 template <typename F> INLINE V each(V x, F function) {
   for (int i = 0; i < LANES; i++) x[i] = function(x[i]);
   return x;
@@ -133,9 +136,20 @@ INLINE V power_(V x, int n) {
   for (int i = 1; i < (n < 0 ? -n : n); i++) p = p * x;
   return n < 0 ? real(1) / p : p;
 }
-INLINE V remainder_(V t, V period) {  // exact while t < 2^24, as t is a whole number
-  V whole = __builtin_convertvector(__builtin_convertvector(t / period, I), V);
-  return t - whole * period;
+// t - floor(t / period) · period, exact, with the sign of the period, as torch.remainder has it. t is a whole number:
+// where the period is one too, and both are small enough to be exact, a division tells the quotient.
+INLINE V remainder_(V t, V period) {
+  constexpr real exact = sizeof(real) == 4 ? 16777216.f : 9007199254740992.;
+  const V whole = __builtin_convertvector(__builtin_convertvector(period, I), V);
+  const I usual = (whole == period) & (period > V{}) & (period < exact) & (t < exact);
+  integer all = -1;
+  for (int i = 0; i < LANES; i++) all &= usual[i];
+  if (all) return t - __builtin_convertvector(__builtin_convertvector(t / period, I), V) * period;
+  for (int i = 0; i < LANES; i++) {
+    const real rest = std::fmod(t[i], period[i]);
+    t[i] = rest != 0 && (rest < 0) != (period[i] < 0) ? rest + period[i] : rest;
+  }
+  return t;
 }
 
 // acc[r][c] += sum over k of rows[r][k] · weight(k, c), rows `ld` apart; c counts vectors. A sum waits for its own
@@ -251,8 +265,14 @@ static void softmax_row(const real* x, real* y, long width) {
   for (long i = 0; i < width; i++) sum += y[i] = std::exp(x[i] - most);
   for (long i = 0; i < width; i++) y[i] /= sum;
 }
-// The adjoint of the target is taken and blanked; that of the operand is added to.
+static bool is_zero(const real* row, long width) {
+  for (long i = 0; i < width; i++)
+    if (row[i] != 0) return false;
+  return true;
+}
+// The adjoint of the target is taken and blanked; that of the operand is added to. Where it is zero nothing is sent.
 static void softmax_back(const real*, const real* y, real* adjoint, real* target, long width) {
+  if (is_zero(adjoint, width)) return;
   real sum = 0;
   for (long i = 0; i < width; i++) sum += adjoint[i] * y[i];
   for (long i = 0; i < width; i++) target[i] += y[i] * (adjoint[i] - sum), adjoint[i] = 0;
@@ -297,6 +317,7 @@ static void layernorm_row(const real* x, real* y, long width) {
   });
 }
 static void layernorm_back(const real* x, const real* y, real* adjoint, real* target, long width) {
+  if (is_zero(adjoint, width)) return;
   const real scale = moments(x, width).scale;
   const real mean =
       sum_row(width, [=](long i, auto whole, long n) { return row_load(whole, adjoint + i, n); }) / real(width);

@@ -9,12 +9,12 @@ Shapes: T time, B batch, P pieces, N sum of lengths.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from unvanish.engine.shared import Shelf, neutral_mode, shared
 
 
 @dataclass(eq=False)
@@ -42,38 +42,40 @@ class Schedule:
     first_P: Tensor | None = None
     last_B: Tensor | None = None
     starts: list[int] = field(default_factory=list)
-    prepared: dict[object, Any] = field(default_factory=dict)
+    prepared: Shelf = field(default_factory=lambda: Shelf(64))
 
     def __post_init__(self) -> None:
         self.starts = [*self.at_T.tolist(), self.count]
 
     def table(self, depth: int, ring: bool) -> Tensor:
         """Where the values of a state lie, for steps -depth to T - 1; only the last few are kept in a ring."""
-        before = torch.arange(depth) * self.rows
+        before = torch.arange(depth, device="cpu") * self.rows
         if ring:
-            return torch.arange(depth + self.steps) % (depth + 1) * self.rows
+            return torch.arange(depth + self.steps, device="cpu") % (depth + 1) * self.rows
         return torch.cat([before, depth * self.rows + self.at_T])
 
     def newest(self, depth: int, back: int, ring: bool) -> Tensor:
         """Where the value of each piece lies that is `back` steps before its last one, (P,)."""
         assert self.lengths_P is not None
         when_P = depth + self.lengths_P - 1 - back
-        return self.table(depth, ring)[when_P] + torch.arange(self.rows)
+        return self.table(depth, ring)[when_P] + torch.arange(self.rows, device="cpu")
 
     def earlier(self, depth: int, back: int, first: int, last: int) -> Tensor:
         """Where the values of a state lie that the steps from `first` to `last` read, `depth - back` steps ago."""
         step_N = torch.repeat_interleave(self.sizes_T)[self.starts[first] : self.starts[last]]
-        piece_N = torch.arange(self.starts[first], self.starts[last]) - self.at_T[step_N]
+        piece_N = torch.arange(self.starts[first], self.starts[last], device="cpu") - self.at_T[step_N]
         return self.table(depth, ring=False)[step_N + back] + piece_N
 
     def share(self, parts: int) -> Tensor:
         """Cut the pieces into parts of about equal work."""
         if self.lengths_P is None:
-            return torch.tensor([self.rows * part // parts for part in range(parts + 1)])
+            return torch.tensor([self.rows * part // parts for part in range(parts + 1)], device="cpu")
         done_P = self.lengths_P.cumsum(0)
-        wanted = torch.tensor([self.count * part / parts for part in range(1, parts)])
+        wanted = torch.tensor([self.count * part / parts for part in range(1, parts)], device="cpu")
         inner = torch.searchsorted(done_P.double(), wanted.double(), right=True)
-        return torch.cat([torch.zeros(1, dtype=torch.long), inner, torch.tensor([self.rows])])
+        return torch.cat(
+            [torch.zeros(1, dtype=torch.long, device="cpu"), inner, torch.tensor([self.rows], device="cpu")]
+        )
 
     def chunks(self, values: int) -> list[tuple[int, int]]:
         """Cut the steps into runs of about so many values each."""
@@ -87,33 +89,46 @@ class Schedule:
         return found
 
 
-@functools.lru_cache(maxsize=64)
+@shared(64)
 def even(steps: int, batch: int) -> Schedule:
     """All rows run through all steps."""
-    return Schedule(steps, batch, steps * batch, torch.full((steps,), batch), torch.arange(steps) * batch)
+    return Schedule(
+        steps,
+        batch,
+        steps * batch,
+        torch.full((steps,), batch, device="cpu"),
+        torch.arange(steps, device="cpu") * batch,
+    )
 
 
-@functools.lru_cache(maxsize=64)
+@shared(64)
 def uneven(lengths: tuple[int, ...]) -> Schedule:
     """Rows of different lengths."""
-    lengths_B = torch.tensor(lengths)
+    lengths_B = torch.tensor(lengths, device="cpu")
     every = torch.ones_like(lengths_B, dtype=torch.bool)
-    return _of_pieces(_Pieces(torch.arange(len(lengths)), torch.zeros_like(lengths_B), lengths_B, every, every))
+    return _of_pieces(
+        _Pieces(torch.arange(len(lengths), device="cpu"), torch.zeros_like(lengths_B), lengths_B, every, every)
+    )
 
 
 def with_resets(reset_TB: Tensor, lengths_B: Tensor | None) -> Schedule:
     """Rows that start anew where `reset_TB` says so, before the step is run."""
+    with neutral_mode():
+        return _of_pieces(_cut(reset_TB, lengths_B))
+
+
+def _cut(reset_TB: Tensor, lengths_B: Tensor | None) -> _Pieces:
     steps, batch = reset_TB.shape
-    ends_B = torch.full((batch,), steps) if lengths_B is None else lengths_B
+    ends_B = torch.full((batch,), steps, device="cpu") if lengths_B is None else lengths_B
     begins_BT = reset_TB.t().clone()
     begins_BT[:, 0] = True  # a reset before the first step asks for a piece of no steps before it
-    begins_BT &= torch.arange(steps) < ends_B.clamp_min(1)[:, None]
+    begins_BT &= torch.arange(steps, device="cpu") < ends_B.clamp_min(1)[:, None]
     row_P, start_P = begins_BT.nonzero(as_tuple=True)
     next_P = torch.cat([start_P[1:], start_P.new_zeros(1)])
     last_P = torch.cat([row_P[1:] != row_P[:-1], row_P.new_ones(1, dtype=torch.bool)])
     length_P = torch.where(last_P, ends_B[row_P], next_P) - start_P
     first_P = (start_P == 0) & (~reset_TB[0, row_P] | (length_P == 0))
-    return _of_pieces(_Pieces(row_P, start_P, length_P, first_P, last_P))
+    return _Pieces(row_P, start_P, length_P, first_P, last_P)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +152,10 @@ def _of_pieces(given: _Pieces) -> Schedule:
     sizes_T = len(length_P) - ended_T[:steps]
     at_T = sizes_T.cumsum(0) - sizes_T
     piece_N = torch.repeat_interleave(length_P)
-    step_N = torch.arange(count) - torch.repeat_interleave(length_P.cumsum(0) - length_P, length_P)
-    source_N = torch.empty(count, dtype=torch.long)
+    step_N = torch.arange(count, device="cpu") - torch.repeat_interleave(length_P.cumsum(0) - length_P, length_P)
+    source_N = torch.empty(count, dtype=torch.long, device="cpu")
     source_N[at_T[step_N] + piece_N] = (start_P[piece_N] + step_N) * batch + row_P[piece_N]
     last_P = given.last_P[order_P].nonzero()[:, 0]
-    last_B = torch.empty(batch, dtype=torch.long)
+    last_B = torch.empty(batch, dtype=torch.long, device="cpu")
     last_B[row_P[last_P]] = last_P
     return Schedule(steps, len(length_P), count, sizes_T, at_T, length_P, source_N, row_P, first_P, last_B)

@@ -30,7 +30,7 @@ class Stepper:
         self.period = math.lcm(*(state.depth + 1 for state in self.states))
         _, arrays, initial, _ = split(job, given)
         self.arrays = tuple(arrays)
-        self.block = torch.zeros(memory.kept.total, dtype=like.dtype)
+        self.block = torch.zeros(memory.kept.total, dtype=like.dtype, device="cpu")
         self.fresh = {meaning: like.new_zeros(count) for meaning, count in memory.given_out.items()}
         self._make_call(job)
         for meaning, values in self.fresh.items():
@@ -42,7 +42,7 @@ class Stepper:
             begin(ring.view(-1, shape[2]), value, state.depth)
             self.rings[state.name] = ring
             set_pointer(job, self.call, f"state {state.name}", ring)
-        self.time_B = None if time_B1 is None else time_B1[:, 0].to(like.dtype).contiguous()
+        self.time_B = None if time_B1 is None else time_B1[:, 0].clone()
         if self.time_B is not None:
             set_pointer(job, self.call, "time", self.time_B)
         self.step, self.steps = 0, 0
@@ -61,10 +61,13 @@ class Stepper:
         self.slots, self.function = loaded.slots, loaded.forward
 
     def _tables(self) -> list[Tensor]:
-        zeros = torch.zeros(self.period, dtype=torch.long)
+        zeros = torch.zeros(self.period, dtype=torch.long, device="cpu")
         tables = [zeros + self.rows, zeros, zeros]
-        tables += [torch.arange(state.depth + self.period) % (state.depth + 1) * self.rows for state in self.states]
-        return [*tables, torch.tensor([0, self.rows])]
+        tables += [
+            torch.arange(state.depth + self.period, device="cpu") % (state.depth + 1) * self.rows
+            for state in self.states
+        ]
+        return [*tables, torch.tensor([0, self.rows], device="cpu")]
 
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Run one step; return the output, (B, W)."""
@@ -104,5 +107,5 @@ class Stepper:
             slots = [(state.depth + self.step - 1 - back) % (state.depth + 1) for back in range(state.depth)]
             found[state.name] = torch.cat([ring[slot] for slot in slots], -1)
         if self.time_B is not None:
-            found["t"] = (self.time_B + self.step).long()[:, None]
+            found["t"] = (self.time_B + self.step)[:, None]
         return found

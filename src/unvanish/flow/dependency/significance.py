@@ -116,7 +116,7 @@ def _moments(shape: float, count: float) -> tuple[float, float]:
 
 
 def _beyond(x: Floats, shape: float, count: float) -> Floats:
-    one = torch.special.gammaincc(torch.tensor(shape, dtype=torch.float64), torch.from_numpy(x))
+    one = torch.special.gammaincc(torch.tensor(shape, dtype=torch.float64, device="cpu"), torch.from_numpy(x))
     return np.asarray(-torch.expm1(count * torch.log1p(-one)).numpy())
 
 

@@ -96,7 +96,7 @@ def bias(
 def _measure(model: nn.Module, run: Callable[[slice], None], clip: Clip, parts: list[slice]) -> Bias:
     """Clip the gradient of each part, and that of all, weighed by their rows."""
     for_parts, for_mean = copy.deepcopy(clip), copy.deepcopy(clip)
-    total_P = clipped_P = torch.zeros((), dtype=torch.float64)
+    total_P = clipped_P = torch.zeros((), dtype=torch.float64, device="cpu")
     rows = count = 0
     for part in parts:
         run(part)
@@ -162,7 +162,7 @@ def _cut(given: Any, part: slice, dim: int) -> Any:
 def _gradient(model: nn.Module) -> Tensor:
     """Return the gradient of all parameters side by side, in double precision, zero where there is none."""
     found = [
-        torch.zeros(parameter.numel(), dtype=torch.float64)
+        torch.zeros(parameter.numel(), dtype=torch.float64, device="cpu")
         if parameter.grad is None
         else parameter.grad.to_dense().detach().to("cpu", torch.float64).flatten()
         for parameter in model.parameters()

@@ -216,7 +216,7 @@ def _multiply_(members: list[Tensor], factors: float | list[float]) -> None:
     # On the CPU each number would be made a tensor anew: to make them all at once is three times as fast. In half
     # precision the number keeps its digits, which the gradient's own type has not.
     half = dtype in (torch.float16, torch.bfloat16)
-    numbers = torch.tensor(factors, dtype=torch.float32 if half else dtype)
+    numbers = torch.tensor(factors, dtype=torch.float32 if half else dtype, device="cpu")
     torch._foreach_mul_(members, numbers.unbind() if numbers.dim() else numbers)
 
 

@@ -79,7 +79,7 @@ class Percentile(Clip):
             del self._sorted[bisect.bisect_left(self._sorted, oldest)]
 
     def _statistics(self) -> dict[str, Any]:
-        return {"norms": torch.tensor(list(self._norms), dtype=torch.float64)}
+        return {"norms": torch.tensor(list(self._norms), dtype=torch.float64, device="cpu")}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         norms = state["norms"].tolist()

@@ -171,7 +171,7 @@ class Omega:
         Raises:
             FlowError: no backward pass has run since the last call.
         """
-        alpha, total = self.alpha, torch.zeros(())
+        alpha, total = self.alpha, torch.zeros((), device="cpu")
         by_part, spread, found = dict[str, Tensor](), dict[str, Tensor](), list[tuple[nn.Parameter, Tensor]]()
         for listener in self._listeners:
             for depth, part, tape in listener.tapes:
@@ -224,7 +224,7 @@ class Omega:
         came = steps.came
         found = steps.gradients(lambda name, first, last: slope_TB1[first:last] * came[name][first:last])
         logs = ratio_TB[active_TB].clamp_min(1e-38).log() / 2
-        deviation = logs.std(correction=0) if len(logs) else torch.zeros(())
+        deviation = logs.std(correction=0) if len(logs) else torch.zeros((), device="cpu")
         return value, deviation, _by_parameter(layer, depth, part, found)
 
 
