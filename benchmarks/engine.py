@@ -47,12 +47,12 @@ QUICK_SHAPES = [Shape(12, 1, 8, 16), Shape(20, 4, 1, 24)]
 TRAINING = {
     "torch": [
         Comparison("lstm", peers.LSTM, 1.4, 0.95),
-        Comparison("gru_reset_after", peers.GRU, 4.0, 2.0),
+        Comparison("gru", peers.GRU, 4.0, 2.0),
         Comparison("rnn", peers.RNN, 3.5, 1.7),
     ],
     "loops": [
         Comparison("peephole_lstm", peers.PEEPHOLE_LOOP, 6.0, 2.2),
-        Comparison("gru", peers.GRU_LOOP, 6.0, 2.2),
+        Comparison("gru_reset_before", peers.GRU_LOOP, 6.0, 2.2),
         Comparison("leaky_rnn", peers.LEAKY_LOOP, 6.0, 2.2),
         Comparison("clockwork_rnn", peers.CLOCKWORK_LOOP, 6.0, 2.2),
     ],

@@ -23,7 +23,7 @@ from torch import nn
 import unvanish
 
 RESULTS = Path(__file__).parent / "results"
-CELLS = ("rnn", "lstm", "gru_reset_after", "gru", "leaky_rnn", "skip_rnn", "lem", "peephole_lstm")
+CELLS = ("rnn", "lstm", "gru", "gru_reset_before", "leaky_rnn", "skip_rnn", "lem", "peephole_lstm")
 SHAPES = ((100, 20, 6, 50), (100, 32, 64, 128), (50, 50, 128, 256))  # steps, batch, input, hidden
 
 

@@ -4,7 +4,8 @@ from unvanish import errors, flow
 from unvanish.cells import CATALOGUE as cells
 from unvanish.diagnosis import Diagnosis, diagnose, watch
 from unvanish.equations import Cell, Drawn, Grouped
-from unvanish.nn import CLASSES, MLP, DenseMLP, HighwayMLP, Recurrent, ResidualMLP, init
+from unvanish.nn import CLASSES, MLP, DenseMLP, HighwayMLP, Recurrent, ResidualMLP, convert, init
+from unvanish.nn.named import class_named
 from unvanish.remedies import clip, penalty
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "ResidualMLP",
     "cells",
     "clip",
+    "convert",
     "diagnose",
     "errors",
     "flow",
@@ -32,5 +34,5 @@ globals().update(CLASSES)
 
 
 def __getattr__(name: str) -> type[Recurrent]:
-    """Tell type checkers what a cell's class is; every class that exists is found before this is asked."""
-    raise AttributeError(f"module 'unvanish' has no attribute '{name}'")
+    """Return a class by its name of before; every class that exists is found before this is asked."""
+    return class_named(name)

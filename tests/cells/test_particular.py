@@ -143,14 +143,14 @@ def test_the_gates_of_the_peephole_lstm_see_the_memory() -> None:
             layer[gate].copy_(kept)
 
 
-@pytest.mark.parametrize("name", ["simple_gru", "gru", "gru_reset_after"])
+@pytest.mark.parametrize("name", ["simple_gru", "gru_reset_before", "gru"])
 def test_a_gru_whose_update_gate_is_open_keeps_its_state(name: str) -> None:
     layer, h_1BH = made(name, init={"b_z": 60.0}), noise(1, 2, HIDDEN)
     torch.testing.assert_close(layer(noise(5, 2, INPUT), h_1BH)[0][-1], h_1BH[0])
 
 
 def test_the_reset_gates_differ_in_where_they_stand() -> None:
-    before, after = made("gru"), made("gru_reset_after", init={"bh_*": 0.0})
+    before, after = made("gru_reset_before"), made("gru", init={"bh_*": 0.0})
     with torch.no_grad():
         for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
             after.get_parameter(name).copy_(before.get_parameter(name))

@@ -353,7 +353,12 @@ def _vanishing() -> Iterator[Case]:
     yield Case("torch RNN, saturated", _loud(nn.RNN), "vanishing", "saturation")
     yield Case("torch RNNCell, saturated", _loud(nn.RNNCell), "vanishing", "saturation")
     yield Case("sigmoid rnn", layer(SIGMOID_RNN, init={"U_*": "orthogonal"}), "vanishing", "activation")
-    for cell, gate in (("lstm", "b_f"), ("peephole_lstm", "b_f"), ("gru", "b_z"), ("simple_gru", "b_z")):
+    for cell, gate in (
+        ("lstm", "b_f"),
+        ("peephole_lstm", "b_f"),
+        ("gru_reset_before", "b_z"),
+        ("simple_gru", "b_z"),
+    ):
         shut = {gate: lambda b: b.fill_(drawn(-3, 0))}
         yield Case(f"{cell}, gate shut", layer(cell, init=shut), "vanishing", "forgetting")
     yield Case("mgu, gate shut", layer("mgu", init={"b_f": 2.0}), "vanishing", "forgetting")
@@ -456,7 +461,12 @@ def _healthy() -> Iterator[Case]:
         yield case(f"torch {kind.__name__}, sound", sound(kind))
     yield case("torch LSTM as it comes, near", changed(nn.LSTM, lambda ours: None, need=3))
     yield case("torch GRU as it comes, near", changed(nn.GRU, lambda ours: None, need=3))
-    for cell, gate in (("lstm", "b_f"), ("peephole_lstm", "b_f"), ("gru", "b_z"), ("simple_gru", "b_z")):
+    for cell, gate in (
+        ("lstm", "b_f"),
+        ("peephole_lstm", "b_f"),
+        ("gru_reset_before", "b_z"),
+        ("simple_gru", "b_z"),
+    ):
         yield case(f"{cell}, gate open", layer(cell, init=open_gate(gate)))
     yield case("leaky rnn, slow leak", layer("leaky_rnn", alpha=lambda: drawn(0.97, 0.995)))
     yield case("clockwork rnn", layer("clockwork_rnn"))

@@ -65,7 +65,7 @@ def test_what_stands_out_of_time_reaches_every_step(text: str) -> None:
     torch.testing.assert_close(torch.cat([first, layer(x_TBI[2:], states)[0]]), whole)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru_reset_after"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("lengths", [None, [4, 1, 2], [4, 0, 2]])
 def test_all_states_are_the_same_on_every_back_end(name: str, lengths: list[int] | None) -> None:
     torch.manual_seed(5)
@@ -77,7 +77,7 @@ def test_all_states_are_the_same_on_every_back_end(name: str, lengths: list[int]
 
 
 @pytest.mark.parametrize("engine", ["auto", "reference"])
-@pytest.mark.parametrize("name", ["lstm", "gru", "leaky_rnn", "clockwork_rnn", "delayed_rnn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "leaky_rnn", "clockwork_rnn", "delayed_rnn"])
 def test_a_layer_can_be_mapped_over_a_further_dimension(name: str, engine: str) -> None:
     layer, x_NTBI = layer_of(name, engine=engine), torch.randn(2, 4, 3, 3, dtype=torch.float64)
     mapped = torch.func.vmap(lambda x_TBI: layer(x_TBI)[0])(x_NTBI)
@@ -97,7 +97,7 @@ def test_gradients_of_many_rows_at_once_by_function_transforms() -> None:
         torch.testing.assert_close(gradient, wanted)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "clockwork_rnn", "skip_rnn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "clockwork_rnn", "skip_rnn"])
 def test_second_derivatives_are_right(name: str) -> None:
     layer = layer_of(name, engine="reference")
     x_TBI = torch.randn(3, 1, 3, dtype=torch.float64, requires_grad=True)

@@ -16,7 +16,7 @@ from unvanish import Cell, Recurrent
 
 CELLS: list[Cell | str] = [
     "lstm",
-    "gru",
+    "gru_reset_before",
     "delayed_rnn",
     "clockwork_rnn",
     "trained_leaky_rnn",
@@ -89,7 +89,7 @@ def transformed(transform: str, layer: Recurrent, x_TBI: Tensor) -> Tensor:
 
 def test_forward_mode() -> None:
     found = []
-    for layer in pair("gru"):
+    for layer in pair("gru_reset_before"):
         x_TBI = torch.linspace(-1, 1, 4 * 2 * 3, dtype=torch.float64).view(4, 2, 3)
         with forward_ad.dual_level():
             output, _ = layer(forward_ad.make_dual(x_TBI, torch.cos(x_TBI)))

@@ -15,7 +15,7 @@ import unvanish
 from unvanish import Cell, Recurrent
 
 T, B, I, H = 3, 17, 5, 33
-NAMES = ("lstm", "peephole_lstm", "gru", "gru_reset_after", "skip_rnn", "lem", "indrnn", "clockwork_rnn")
+NAMES = ("lstm", "peephole_lstm", "gru_reset_before", "gru", "skip_rnn", "lem", "indrnn", "clockwork_rnn")
 # What blanks an adjoint blanks an infinite one too, as long as it is not first multiplied with a zero.
 GATES = {
     "abs": "h[t] = abs(U @ h[t-1] + W @ x[t])",

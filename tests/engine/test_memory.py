@@ -68,7 +68,7 @@ def test_no_growth_over_many_steps_of_changing_shapes() -> None:
 
 
 @pytest.mark.parametrize("memory", ["lean", 1, 7, 19, 20, 21])
-@pytest.mark.parametrize("cell", ["lstm", "delayed_rnn", "clockwork_rnn", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", "delayed_rnn", "clockwork_rnn", "gru_reset_before"])
 @pytest.mark.parametrize("lengths", [None, [20, 3, 0]], ids=["even", "uneven"])
 def test_segments_change_no_number(cell: str, memory: str | int, lengths: list[int] | None) -> None:
     found = []

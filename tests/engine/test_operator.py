@@ -14,7 +14,7 @@ from torch.export import Dim
 import unvanish
 from unvanish import Recurrent
 
-CELLS = ["lstm", "gru", "delayed_rnn", "clockwork_rnn", "trained_leaky_rnn"]
+CELLS = ["lstm", "gru_reset_before", "delayed_rnn", "clockwork_rnn", "trained_leaky_rnn"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
@@ -53,7 +53,7 @@ def test_compiled_with_lengths_and_all_states() -> None:
 
 
 def test_compiled_by_inductor_inside_a_model() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(4, 5), unvanish.GRU(5, 8, batch_first=True))
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5), unvanish.GRUResetBefore(5, 8, batch_first=True))
     compiled, x_BTI = torch.compile(model, fullgraph=True), torch.randn(2, 7, 4)
     for layer in (model, compiled):
         model.zero_grad()

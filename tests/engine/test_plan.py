@@ -78,7 +78,7 @@ def test_random_cells(cell: Cell) -> None:
 
 @pytest.mark.parametrize(
     ("name", "stages"),
-    [("rnn", 1), ("lstm", 1), ("peephole_lstm", 1), ("gru", 2), ("gru_reset_after", 1), ("simple_gru", 1)],
+    [("rnn", 1), ("lstm", 1), ("peephole_lstm", 1), ("gru_reset_before", 2), ("gru", 1), ("simple_gru", 1)],
 )
 def test_recurrent_products_need_as_few_stages_as_can_be(name: str, stages: int) -> None:
     plan = make_plan(cells[name].system())

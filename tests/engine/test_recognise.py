@@ -61,12 +61,12 @@ FUSED: dict[str, tuple[str, Cell]] = {
         "lstm",
         Cell("a", "\n".join(LSTM.values()).replace("W_i", "W_f").replace("U_o", "U_g")),
     ),
-    "gru": ("gru", written(GRU)),
-    "gru, gates in another order": ("gru", written(GRU, "zrnh")),
-    "gru, multiplied out": ("gru", written(GRU, h="z * h[t-1] + n - z * n")),
-    "gru, by the difference": ("gru", written(GRU, h="n + z * (h[t-1] - n)")),
-    "gru, no hidden bias": ("gru", written(GRU, n="tanh(r * (U_n @ h[t-1]) + W_n @ x[t])")),
-    "gru, one bias": ("gru", written(GRU, z="sigmoid(W_z @ x[t] + p + U_z @ h[t-1])")),
+    "gru_reset_before": ("gru_reset_before", written(GRU)),
+    "gru, gates in another order": ("gru_reset_before", written(GRU, "zrnh")),
+    "gru, multiplied out": ("gru_reset_before", written(GRU, h="z * h[t-1] + n - z * n")),
+    "gru, by the difference": ("gru_reset_before", written(GRU, h="n + z * (h[t-1] - n)")),
+    "gru, no hidden bias": ("gru_reset_before", written(GRU, n="tanh(r * (U_n @ h[t-1]) + W_n @ x[t])")),
+    "gru, one bias": ("gru_reset_before", written(GRU, z="sigmoid(W_z @ x[t] + p + U_z @ h[t-1])")),
 }
 MISSES: dict[str, Cell] = {
     "rnn with sigmoid": Cell("a", "h[t] = sigmoid(U @ h[t-1] + W @ x[t])"),
@@ -92,7 +92,7 @@ MISSES: dict[str, Cell] = {
     "lstm with a gate of the input alone": written(LSTM, f="sigmoid(W_f @ x[t] + b_f)"),
     "lstm with a clipped memory": written(LSTM, c="minimum(f * c[t-1] + i * g, 3)"),
     "lstm with a negative gate": written(LSTM, c="f * c[t-1] - i * g"),
-    "gru, reset before": cells["gru"],
+    "gru, reset before": cells["gru_reset_before"],
     "gru with a tanh gate": written(GRU, z="tanh(W_z @ x[t] + b_z + U_z @ h[t-1] + bh_z)"),
     "gru with sigmoid for the candidate": written(GRU, n="sigmoid(W_n @ x[t] + b_n + r * (U_n @ h[t-1] + bh_n))"),
     "gru with gates swapped": written(GRU, h="z * n + (1 - z) * h[t-1]"),
@@ -151,7 +151,7 @@ def test_a_projected_lstm_is_known_and_gives_the_same_numbers(lengths: list[int]
 
 
 def test_torch_has_no_kernel_for_other_projected_cells() -> None:
-    for name in ("rnn", "gru_reset_after"):
+    for name in ("rnn", "gru"):
         assert recognise(cells[name].system(projection=True)) is None
 
 

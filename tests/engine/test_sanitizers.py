@@ -38,7 +38,7 @@ FLAGS = (
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
 )
 OPTIONS = "detect_leaks=0:max_malloc_fill_size=1000000000:malloc_fill_byte=255"
-NAMES = ("lstm", "gru", "peephole_lstm", "skip_rnn", "clockwork_rnn")
+NAMES = ("lstm", "gru_reset_before", "peephole_lstm", "skip_rnn", "clockwork_rnn")
 SIZES = tuple(itertools.product((1, 5), (1, 3, 17), (1, 7, 33)))  # steps, batch, hidden
 GAP = 64  # numbers
 

@@ -104,19 +104,22 @@ def test_two_runs_give_the_same_bits(threads: int) -> None:
 
 
 def test_units_split_over_threads_give_what_rows_split_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x_TBI = Recurrent("gru", 5, 70, dtype=torch.float64, engine="native"), torch.randn(6, 3, 5).double()
+    layer, x_TBI = (
+        Recurrent("gru_reset_before", 5, 70, dtype=torch.float64, engine="native"),
+        torch.randn(6, 3, 5).double(),
+    )
     before, found = torch.get_num_threads(), []
     try:
         torch.set_num_threads(3)
         for limit in (10**9, 0):
             monkeypatch.setattr("unvanish.engine.native.memory.UNITS_FROM", limit)
-            even.cache_clear()  # what is worked out once for a schedule
+            even.clear()  # what is worked out once for a schedule
             layer.zero_grad()
             output, _ = layer(x_TBI)
             output.square().sum().backward()
             found.append([output.detach(), *(p.grad for p in layer.parameters() if p.grad is not None)])
     finally:
         torch.set_num_threads(before)
-        even.cache_clear()
+        even.clear()
     for rows, units in zip(*found, strict=True):
         torch.testing.assert_close(units, rows, rtol=1e-12, atol=1e-12)

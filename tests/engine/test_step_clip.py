@@ -28,7 +28,7 @@ def gradients(layer: unvanish.Recurrent, x: Tensor, v: Tensor, clip: StepClip | 
 
 
 @pytest.mark.parametrize("by", ["value", "norm"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "lem", "skip_rnn", "clockwork_rnn", "peephole_lstm"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "lem", "skip_rnn", "clockwork_rnn", "peephole_lstm"])
 @pytest.mark.parametrize("given", ["whole", "lengths", "reset", "lean", "projected"])
 def test_the_kernels_clip_as_plain_torch_does(cell: str, by: By, given: str) -> None:
     if given == "projected" and cell == "clockwork_rnn":
@@ -95,7 +95,7 @@ def test_no_adjoint_goes_on_that_is_longer_than_the_threshold(engine: str, by: B
 @pytest.mark.parametrize("engine", ["reference", "native"])
 def test_a_threshold_that_nothing_exceeds_changes_nothing(engine: str) -> None:
     torch.manual_seed(2)
-    layer = unvanish.GRU(3, 5, engine=engine)
+    layer = unvanish.GRUResetBefore(3, 5, engine=engine)
     x, v = torch.randn(6, 2, 3), torch.randn(6, 2, 5)
     clip = StepClip(1e6, "norm")
     for clipped, plain in zip(gradients(layer, x, v, clip), gradients(layer, x, v, None), strict=True):

@@ -23,7 +23,7 @@ class Tapes:
 
 
 @pytest.mark.parametrize("engine", ["reference", "native"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "skip_rnn"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "skip_rnn"])
 def test_adjoints_are_the_gradients_of_the_states(cell: str, engine: str) -> None:
     torch.manual_seed(0)
     layer = unvanish.Recurrent(cell, 3, 5, dtype=torch.float64, engine=engine)

@@ -84,7 +84,7 @@ def test_widths_are_inferred(text: str, declared: dict[str, object], wanted: dic
 
 
 def test_the_seed_product_of_the_gru_is_hidden_wide_and_a_product_of_its_own() -> None:
-    system = cells["gru"].system()
+    system = cells["gru_reset_before"].system()
     assert parameters(system)["U_n"] == ("recurrent", "hidden", "hidden")
     assert [s.name for s in system.states] == ["h"]
 
@@ -130,7 +130,7 @@ class TestWithProjection:
         assert [(s.name, s.width) for s in system.states] == [("h_projected", "projection"), ("c", "hidden")]
 
     def test_what_reads_the_output_unit_by_unit_keeps_it(self) -> None:
-        system = cells["gru"].system(projection=True)
+        system = cells["gru_reset_before"].system(projection=True)
         assert [(s.name, s.width) for s in system.states] == [("h_projected", "projection"), ("h", "hidden")]
         assert parameters(system)["U_n"] == ("recurrent", "hidden", "hidden")
 

@@ -84,7 +84,7 @@ def test_a_row_of_terms_is_the_gradient_of_one_loss(name: str) -> None:
         assert found.terms["weight_ih_l0"][t].sum(0) == pytest.approx(wanted.numpy(), rel=1e-10, abs=1e-13)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru_reset_before"])
 def test_a_column_of_terms_is_the_gradient_of_the_weights_used_at_one_step(name: str) -> None:
     """Give every step its own copy of the weights: the gradient of copy k is the sum over t of (t, k)."""
     layer, x_TBI = layer_of(name, engine="reference"), inputs()
@@ -164,7 +164,7 @@ def test_names_of_the_equations_are_rows_of_the_arrays() -> None:
 
 
 def test_norms_alone_are_the_same_norms() -> None:
-    layer, x_TBI = layer_of("gru"), inputs()
+    layer, x_TBI = layer_of("gru_reset_before"), inputs()
     whole, norms = decompose(layer, x_TBI, squares), decompose(layer, x_TBI, squares, norms_only=True)
     assert norms.terms == {}
     for name in whole.norms:

@@ -114,7 +114,7 @@ def test_exponents_of_a_linear_map_are_the_logarithms_of_its_eigenvalues() -> No
     np.testing.assert_allclose(found.exponents, wanted, atol=4e-3)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "leaky_rnn", "peephole_lstm", "lem"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru_reset_before", "leaky_rnn", "peephole_lstm", "lem"])
 def test_sum_of_the_exponents_is_the_mean_log_of_the_determinant(name: str) -> None:
     layer, x_TBI = given(name)
     found = flow.lyapunov(layer, x_TBI, skip=0)
@@ -145,7 +145,7 @@ def test_a_direction_that_is_lost_at_once_has_the_exponent_minus_infinity() -> N
 
 
 def test_some_exponents_are_the_largest_of_all() -> None:
-    layer, x_TBI = given("gru")
+    layer, x_TBI = given("gru_reset_before")
     every, some = (
         flow.lyapunov(layer, x_TBI.repeat(60, 1, 1)),
         flow.lyapunov(layer, x_TBI.repeat(60, 1, 1), count=2),
@@ -158,7 +158,7 @@ def test_some_exponents_are_the_largest_of_all() -> None:
 # -- profiles of parts -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "skip_rnn", "clockwork_rnn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "skip_rnn", "clockwork_rnn"])
 def test_profile_of_a_part_is_that_of_the_layer(name: str) -> None:
     layer, x_TBI = given(name)
     part = chosen(parts_of(layer, x_TBI), None)
@@ -217,7 +217,7 @@ def test_dead_and_saturated_units_are_counted() -> None:
 
 
 def test_gates_of_every_kind_are_found_by_what_they_do() -> None:
-    keeps = {"gru": "z", "gru_reset_after": "z", "simple_gru": "z", "lstm": "f", "leaky_rnn": "alpha", "mgu": "f"}
+    keeps = {"gru_reset_before": "z", "gru": "z", "simple_gru": "z", "lstm": "f", "leaky_rnn": "alpha", "mgu": "f"}
     for name, gate in keeps.items():
         layer, x_TBI = given(name)
         (memory,) = flow.saturation(layer, x_TBI).memories

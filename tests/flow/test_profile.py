@@ -146,7 +146,7 @@ def test_delay_shows_as_lags_that_carry_gradient() -> None:
 
 
 def test_parts_are_measured_with_their_input_held_fixed() -> None:
-    layer = unvanish.GRU(3, 4, 2, bidirectional=True)
+    layer = unvanish.GRUResetBefore(3, 4, 2, bidirectional=True)
     x_TBI = torch.randn(12, 3, 3)
     found = flow.profiles(layer, x_TBI, generator=torch.Generator().manual_seed(0))
     assert list(found) == ["l0", "l0_reverse", "l1", "l1_reverse"]

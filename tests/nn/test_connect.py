@@ -65,7 +65,7 @@ def test_each_part_is_measured_with_the_input_that_it_gets(kind: str) -> None:
 def test_chunks_lengths_and_batches_as_without(kind: str, bidirectional: bool) -> None:
     torch.manual_seed(1)
     options: dict[str, Any] = {"num_layers": 3, "connect": kind, "bidirectional": bidirectional}
-    layer = unvanish.GRU(3, 4, dtype=torch.float64, **options)
+    layer = unvanish.GRUResetBefore(3, 4, dtype=torch.float64, **options)
     x = torch.randn(7, 3, 3, dtype=torch.float64)
     lengths = torch.tensor([7, 3, 5])
     whole = layer(x, lengths=lengths)[0]
@@ -109,7 +109,7 @@ def test_a_skip_of_delay_d_divides_the_rate_by_d() -> None:
     assert rates[4, 8] > rates[4,]
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "lem", "leaky_rnn"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before", "lem", "leaky_rnn"])
 @pytest.mark.parametrize("engine", ["reference", "native"])
 def test_skips_lengthen_the_reach_and_run_as_written(cell: str, engine: str) -> None:
     torch.manual_seed(4)

@@ -30,7 +30,7 @@ def is_capped(U: Tensor) -> bool:
 LOOKS = {"orthogonal": is_orthogonal, "antisymmetric": is_antisymmetric, "radius:0.5": is_capped}
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before"])
 @pytest.mark.parametrize("word", list(LOOKS))
 def test_a_constraint_holds_through_training_and_every_gradient_arrives(cell: str, word: str) -> None:
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from unvanish import Cell, Recurrent, flow
 from unvanish.nn import init
 
-GATED = ("lstm", "gru", "mgu", "peephole_lstm", "lem")
+GATED = ("lstm", "gru_reset_before", "mgu", "peephole_lstm", "lem")
 LINEAR = Cell("linear", "h[t] = U @ h[t-1] + W @ x[t]")
 INPUT, H = 3, 64
 
@@ -65,14 +65,23 @@ def test_a_leak_without_matrices_keeps_by_its_closed_form(alpha: float) -> None:
 def test_leaks_are_log_uniform() -> None:
     """Kolmogorov, Smirnov: the largest distance of the distributions is under 1.95/√n but once in a thousand."""
     torch.manual_seed(0)
-    for name, number in (("leaky_rnn", "alpha_l0"), ("trained_leaky_rnn", ""), ("gru", ""), ("mgu", "")):
+    for name, number in (
+        ("leaky_rnn", "alpha_l0"),
+        ("trained_leaky_rnn", ""),
+        ("gru_reset_before", ""),
+        ("mgu", ""),
+    ):
         layer = Recurrent(name, 2, 2000, dtype=torch.float64, init=["zeros", "leaks:1:1000"])
         if number:
             share_H = getattr(layer, number)
         elif name == "trained_leaky_rnn":
             share_H = layer["a"].detach().sigmoid()
         else:
-            share_H = layer["b_z"].detach().sigmoid() if name == "gru" else (-layer["b_f"].detach()).sigmoid()
+            share_H = (
+                layer["b_z"].detach().sigmoid()
+                if name == "gru_reset_before"
+                else (-layer["b_f"].detach()).sigmoid()
+            )
         place_H = np.sort((-1 / share_H.log()).log().numpy()) / math.log(
             1000
         )  # uniform in [0, 1], if the law holds
@@ -134,4 +143,4 @@ def test_small_weights_vanish_and_relu_keeps_its_variance_behind_he() -> None:
 def test_chrono_reaches_through_a_projected_cell_too() -> None:
     torch.manual_seed(0)
     assert measured("lstm", 800, "chrono:100", proj_size=8).reach > 150
-    assert measured("gru", 800, "chrono:100", proj_size=8).reach > 150
+    assert measured("gru_reset_before", 800, "chrono:100", proj_size=8).reach > 150

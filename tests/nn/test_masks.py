@@ -125,7 +125,7 @@ SHARES = {
 }
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "skip_rnn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "skip_rnn"])
 @pytest.mark.parametrize("options", SHARES.values(), ids=SHARES)
 @pytest.mark.parametrize("engine", ["reference", "native"])
 def test_a_step_in_training_is_the_one_written_by_hand(
@@ -144,7 +144,7 @@ def test_a_step_in_training_is_the_one_written_by_hand(
     same(gradients(found, *leaves), gradients(wanted, *leaves))
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "skip_rnn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "skip_rnn"])
 @pytest.mark.parametrize("engine", ["reference", "native"])
 def test_a_step_in_evaluation_is_the_one_with_the_expectation(name: str, engine: str, jobs: list[Run]) -> None:
     layer = made(name, engine=engine, recurrent_dropout=0.5, zoneout=0.25).eval()
@@ -251,7 +251,7 @@ def test_native_draws_what_the_reference_draws(name: str, training: bool) -> Non
         same(found[1], found[0])
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "skip_rnn", "clockwork_rnn"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "skip_rnn", "clockwork_rnn"])
 def test_masks_are_the_same_where_segments_are_worked_out_again(name: str) -> None:
     fast, lean = made(name, **EVERYTHING), made(name, memory="lean", **EVERYTHING)
     lean.load_state_dict(fast.state_dict())
@@ -350,7 +350,7 @@ def test_fused_kernels_run_what_has_no_masks() -> None:
 
 
 def test_every_mapped_sequence_has_masks_of_its_own() -> None:
-    layer, x_TBI = made("gru", engine="reference", **EVERYTHING), noise(TIME, BATCH, INPUT)
+    layer, x_TBI = made("gru_reset_before", engine="reference", **EVERYTHING), noise(TIME, BATCH, INPUT)
     twice_NTBI = x_TBI.expand(2, -1, -1, -1)
     for randomness, differs in (("different", True), ("same", False)):
         mapped_NTBH = torch.func.vmap(lambda x: layer(x)[0], randomness=randomness)(twice_NTBI)

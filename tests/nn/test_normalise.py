@@ -66,7 +66,7 @@ def test_layer_norm_runs_in_every_cell_and_the_kernels_agree(cell: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before"])
 def test_layer_norm_makes_the_reach_independent_of_the_size_of_the_weights(cell: str, scale: float) -> None:
     """Ba et al., section 5.1: the output does not change where a matrix is scaled as a whole."""
     torch.manual_seed(2)
@@ -93,17 +93,19 @@ def test_layer_norm_makes_the_reach_independent_of_the_size_of_the_weights(cell:
 
 def test_layer_norm_is_part_of_what_is_measured() -> None:
     torch.manual_seed(3)
-    layer = unvanish.GRU(3, 5, layer_norm=True, dtype=torch.float64)
+    layer = unvanish.GRUResetBefore(3, 5, layer_norm=True, dtype=torch.float64)
     found = flow.jacobian(layer, torch.randn(4, 2, 3, dtype=torch.float64))
     assert found is not None
     assert layer.alone("l0")["gain_U_z"].data_ptr() == layer["gain_U_z"].data_ptr()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "rnn"])
 def test_batch_norm_in_training_has_the_statistics_of_the_batch_at_every_step(cell: str) -> None:
     torch.manual_seed(4)
     layer = unvanish.Recurrent(cell, 3, 5, batch_norm=6, dtype=torch.float64)
-    gains = layer["gain_U_f" if cell == "lstm" else "gain_U_z" if cell == "gru" else "gain_U_h"].detach()
+    gains = layer[
+        "gain_U_f" if cell == "lstm" else "gain_U_z" if cell == "gru_reset_before" else "gain_U_h"
+    ].detach()
     torch.testing.assert_close(gains, torch.full((5,), 0.1, dtype=torch.float64))
     x_TBI = torch.randn(6, 7, 3, dtype=torch.float64)
     output = layer(x_TBI)[0]
@@ -146,7 +148,7 @@ def test_batch_norm_in_evaluation_has_the_running_means_of_each_step() -> None:
 
 def test_batch_norm_keeps_its_means_in_the_state_dict() -> None:
     torch.manual_seed(6)
-    layer, twin = (unvanish.GRU(3, 5, batch_norm=4) for _ in range(2))
+    layer, twin = (unvanish.GRUResetBefore(3, 5, batch_norm=4) for _ in range(2))
     layer(torch.randn(4, 8, 3) + 2)
     twin.load_state_dict(layer.state_dict())
     x_TBI = torch.randn(4, 8, 3)

@@ -129,7 +129,7 @@ def test_a_mask_that_is_false_everywhere_changes_nothing(engine: str) -> None:
     same(layer(x_TBI, states, reset=torch.zeros(TIME, 2, dtype=torch.bool)), layer(x_TBI, states))
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru_reset_after"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("engine", ["auto", "builtin"])
 def test_what_a_fused_kernel_cannot_restart_runs_where_it_can(name: str, engine: str) -> None:
     layer, x_TBI = made(name, bidirectional=True, engine="reference"), noise(TIME, BATCH, INPUT)

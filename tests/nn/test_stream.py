@@ -64,6 +64,6 @@ def test_what_a_stream_cannot_do_is_said() -> None:
 
 
 def test_copies_of_a_layer_stream_too() -> None:
-    layer = unvanish.GRU(3, 4)
+    layer = unvanish.GRUResetBefore(3, 4)
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         torch.testing.assert_close(other.stream()(torch.ones(1, 3)), layer.stream()(torch.ones(1, 3)))

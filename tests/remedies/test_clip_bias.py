@@ -58,7 +58,7 @@ def test_parts_are_weighed_by_their_rows() -> None:
 
 
 def test_time_first_tensors_and_targets_are_split_by_rows() -> None:
-    layer = unvanish.Recurrent("gru", 2, 3)
+    layer = unvanish.Recurrent("gru_reset_before", 2, 3)
     batch = (torch.randn(5, 6, 2), torch.randn(1, 6, 3))
     targets = torch.arange(6) % 3
     seen = []

@@ -136,7 +136,7 @@ def test_the_threshold_is_of_the_loss_as_it_is_before_a_scaler_multiplies_it(by:
     found = []
     for scale in (1.0, 4096.0):
         torch.manual_seed(0)
-        layer = unvanish.GRU(2, 8)
+        layer = unvanish.GRUResetBefore(2, 8)
         scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         optimizer = torch.optim.SGD(layer.parameters(), 0.1)
         per_step = clip.PerStep(0.05, by).attach(layer, scaler)  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def test_the_threshold_is_of_the_loss_as_it_is_before_a_scaler_multiplies_it(by:
 
 
 def test_a_clip_that_is_attached_to_nothing_says_so() -> None:
-    layer = unvanish.GRU(2, 8)
+    layer = unvanish.GRUResetBefore(2, 8)
     layer(torch.randn(9, 4, 2))[0].sum().backward()
     with pytest.raises(OptionError, match="attach"):
         clip.PerStep(1.0)(layer)

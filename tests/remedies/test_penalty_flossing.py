@@ -20,7 +20,7 @@ def same_start(**given: Any) -> penalty.Flossing:
     return penalty.Flossing(generator=torch.Generator().manual_seed(7), **given)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "leaky_rnn", "skip_rnn"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before", "leaky_rnn", "skip_rnn"])
 def test_the_exponents_are_those_that_flow_measures(cell: str) -> None:
     layer = unvanish.Recurrent(cell, 2, 6, num_layers=2, dtype=torch.float64)
     x = torch.randn(60, 3, 2, dtype=torch.float64)
@@ -39,7 +39,7 @@ def flow_widths(layer: unvanish.Recurrent) -> list[int]:
     return [state.shape[-1] for state in layer.zero_states(1)]
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before"])
 def test_the_gradient_is_that_of_finite_differences(cell: str) -> None:
     """The trajectory moves with the weights, too: a gradient of the Jacobians alone would miss that."""
     layer = unvanish.Recurrent(cell, 2, 3, dtype=torch.float64)
@@ -81,7 +81,7 @@ def test_a_linear_recurrence_has_the_penalty_and_the_gradient_that_its_spectrum_
     assert exact.item() == pytest.approx(2 * logs.square().mean().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize(("cell", "count", "seed"), [("rnn", None, 1), ("lstm", 3, 2), ("gru", 2, 3)])
+@pytest.mark.parametrize(("cell", "count", "seed"), [("rnn", None, 1), ("lstm", 3, 2), ("gru_reset_before", 2, 3)])
 def test_prepared_exponents_are_near_zero_and_the_gradient_reaches_further(
     cell: str, count: int | None, seed: int
 ) -> None:

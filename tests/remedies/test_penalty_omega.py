@@ -137,7 +137,7 @@ def test_omega_where_rows_end_early(cell: str, engine: str) -> None:
 
 
 @engines
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before"])
 def test_omega_where_rows_end_early_and_the_loss_reads_their_last_states(cell: str, engine: str) -> None:
     compare(layer_of(cell, engine=engine), "coded", lengths=[4, 6, 2], of_ends=0.5)
 
@@ -186,7 +186,7 @@ def test_one_step_has_no_omega(cell: str, engine: str) -> None:
     ],
     ids=lambda options: " ".join(options),
 )
-@pytest.mark.parametrize("cell", ["rnn", "gru"])
+@pytest.mark.parametrize("cell", ["rnn", "gru_reset_before"])
 def test_omega_of_stacks(cell: str, options: dict[str, Any], engine: str) -> None:
     compare(layer_of(cell, engine=engine, **options), "coded", lengths=[6, 3, 5], reset=True)
 

@@ -152,7 +152,7 @@ def test_only_square_recurrent_matrices_count() -> None:
 
 
 def test_an_orthogonal_constraint_leaves_nothing_to_pay() -> None:
-    layer = unvanish.GRU(2, 5, constrain="orthogonal", dtype=torch.float64)
+    layer = unvanish.GRUResetBefore(2, 5, constrain="orthogonal", dtype=torch.float64)
     assert penalty.Orthogonality(1.0)(layer).item() < 1e-20
 
 

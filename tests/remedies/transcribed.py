@@ -111,7 +111,7 @@ CELLS = {
     "skip_rnn": ByHand(("h",), (1, 3), skip_step, skip_back, ("U_h", "V_h")),
     "lstm": ByHand(("h", "c"), (1,), lstm_step, lstm_back, GATES),
     "peephole_lstm": ByHand(("h", "c"), (1,), peephole_step, lstm_back, (*GATES, "p_i", "p_f", "p_o")),
-    "gru": ByHand(("h",), (1,), gru_step, gru_back, ("U_r", "U_z", "U_n")),
+    "gru_reset_before": ByHand(("h",), (1,), gru_step, gru_back, ("U_r", "U_z", "U_n")),
 }
 
 

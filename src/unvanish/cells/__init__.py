@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from types import MappingProxyType
+import warnings
+from collections.abc import Iterator, Mapping
 
 from unvanish.equations import Cell
 from unvanish.errors import OptionError, nearest
@@ -23,7 +23,29 @@ def _discover() -> dict[str, Cell]:
     return dict(sorted(found.items()))
 
 
-CATALOGUE: Mapping[str, Cell] = MappingProxyType(_discover())
+OLD_NAMES = {"gru_reset_after": "gru"}
+
+
+class Catalogue(Mapping[str, Cell]):
+    """Cells by name; a name of before leads to the cell too, with a warning, for one version."""
+
+    def __init__(self, found: Mapping[str, Cell]) -> None:
+        self._found = found
+
+    def __getitem__(self, name: str) -> Cell:
+        if name in OLD_NAMES:
+            warnings.warn(f"the cell '{name}' is named '{OLD_NAMES[name]}' now", FutureWarning, stacklevel=2)
+            name = OLD_NAMES[name]
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+CATALOGUE = Catalogue(_discover())
 
 
 def find(name: str) -> Cell:

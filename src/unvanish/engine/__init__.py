@@ -8,13 +8,13 @@ import warnings
 
 import torch
 
-from unvanish.engine import builtin, native
+from unvanish.engine import builtin, native, tracing
 from unvanish.engine.arrays import evaluate
 from unvanish.engine.clipping import StepClip
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.layout import Stack, Weights, layout
+from unvanish.engine.operator import Registered, run_as_operator
 from unvanish.engine.operator import register as _register
-from unvanish.engine.operator import run_as_operator
 from unvanish.engine.plan import Plan, make_plan
 from unvanish.engine.reference import run_reference
 from unvanish.engine.segments import run_in_segments
@@ -27,6 +27,7 @@ __all__ = [
     "ENGINES",
     "Observer",
     "Plan",
+    "Registered",
     "Result",
     "Run",
     "Stack",
@@ -63,14 +64,14 @@ def check_memory(memory: str | int) -> str | int:
     raise OptionError(f"memory={memory!r}: give 'fast', 'lean', or the number of steps in a segment")
 
 
-def register(plan: Plan, stacks: tuple[Stack, ...], engine: str, memory: str | int, name: str) -> str:
-    """Make a layer known to the operator that graphs hold; return its word there."""
+def register(plan: Plan, stacks: tuple[Stack, ...], engine: str, memory: str | int, name: str) -> Registered:
+    """Make a layer known to the operator that graphs hold, as long as what is returned is held."""
     return _register(
         plan, stacks, functools.partial(_eager, engine=engine, memory=memory), f"{name}-{engine}-{memory}"
     )
 
 
-def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = "") -> Result:
+def run(job: Run, engine: str = "auto", memory: str | int = "fast", registered: Registered | None = None) -> Result:
     """Run a plan over a sequence on a back end.
 
     `auto` takes the native kernels on the CPU, where there is a compiler, then torch's fused kernels for the cells
@@ -78,13 +79,30 @@ def run(job: Run, engine: str = "auto", memory: str | int = "fast", word: str = 
     `reference` by itself. Equations that are beyond a back end that was asked for by name are an `OptionError`.
 
     `memory` is `fast`, `lean` (segments of ⌈√T⌉ steps are worked out again in the backward pass) or the number of
-    steps in such a segment. `word` is what `register` returned: while a graph is traced, the pass becomes one
-    operator of it.
+    steps in such a segment. `registered` is what `register` returned: while a graph is traced, or a mode of torch
+    looks at every operation, the pass becomes one operator.
     """
-    whole = word and engine in ("auto", "native") and not (job.step_clip or job.tape or job.normalisers)
-    if torch.compiler.is_compiling() and whole and job.x_TBI.device.type == "cpu":
-        return run_as_operator(job, word, Timeless(job).__getitem__)
+    listens = job.step_clip is not None or job.tape is not None or bool(job.normalisers)
+    if not torch.compiler.is_compiling() and tracing.by_example():
+        return _traced(job, engine, None if listens else registered)
+    graph = registered is not None and engine in ("auto", "native") and not listens
+    if graph and job.x_TBI.device.type == "cpu" and tracing.sees_operators(job.x_TBI):
+        assert registered is not None
+        return run_as_operator(job, registered.word, Timeless(job).__getitem__)
     return _eager(job, engine, memory)
+
+
+def _traced(job: Run, engine: str, registered: Registered | None) -> Result:
+    """Run so that what is recorded holds for an input of any length: as torch's own layer, or as one operator."""
+    is_torchs = engine != "reference" and builtin.cannot_plan(job.plan) is None
+    if is_torchs and builtin.cannot_run(job) is None:
+        return builtin.run_builtin(job)
+    if registered is None:
+        raise OptionError(
+            "torch.jit.trace records one length of this layer's loop, which would be wrong for any other, because "
+            "the layer is clipped, penalised or normalised step by step: use torch.export, or take that off first"
+        )
+    return run_as_operator(job, registered.word, Timeless(job).__getitem__)
 
 
 def stepper(job: Run, engine: str) -> Stepper:

@@ -95,7 +95,9 @@ def program(expr: Expr) -> Program:
         case Binary(op, left, right) | Compare(op, left, right):
             return _binary(_OPERATORS[op], program(left), program(right))
         case Call("where", (condition, yes, no)):
-            return _where(program(condition), program(yes), program(no))
+            return _where(program(condition), _branch(yes), _branch(no))
+        case Call("relu" | "maximum" | "minimum", args) if not all(map(is_linear, args)):
+            return _gate(expr.function, tuple(map(program, args)), tuple(map(_branch, args)))
         case Call(function, args):
             return _call(FUNCTIONS[function], tuple(program(arg) for arg in args))
         case Phase(period):
@@ -111,12 +113,61 @@ def _call(function: Callable[..., Tensor], args: tuple[Program, ...]) -> Program
     return lambda lookup, time, like: function(*[as_tensor(arg(lookup, time, like), like) for arg in args])
 
 
-def _where(condition: Program, yes: Program, no: Program) -> Program:
+def is_linear(expr: Expr) -> bool:
+    """Whether an expression only adds what it reads, so that a zero adjoint stays zero on its way back."""
+    match expr:
+        case Number() | Ref():
+            return True
+        case Binary("+" | "-", left, right):
+            return is_linear(left) and is_linear(right)
+        case Binary("*", Number(), inner) | Binary("*" | "/", inner, Number()) | Negate(inner):
+            return is_linear(inner)
+    return False
+
+
+Branch = Callable[[Lookup, Tensor | None, Tensor, Tensor], Value]
+
+
+def _branch(expr: Expr) -> Branch:
+    """An expression that is taken where a mask says so: elsewhere it sends nothing to what it reads, not even NaN.
+
+    Torch sends zero there, times the slope of what was not taken: 0 · inf.
+    """
+    inner, linear = program(expr), is_linear(expr)
+
+    def run(lookup: Lookup, time: Tensor | None, like: Tensor, taken: Tensor) -> Value:
+        def masked(ref: Ref) -> Tensor:
+            found = lookup(ref)
+            return torch.where(taken, found, found.detach())
+
+        return inner(lookup if linear else masked, time, like)
+
+    return run
+
+
+def _where(condition: Program, yes: Branch, no: Branch) -> Program:
     def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
         chosen = as_tensor(condition(lookup, time, like), like).bool()
         return torch.where(
-            chosen, as_tensor(yes(lookup, time, like), like), as_tensor(no(lookup, time, like), like)
+            chosen,
+            as_tensor(yes(lookup, time, like, chosen), like),
+            as_tensor(no(lookup, time, like, ~chosen), like),
         )
+
+    return run
+
+
+def _gate(function: str, args: tuple[Program, ...], branches: tuple[Branch, ...]) -> Program:
+    """A function that lets the adjoint of one argument through; in a tie, and beside NaN, that of each."""
+
+    def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
+        with torch.no_grad():
+            values = [as_tensor(arg(lookup, time, like), like) for arg in args]
+            left, right = values if len(values) == 2 else (values[0], torch.zeros_like(values[0]))
+            lost = [left > right, right > left] if function == "minimum" else [left < right, right < left]
+            lost = [left <= right] if function == "relu" else lost
+        taken = [branch(lookup, time, like, ~none) for branch, none in zip(branches, lost, strict=True)]
+        return FUNCTIONS[function](*(as_tensor(value, like) for value in taken))
 
     return run
 

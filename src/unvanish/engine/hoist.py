@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
+from unvanish.engine.opened import opened
 from unvanish.engine.plan import Group
 from unvanish.engine.sequence import Run
 from unvanish.equations.expression import Ref
@@ -69,8 +70,8 @@ class Hoisted:
 def value(statement: Statement, read: Callable[[Ref], Tensor], run: Run) -> Tensor:
     """Work out a statement that no state changes."""
     match statement:
-        case Elementwise(_, expression):
-            found = evaluate(expression, read, None, run.x_TBI)
+        case Elementwise(target):
+            found = evaluate(opened(run.plan.system)[target], read, None, run.x_TBI)
             return found if isinstance(found, Tensor) else run.x_TBI.new_tensor(found)
         case Rowwise(target, "batchnorm", operand):
             return run.normalisers[target.name](read(operand), None)

@@ -23,6 +23,7 @@ from torch import Tensor
 from unvanish.equations.system import Parameter, System
 from unvanish.equations.transform import PROJECTION
 from unvanish.equations.widths import HIDDEN, INPUT
+from unvanish.errors import OptionError
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # made once for each layer: told apart by identity
@@ -40,7 +41,13 @@ def layout(system: System, sizes: Mapping[str, int], apart: frozenset[str] = fro
     members: dict[str, list[Parameter]] = {}
     for parameter in system.parameters:
         name = f"weight_{parameter.name}" if parameter.name in apart else _stack_name(parameter, projected)
-        members.setdefault(name, []).append(parameter)
+        beside = members.setdefault(name, [])
+        if beside and (beside[0].columns != parameter.columns or apart & {beside[0].name, parameter.name}):
+            raise OptionError(
+                f"'{beside[0].name}' and '{parameter.name}' would share one array, {name}, which does not fit "
+                "both: rename the width or matrix it is named after"
+            )
+        beside.append(parameter)
     order = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
     names = sorted(members, key=lambda name: order.index(name) if name in order else len(order))
     return tuple(_stack(name, members[name], sizes) for name in names)

@@ -11,34 +11,60 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from unvanish.engine.layout import Stack, Weights
 from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Result, Run
+from unvanish.equations.system import Product
 from unvanish.errors import OptionError
 
 Engine = Callable[[Run], Result]
 
-_known: dict[str, tuple[Plan, tuple[Stack, ...], Engine]] = {}
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """What a graph knows by a word, the same in every process; it is known as long as a layer holds it."""
+
+    word: str
+    plan: Plan
+    stacks: tuple[Stack, ...]
+    engine: Engine
 
 
-def register(plan: Plan, stacks: tuple[Stack, ...], engine: Engine, name: str) -> str:
-    """Make a layer known to the operator; return the word that a graph knows it by, the same in every process."""
+_known: weakref.WeakValueDictionary[str, Registered] = weakref.WeakValueDictionary()
+_recent: deque[Registered] = deque(maxlen=256)  # a graph may outlive the layer that it was made from
+
+
+def register(plan: Plan, stacks: tuple[Stack, ...], engine: Engine, name: str) -> Registered:
+    """Make a layer known to the operator."""
     text = f"{plan.system}{[(stack.name, stack.shape) for stack in stacks]}{name}"
     word = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    _known.setdefault(word, (plan, stacks, engine))
-    return word
+    found = _known.get(word)
+    if found is None:
+        found = _known[word] = Registered(word, plan, stacks, engine)
+        _recent.append(found)
+    return found
+
+
+def _registered(word: str) -> Registered:
+    found = _known.get(word)
+    if found is None:
+        raise OptionError(f"the graph holds a layer '{word}' that does not exist: make the same layer first")
+    return found
 
 
 def _run(word: str, groups: Sequence[Sequence[Tensor]], optional: Sequence[Tensor | None], every: bool) -> Result:
-    if word not in _known:
-        raise OptionError(f"the graph holds a layer '{word}' that is not there: make the same layer first")
-    plan, stacks, engine = _known[word]
+    known = _registered(word)
+    plan, stacks, engine = known.plan, known.stacks, known.engine
     (x_TBI, *arrays), numbers, states, masks = groups
     system = plan.system
     names = [*system.numbers, *(statement.target.name for statement in plan.once)]
@@ -60,7 +86,7 @@ def _run(word: str, groups: Sequence[Sequence[Tensor]], optional: Sequence[Tenso
 
 
 def _listed(word: str, result: Result) -> list[Tensor]:
-    names = [state.name for state in _known[word][0].system.states]
+    names = [state.name for state in _registered(word).plan.system.states]
     found = [result.output_TBW, *(result.states[name] for name in names)]
     return found + [result.all_states[name] for name in names] if result.all_states is not None else found
 
@@ -95,8 +121,8 @@ def _(
     reset_TB: Tensor | None,
     every: bool,
 ) -> list[Tensor]:
-    plan, stacks, _ = _known[word]
-    system, x_TBI = plan.system, arrays[0]
+    known = _registered(word)
+    system, stacks, x_TBI = known.plan.system, known.stacks, arrays[0]
     widths = {parameter.rows: _rows(stacks, parameter.name) for parameter in system.parameters}
     widths["input"] = x_TBI.shape[-1]
     widths |= {
@@ -206,3 +232,24 @@ def run_as_operator(run: Run, word: str, timeless: Callable[[str], Tensor]) -> R
     names = [state.name for state in system.states]
     every = dict(zip(names, found[1 + count :], strict=True)) if run.wants_all_states else None
     return Result(found[0], dict(zip(names, found[1 : 1 + count], strict=True)), every)
+
+
+def _multiplications(word: str, arrays: Sequence[tuple[int, ...]]) -> int:
+    """How many numbers the matrices of a layer hold, times the steps of all rows."""
+    known = _registered(word)
+    steps, batch, _ = arrays[0]
+    products = [s for s in known.plan.system.statements if isinstance(s, Product)]
+    shapes = {name: (rows, stack.shape) for stack in known.stacks for name, rows in stack.rows.items()}
+    met = [shapes[product.matrix] for product in products]
+    return steps * batch * sum(int(rows.stop - rows.start) * shape[-1] for rows, shape in met)
+
+
+@register_flop_formula(torch.ops.unvanish.sequence)
+def _flops(word: str, arrays: Sequence[tuple[int, ...]], *_: Any, **__: Any) -> int:
+    return 2 * _multiplications(word, arrays)
+
+
+@register_flop_formula(torch.ops.unvanish.sequence_backward)
+def _backward_flops(_: Any, word: str, arrays: Sequence[tuple[int, ...]], *__: Any, **___: Any) -> int:
+    """One product for the adjoint of what was multiplied, one for that of the matrix."""
+    return 4 * _multiplications(word, arrays)

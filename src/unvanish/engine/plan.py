@@ -47,7 +47,7 @@ class Plan:
         """Say in words what is hoisted and how many products a step needs.
 
         >>> from unvanish.cells import find
-        >>> make_plan(find("gru").system()).describe()
+        >>> make_plan(find("gru_reset_before").system()).describe()
         '3 input products hoisted out of time as 1; 3 recurrent products a step in 2 stages'
         """
         groups = [group for group in self.hoisted if isinstance(group, Group)]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unvanish.engine.arrays import as_tensor, program, rowwise
 from unvanish.engine.hoist import Hoisted, part_widths
+from unvanish.engine.opened import opened
 from unvanish.engine.plan import Group, Stage
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.expression import Ref
@@ -83,8 +84,8 @@ class _Reference:
 
     def value(self, statement: Statement) -> Value:
         match statement:
-            case Elementwise(_, expression):
-                work_out = program(expression)
+            case Elementwise(target):
+                work_out = program(opened(self.plan.system)[target])
                 return lambda time: as_tensor(work_out(self.read, time, self.x_TBI), self.x_TBI)
             case Rowwise(target, "batchnorm", operand):
                 normaliser = self.job.normalisers[target.name]

@@ -11,7 +11,7 @@ import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -48,23 +48,29 @@ class Shelf:
             return found
 
 
-def shared(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Keep the results of a function for its last `most` arguments, which are given by position or by name.
+class Shared(Generic[P, R]):
+    """A function whose results are kept for its last arguments."""
+
+    def __init__(self, function: Callable[P, R], most: int) -> None:
+        self.function, self.shelf = function, Shelf(most)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **keywords: P.kwargs) -> R:
+        """Return what the function returns."""
+        key = (args, *keywords.items())
+        return self.shelf.get(key, functools.partial(self.function, *args, **keywords))
+
+    def clear(self) -> None:
+        """Forget all results."""
+        self.shelf.found.clear()
+
+
+def shared(most: int) -> Callable[[Callable[P, R]], Shared[P, R]]:
+    """Keep the results of a function for its last `most` arguments, given by position or by name.
 
     >>> calls = []
     >>> double = shared(2)(lambda number: calls.append(number) or 2 * number)
     >>> double(3), double(3), calls
     (6, 6, [3])
     """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        shelf = Shelf(most)
-
-        @functools.wraps(function)
-        def call(*args: P.args, **keywords: P.kwargs) -> R:
-            key = (args, *keywords.items())
-            return shelf.get(key, functools.partial(function, *args, **keywords))
-
-        return call
-
-    return decorate
+    return lambda function: Shared(function, most)

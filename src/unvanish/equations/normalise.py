@@ -43,9 +43,7 @@ def with_normalisation(system: System, norm: Norm) -> System:
     normaliser = _Normaliser(system, norm)
     for statement in system.statements:
         normaliser.statement(statement)
-    taken = {parameter.name for parameter in system.parameters} & {p.name for p in normaliser.parameters}
-    if taken:
-        raise OptionError(f"the cell has a parameter {min(taken)} of its own: rename it, normalisation brings one")
+    _check_free(system, {parameter.name for parameter in normaliser.parameters}, "normalisation")
     return replace(
         system,
         statements=tuple(normaliser.statements),
@@ -136,6 +134,7 @@ def with_skips(system: System, delays: Sequence[int]) -> System:
         depths[state] = max(delays)
     if not depths:
         raise OptionError("no matrix of this cell meets a state of the last step: there is nothing to skip beside")
+    _check_free(system, {parameter.name for some in added.values() for parameter in some}, "skips")
     parameters = [p for parameter in system.parameters for p in (parameter, *added.get(parameter.name, ()))]
     return replace(
         system,
@@ -143,6 +142,14 @@ def with_skips(system: System, delays: Sequence[int]) -> System:
         states=tuple(State(s.name, s.width, max(s.depth, depths.get(s.name, 1))) for s in system.states),
         parameters=tuple(dict.fromkeys(parameters)),
     )
+
+
+def _check_free(system: System, added: set[str], what: str) -> None:
+    """Refuse a change that would bring a name which the cell has."""
+    lines = {statement.target.name for statement in system.statements}
+    taken = added & (lines | {parameter.name for parameter in system.parameters} | {*system.numbers})
+    if taken:
+        raise OptionError(f"the cell has a name '{min(taken)}', which {what} would bring: rename it in the cell")
 
 
 def _parameter(system: System, name: str) -> Parameter:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Literal
 
-from unvanish.equations.expression import Binary, Expr, Number, Ref, rebuild
+from unvanish.equations.expression import Binary, Expr, Number, Ref, rebuild, refs
 from unvanish.equations.parse import Line
 
 PROJECTION = "projection"
@@ -56,7 +57,8 @@ def with_projection(lines: tuple[Line, ...], output: str) -> tuple[tuple[Line, .
     Products taken directly of a past output read the projection instead (LSTM with a projection, Sak et
     al. 2014); what reads a past output unit by unit keeps the output itself.
     """
-    name = f"{output}_projected"
+    taken = {line.name for line in lines} | {ref.name for line in lines for ref in refs(line.expression)}
+    name, matrix = _free(f"{output}_projected", taken), _free("W_hr", taken)
 
     def redirect(expr: Expr) -> Expr:
         match expr:
@@ -65,5 +67,11 @@ def with_projection(lines: tuple[Line, ...], output: str) -> tuple[tuple[Line, .
         return rebuild(expr, redirect)
 
     changed = [Line(line.name, line.timed, redirect(line.expression), line.place) for line in lines]
-    product = Binary("@", Ref("W_hr"), Ref(output, 0))
+    product = Binary("@", Ref(matrix), Ref(output, 0))
     return (*changed, Line(name, True, product, (0, 0))), name
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name that nothing else has."""
+    numbered = (f"{name}_{k}" for k in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)

@@ -8,6 +8,7 @@ from torch import nn
 
 from unvanish.errors import FlowError
 from unvanish.nn import Recurrent
+from unvanish.nn.convert import arguments, cell_of, share_arrays
 
 
 def equivalent_layer(module: nn.RNNBase) -> Recurrent:
@@ -17,31 +18,9 @@ def equivalent_layer(module: nn.RNNBase) -> Recurrent:
     >>> equivalent_layer(theirs).weight_hh_l0 is theirs.weight_hh_l0
     True
     """
-    options = {}
-    if isinstance(module, nn.LSTM):
-        name = "lstm"
-    elif isinstance(module, nn.GRU):
-        name = "gru_reset_after"
-    elif isinstance(module, nn.RNN):
-        name, options = "rnn", {"nonlinearity": module.nonlinearity}
-    else:
-        raise FlowError(f"{type(module).__name__} is no layer of torch.nn that is known: record its cell instead")
-    layer = Recurrent(
-        name,
-        module.input_size,
-        module.hidden_size,
-        module.num_layers,
-        module.bias,
-        module.batch_first,
-        module.dropout,
-        module.bidirectional,
-        module.proj_size,
-        device="meta",  # its own parameters are never filled
-        **options,
-    )
-    for parameter, _ in list(layer.named_parameters()):
-        setattr(layer, parameter, getattr(module, parameter))
-    return layer
+    cell, options = cell_of(module)
+    layer = Recurrent(cell, **arguments(module), device="meta", **options)  # its own parameters are never filled
+    return share_arrays(layer, module, lambda name: name)
 
 
 KNOWN = (Recurrent, nn.RNNBase, nn.RNNCellBase)
@@ -70,22 +49,12 @@ def equivalent_cell(module: nn.RNNCellBase) -> Recurrent:
     >>> equivalent_cell(theirs).weight_hh_l0 is theirs.weight_hh
     True
     """
-    names = {nn.LSTMCell: "lstm", nn.GRUCell: "gru_reset_after", nn.RNNCell: "rnn"}
-    kind = next((kind for kind in names if isinstance(module, kind)), None)
+    kinds = {nn.LSTMCell: nn.LSTM, nn.GRUCell: nn.GRU, nn.RNNCell: nn.RNN}
+    kind = next((kind for kind in kinds if isinstance(module, kind)), None)
     if kind is None:
-        raise FlowError(
-            f"{type(module).__name__} is no cell of torch.nn that is known: record it by its name instead"
-        )
+        raise FlowError(f"{type(module).__name__} is not a cell of torch.nn: record it by its name instead")
     options: dict[str, Any] = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNNCell) else {}
-    layer = Recurrent(
-        names[kind],
-        module.input_size,
-        module.hidden_size,
-        bias=module.bias,
-        device="meta",
-        engine="reference",
-        **options,
-    )
-    for parameter, _ in list(layer.named_parameters()):
-        setattr(layer, parameter, getattr(module, parameter.removesuffix("_l0")))
-    return layer
+    cell = cell_of(kinds[kind](1, 1, device="meta"))[0]
+    sizes = module.input_size, module.hidden_size
+    layer = Recurrent(cell, *sizes, bias=module.bias, device="meta", engine="reference", **options)
+    return share_arrays(layer, module, lambda name: name.removesuffix("_l0"))

@@ -6,13 +6,16 @@ Shapes: H hidden.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unvanish.engine.tracing import has_numbers
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.cell import check_delay, check_number
 from unvanish.errors import OptionError, nearest
@@ -39,6 +42,7 @@ COMMON = (
     "memory",
     "init",
 )
+KEYWORDS = frozenset({"cell", "input_size", "hidden_size", *COMMON})
 
 
 @dataclass(slots=True)
@@ -69,11 +73,45 @@ def sort_options(cell: Cell, options: Mapping[str, Any]) -> CellOptions:
     return found
 
 
-def check_size(name: str, value: object) -> int:
-    """Refuse what is not a whole number from 1 on."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name} is {value!r}: give a whole number from 1 on")
+def check_names(cell: Cell) -> None:
+    """Refuse a cell that declares a keyword which every layer has, or the name of something in a layer."""
+    for name in cell.options:
+        if name in KEYWORDS:
+            raise OptionError(f"{cell.name} declares '{name}', a keyword of every layer: rename it in the cell")
+
+
+def check_size(name: str, value: object, least: int = 1) -> int:
+    """Refuse a value that is not a whole number, or too small."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise OptionError(f"{name} is {value!r}: give a whole number from {least} on")
+    return int(value)
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Refuse a value that is neither True nor False."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} is {value!r}: give True or False")
     return value
+
+
+def check_dropout(dropout: object, num_layers: int) -> float:
+    """Refuse a value that is not a probability; warn of one that does nothing."""
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) <= 1:
+        raise OptionError(f"dropout is {dropout!r}: give a probability between 0 and 1")
+    if float(dropout) > 0 and num_layers == 1:
+        warnings.warn(
+            f"dropout={dropout} does nothing in a single layer: it acts between layers; use num_layers=2 or more, "
+            "or recurrent_dropout",
+            stacklevel=5,
+        )
+    return float(dropout)
+
+
+def check_projection(proj_size: object, hidden_size: int) -> int:
+    """Refuse a width that is not under the hidden size."""
+    if isinstance(proj_size, bool) or not isinstance(proj_size, Integral) or not 0 <= int(proj_size) < hidden_size:
+        raise OptionError(f"proj_size is {proj_size!r}: give 0 for none, or less than hidden_size={hidden_size}")
+    return int(proj_size)
 
 
 def check_steps(batch_norm: object) -> int:
@@ -113,10 +151,11 @@ def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dt
         index_H = torch.arange(hidden, device=device) * groups // hidden
         return torch.tensor(rule.values, device=device, dtype=dtype)[index_H]
     try:
-        number = torch.as_tensor(rule, dtype=dtype).clone()
+        number = torch.as_tensor(rule, dtype=dtype, device="cpu").clone()
     except (TypeError, ValueError, RuntimeError) as fault:
-        raise OptionError(f"{name}={given!r} is no number: {fault}") from fault
-    if number.shape not in ((), (hidden,)) or not bool(torch.isfinite(number).all()):
+        raise OptionError(f"{name}={given!r} is not a number: {fault}") from fault
+    finite = not has_numbers(number) or bool(torch.isfinite(number).all())
+    if number.shape not in ((), (hidden,)) or not finite:
         raise OptionError(
             f"{name} has shape {tuple(number.shape)}: give one finite number, or one for each of the {hidden} "
             "units, or a shorter list with one for each of so many equal groups"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from unvanish.engine.tracing import has_numbers
 from unvanish.errors import OptionError
 
 
@@ -63,8 +64,7 @@ def check_lengths(lengths: object, steps: int, batch: int, device: torch.device)
             f"lengths has shape {tuple(lengths_B.shape)} and type {lengths_B.dtype}: give one whole number for "
             f"each of the {batch} rows"
         )
-    # Inside a graph nobody can look at the numbers.
-    if not torch.compiler.is_compiling() and batch and (int(lengths_B.min()) < 0 or int(lengths_B.max()) > steps):
+    if has_numbers(lengths_B) and batch and (int(lengths_B.min()) < 0 or int(lengths_B.max()) > steps):
         raise OptionError(f"a length lies outside 0 to {steps}, the steps of the input")
     return lengths_B.long()
 

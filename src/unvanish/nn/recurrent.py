@@ -7,8 +7,7 @@ D how many steps back a state is read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +17,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unvanish import engine as engines
 from unvanish.engine import Observer, Run, StepClip, Tape
+from unvanish.engine.tracing import by_example
 from unvanish.errors import OptionError
+from unvanish.nn.given import Given, in_dtype, stacked
 from unvanish.nn.packing import (
     blank_padding,
     check_lengths,
@@ -30,6 +31,7 @@ from unvanish.nn.packing import (
 )
 from unvanish.nn.stack import CellStack
 from unvanish.nn.stream import Stream
+from unvanish.nn.torchlayer import as_leaf, autocast_dtype, autocasts, is_proxy
 
 States = Tensor | tuple[Tensor, ...]
 
@@ -50,16 +52,6 @@ class Tapes(Protocol):
     def start(self, layer: int, part: str) -> Tape | None:
         """Return a tape for a pass of one part, or None for one that nobody will ask about."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    """An input, time first, with where its rows end and where they start anew."""
-
-    x_TBI: Tensor
-    batched: bool
-    lengths_B: Tensor | None = None
-    reset_TB1: Tensor | None = None
 
 
 class Recurrent(CellStack):
@@ -107,7 +99,7 @@ class Recurrent(CellStack):
     Raises:
         OptionError: an argument that cannot be meant so.
 
-    >>> layer = Recurrent("gru", 3, 4)
+    >>> layer = Recurrent("gru_reset_before", 3, 4)
     >>> output_TBW, h_LBW = layer(torch.zeros(7, 2, 3))
     >>> output_TBW.shape, h_LBW.shape
     (torch.Size([7, 2, 4]), torch.Size([1, 2, 4]))
@@ -150,11 +142,22 @@ class Recurrent(CellStack):
         Returns:
             `(output, states)`, or `(output, states, all_states)`.
         """
+        if is_proxy(input):
+            keywords = {"lengths": lengths, "reset": reset, "all_states": all_states}
+            return as_leaf(self, (input, hx), keywords)
         packed = input if isinstance(input, PackedSequence) else None
         sequence = self._read(input, lengths, reset)
         batched = sequence.batched
         initial = self._initial_states(hx, sequence.x_TBI.shape[1], batched)
+        kind = sequence.x_TBI.dtype
+        if autocasts(self._weight):
+            kind = autocast_dtype(self.cell.name, kind)
+            sequence, initial = in_dtype(sequence, initial, self._weight.dtype)
         output_TBW, final, every = self._run_stack(sequence, initial, all_states)
+        if output_TBW.dtype != kind:
+            output_TBW = output_TBW.to(kind)
+            final = [state.to(kind) if state.is_floating_point() else state for state in final]
+            every = {name: value.to(kind) for name, value in every.items()}
         states: Any = final if batched else [state[:, 0] for state in final]
         states = states[0] if len(states) == 1 else tuple(states)
         output: Any = (
@@ -171,7 +174,7 @@ class Recurrent(CellStack):
         takes time first, draws no dropout, and has of zoneout its expectation. A part that runs backwards takes its
         input turned round.
 
-        >>> layer = Recurrent("gru", 3, 4, num_layers=2)
+        >>> layer = Recurrent("gru_reset_before", 3, 4, num_layers=2)
         >>> layer.alone("l1")["U_z"].data_ptr() == layer["U_z_l1"].data_ptr()
         True
         """
@@ -214,7 +217,7 @@ class Recurrent(CellStack):
             for index, (layer, suffix) in enumerate(self._parts):
                 blank = self._weight.new_zeros(1, batch, self._connection.wide(layer))
                 states = [state[index] for state in initial]
-                job = self._job(layer, suffix, blank, _Sequence(blank, True), states, False)
+                job = self._job(layer, suffix, blank, Given(blank, True), states, False)
                 steppers.append(engines.stepper(job, self.engine))
 
         def check(x_BI: Tensor) -> None:
@@ -226,7 +229,7 @@ class Recurrent(CellStack):
 
     # -- what comes in and goes out --------------------------------------------------------------------
 
-    def _read(self, given: object, lengths: Any, reset: Any) -> _Sequence:
+    def _read(self, given: object, lengths: Any, reset: Any) -> Given:
         if isinstance(given, PackedSequence):
             if lengths is not None:
                 raise OptionError("a PackedSequence knows its lengths: leave lengths= out")
@@ -238,7 +241,7 @@ class Recurrent(CellStack):
             x_TBI, batched = self._as_time_first(given)
         self._check_input(x_TBI)
         if lengths is None and reset is None:
-            return _Sequence(x_TBI, batched)
+            return Given(x_TBI, batched)
         if self.batch_norm:
             raise OptionError(
                 "batch_norm has statistics for each step of a whole batch: leave lengths= and reset= out"
@@ -253,7 +256,7 @@ class Recurrent(CellStack):
             reset_TB = check_reset(reset, shape, device).view(shape if batched else (steps, 1))
             reset_TB1 = (reset_TB.t() if batched and self.batch_first else reset_TB)[:, :, None]
             reset_TB1 = reset_TB1 if lengths_B is None else blank_padding(reset_TB1, lengths_B)
-        return _Sequence(x_TBI, batched, lengths_B, reset_TB1)
+        return Given(x_TBI, batched, lengths_B, reset_TB1)
 
     def _as_time_first(self, x: object) -> tuple[Tensor, bool]:
         if not isinstance(x, Tensor) or x.dim() not in (2, 3):
@@ -272,6 +275,8 @@ class Recurrent(CellStack):
         return value.transpose(time, time + 1) if self.batch_first else value
 
     def _check_input(self, x_TBI: Tensor) -> None:
+        if by_example():  # sizes are tensors then
+            return
         if x_TBI.shape[-1] != self.input_size:
             raise OptionError(f"the input is {x_TBI.shape[-1]} wide, this layer was made for {self.input_size}")
         if x_TBI.shape[0] == 0:
@@ -307,7 +312,7 @@ class Recurrent(CellStack):
     # -- running ---------------------------------------------------------------------------------------
 
     def _run_stack(
-        self, sequence: _Sequence, initial: tuple[Tensor, ...], wants_all: bool
+        self, sequence: Given, initial: tuple[Tensor, ...], wants_all: bool
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
         x_TBI = sequence.x_TBI
         finals: list[list[Tensor]] = []
@@ -324,21 +329,21 @@ class Recurrent(CellStack):
                 x_TBI, directions = self.handed_on(layer, x_TBI, output_TBW), []
                 if layer < self.num_layers - 1:
                     x_TBI = F.dropout(x_TBI, self.dropout, self.training)
-        stacked = [_stacked(parts) for parts in zip(*finals, strict=True)]
-        return x_TBI, stacked, {name: _stacked([seen[name] for seen in every]) for name in every[0]}
+        final_states = [stacked(parts) for parts in zip(*finals, strict=True)]
+        return x_TBI, final_states, {name: stacked([seen[name] for seen in every]) for name in every[0]}
 
     def _run_part(
         self,
         layer: int,
         suffix: str,
         x_TBI: Tensor,
-        sequence: _Sequence,
+        sequence: Given,
         states: list[Tensor],
         wants_all: bool,
     ) -> tuple[Tensor, list[Tensor], Mapping[str, Tensor]]:
         tape = None if self.tapes is None else self.tapes.start(layer, suffix)
         job = self._job(layer, suffix, x_TBI, sequence, states, wants_all or tape is not None, tape)
-        result = engines.run(job, self.engine, self.memory, self._words[self.training][layer])
+        result = engines.run(job, self.engine, self.memory, self._registered[self.training][layer])
         if tape is not None:
             tape.keep(job, result)
         output_TBW, seen = result.output_TBW, result.all_states or {}
@@ -354,7 +359,7 @@ class Recurrent(CellStack):
         layer: int,
         suffix: str,
         x_TBI: Tensor,
-        sequence: _Sequence,
+        sequence: Given,
         states: list[Tensor],
         wants_all: bool,
         tape: Tape | None = None,
@@ -386,8 +391,3 @@ class Recurrent(CellStack):
             wants_all_states=wants_all,
             name=self.cell.name,
         )
-
-
-def _stacked(parts: Sequence[Tensor]) -> Tensor:
-    """Return the values of all parts, one after the other."""
-    return torch.stack(tuple(parts)) if len(parts) > 1 else parts[0][None]

@@ -30,32 +30,24 @@ from unvanish.nn.constrain import Constraints, resolve_constraints
 from unvanish.nn.constrain import constrain as constrain_array
 from unvanish.nn.initialise import Init, Initialiser, fill
 from unvanish.nn.masks import Zoneout, make_noise
-from unvanish.nn.options import CellOptions, check_size, check_skips, check_steps, fixed_number, sort_options
+from unvanish.nn.options import (
+    CellOptions,
+    check_bool,
+    check_dropout,
+    check_names,
+    check_projection,
+    check_size,
+    check_skips,
+    check_steps,
+    fixed_number,
+    sort_options,
+)
+from unvanish.nn.torchlayer import TorchLayer, say_what_gru_means
 
 BATCH_GAIN = 0.1  # Cooijmans et al. (2017), section 4: 1 saturates tanh, and gradients vanish
 
-# What a layer's `repr` shows where it is not as usual.
-_USUAL: dict[str, Any] = {
-    "num_layers": 1,
-    "bias": True,
-    "batch_first": False,
-    "dropout": 0.0,
-    "bidirectional": False,
-    "proj_size": 0,
-    "engine": "auto",
-    "memory": "fast",
-    "recurrent_dropout": 0.0,
-    "zoneout": 0.0,
-    "weight_drop": 0.0,
-    "layer_norm": False,
-    "batch_norm": 0,
-    "skips": (),
-    "connect": "plain",
-    "constrain": None,
-}
 
-
-class CellStack(nn.Module):
+class CellStack(TorchLayer):
     """The cells of a layer, one above the other, in one direction or two, with their parameters.
 
     Abstract: `Recurrent` says what the arguments mean, and runs it.
@@ -92,18 +84,22 @@ class CellStack(nn.Module):
     ) -> None:
         super().__init__()
         self.cell = find(cell) if isinstance(cell, str) else cell
+        if cell == "gru":
+            say_what_gru_means()
         if not isinstance(self.cell, Cell):
-            raise OptionError(f"{cell!r} is no cell: give a Cell, or the name of one in the catalogue")
+            raise OptionError(f"{cell!r} is not a cell: give a Cell, or the name of one in the catalogue")
+        check_names(self.cell)
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
         self.num_layers = check_size("num_layers", num_layers)
-        self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
-        self.dropout, self.proj_size = _check_dropout(dropout), _check_projection(proj_size, hidden_size)
+        self.bias, self.batch_first = check_bool("bias", bias), check_bool("batch_first", batch_first)
+        self.bidirectional = check_bool("bidirectional", bidirectional)
+        self.dropout = check_dropout(dropout, self.num_layers)
+        self.proj_size = check_projection(proj_size, self.hidden_size)
         self.engine, self.memory = engines.check_engine(engine), engines.check_memory(memory)
         self.init, self.options = init, options
-        if not isinstance(layer_norm, bool):
-            raise OptionError(f"layer_norm is {layer_norm!r}: give True or False")
-        self.layer_norm, self.batch_norm, self.skips = layer_norm, check_steps(batch_norm), check_skips(skips)
+        self.layer_norm = check_bool("layer_norm", layer_norm)
+        self.batch_norm, self.skips = check_steps(batch_norm), check_skips(skips)
         self.connect, self.constrain = check_connection(connect), constrain
         self._check_memory()
         sorted_options = sort_options(self.cell, options)
@@ -185,14 +181,10 @@ class CellStack(nn.Module):
 
     def _make_known(self) -> None:
         """Tell the engine of each layer's plans, in training and not, for graphs that will hold it."""
-        self._words = {
+        self._registered = {
             mode: [engines.register(plan, s, self.engine, self.memory, self.cell.name) for s in self._layout]
             for mode, plan in self._plans.items()
         }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._make_known()  # a copy may wake up in another process
 
     def parts(self) -> Iterator[tuple[int, str]]:
         """Yield each part of the stack: its layer, and the suffix of its parameters (`l0`, `l0_reverse`)."""
@@ -241,6 +233,10 @@ class CellStack(nn.Module):
             empty = torch.empty(stack.shape, device=device, dtype=dtype)
             self.register_parameter(f"{stack.name}_{suffix}", nn.Parameter(empty))
         for name in self._system.numbers:
+            if hasattr(self, f"{name}_{suffix}"):
+                raise OptionError(
+                    f"{self.cell.name} declares a number '{name}', the name of an array in every layer: rename it"
+                )
             value = fixed_number(self.cell, name, numbers.get(name), self.hidden_size, device, dtype)
             self.register_buffer(f"{name}_{suffix}", value)
         for line in self._batch_norms():
@@ -303,10 +299,9 @@ class CellStack(nn.Module):
 
         A constrained matrix comes as the equations read it, worked out anew.
         """
-        for layer, suffix in self._parts:
-            stem = name.removesuffix(f"_{suffix}") if name.endswith(f"_{suffix}") else name
-            if stem == name and suffix != "l0":
-                continue
+        ends = [part for part in self._parts if name.endswith(f"_{part[1]}")]
+        places = [(0, "l0", name), *((layer, suffix, name.removesuffix(f"_{suffix}")) for layer, suffix in ends)]
+        for layer, suffix, stem in places:
             for stack in self._layout[layer]:
                 if stem in stack.rows:
                     array: Tensor = getattr(self, f"{stack.name}_{suffix}")
@@ -335,7 +330,8 @@ class CellStack(nn.Module):
         for parameter in self._parameters.values():  # parameters() would walk through all modules
             if parameter is not None:
                 return parameter
-        return next(self.parameters())
+        found: Tensor = getattr(self, f"{self._layout[0][0].name}_l0")  # constrained, or replaced by a tensor
+        return found
 
     def _normalisers(self, suffix: str) -> dict[str, StepNorm]:
         return {
@@ -355,26 +351,3 @@ class CellStack(nn.Module):
             weight.new_zeros(count, batch, width, dtype=torch.long if name == "t" else None)
             for name, width in self._state_widths.items()
         )
-
-    def flatten_parameters(self) -> None:
-        """Do nothing: torch.nn.LSTM has this method and code written for it calls it."""
-
-    def extra_repr(self) -> str:
-        """Say what the layer is, as torch's layers do."""
-        changed = [
-            f"{name}={getattr(self, name)}" for name, usual in _USUAL.items() if getattr(self, name) != usual
-        ]
-        changed += [f"{name}={value!r}" for name, value in self.options.items() if not isinstance(value, Tensor)]
-        return ", ".join([self.cell.name, str(self.input_size), str(self.hidden_size), *changed])
-
-
-def _check_dropout(dropout: float) -> float:
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
-        raise OptionError(f"dropout is {dropout!r}: give a probability between 0 and 1")
-    return float(dropout)
-
-
-def _check_projection(proj_size: int, hidden_size: int) -> int:
-    if not isinstance(proj_size, int) or isinstance(proj_size, bool) or not 0 <= proj_size < hidden_size:
-        raise OptionError(f"proj_size is {proj_size!r}: give 0 for none, or less than hidden_size={hidden_size}")
-    return proj_size

@@ -1,4 +1,5 @@
 typedef float real;
+#define VECTOR 64
 #include "runtime.h"
 
 struct Call {

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from unvanish.engine import tracing
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.layout import Weights
 from unvanish.engine.native import fallback, passes
 from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import compiler
-from unvanish.engine.native.kernel import LANES, Loaded, load
+from unvanish.engine.native.kernel import DTYPES, Loaded, load
 from unvanish.engine.native.lower import Kernel, lower
 from unvanish.engine.native.lower import refusal as not_lowered
 from unvanish.engine.native.memory import memory_of
@@ -52,7 +53,7 @@ def no_compiler() -> str | None:
 def cannot_run(run: Run) -> str | None:
     """Say why this back end cannot do one pass of a plan that it can run, or None."""
     x_TBI = run.x_TBI
-    if x_TBI.device.type != "cpu" or x_TBI.dtype not in LANES:
+    if x_TBI.device.type != "cpu" or x_TBI.dtype not in DTYPES:
         return f"the native kernels run float32 and float64 on the CPU, not {x_TBI.dtype} on {x_TBI.device}"
     if run.observer is not None and (run.observer.needs_steps or run.reset_TB is not None):
         return "this pass is being recorded step by step"
@@ -60,6 +61,8 @@ def cannot_run(run: Run) -> str | None:
         return "there is nothing to run"
     if torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0:
         return "function transforms see through plain torch only"
+    if tracing.is_subclass(x_TBI):
+        return "a tensor that takes its operations itself has no memory to work in"
     return None if load(_kernel(run), x_TBI.dtype, run.name) else "the compiler failed"
 
 

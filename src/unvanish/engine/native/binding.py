@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.layout import Stack
-from unvanish.engine.native.kernel import LANES, Loaded
+from unvanish.engine.native.kernel import Loaded
 from unvanish.engine.plan import Group
 from unvanish.engine.shared import shared
 
@@ -48,7 +48,7 @@ class Binding:
 
     def panel(self, group: Group, dtype: torch.dtype, back: bool) -> int:
         """How many numbers the packed weights of a group take."""
-        lanes, width = LANES[dtype], self.width(group.products[0].target.name)
+        lanes, width = self.loaded.emitted.vector // dtype.itemsize, self.width(group.products[0].target.name)
         count = self.width(group.operand.name)
         if back:
             return -(-count // lanes) * lanes * width * len(group.products)

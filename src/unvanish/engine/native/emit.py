@@ -15,7 +15,8 @@ from unvanish.engine.plan import Group
 from unvanish.engine.shared import shared
 from unvanish.equations.expression import Phase, Ref, refs, walk
 
-REGISTERS = 24  # accumulators of a product; the rest of 32 hold weights and a broadcast value
+# Accumulators of a product, by bytes in a vector; the other registers hold weights and a broadcast value.
+REGISTERS = {64: 24, 32: 12}
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,21 @@ class Emitted:
     """A kernel's text, and what the structure that it takes holds, in order."""
 
     text: str
+    vector: int
     pointers: tuple[str, ...]
     tables: tuple[str, ...]
     sizes: tuple[str, ...]
 
 
 @shared(256)
-def emit(kernel: Kernel, double: bool) -> Emitted:
-    """Write a kernel's forward and backward pass."""
-    return _Emitter(kernel).emit(double)
+def emit(kernel: Kernel, double: bool, vector: int) -> Emitted:
+    """Write a kernel's forward and backward pass; a vector of the processor has so many bytes."""
+    return _Emitter(kernel, vector).emit(double)
 
 
 class _Emitter:
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel, self.places = kernel, Places(kernel)
+    def __init__(self, kernel: Kernel, vector: int) -> None:
+        self.kernel, self.places, self.vector = kernel, Places(kernel), vector
         self.slots, self.depth = self.places.slots, self.places.depth
         self.vectors = {name for name, _ in kernel.vectors}
         self.lines: list[str] = []
@@ -64,12 +66,13 @@ class _Emitter:
         sizes += tuple(f"w {width}" for width in sorted(set(self.kernel.widths.values())))
         tables = (*TABLES, *(f"at {state.name}" for state in self.kernel.plan.system.states), "share")
         self.slots("norms")
-        head = [f"typedef {'double' if double else 'float'} real;", '#include "runtime.h"', "", "struct Call {"]
+        head = [f"typedef {'double' if double else 'float'} real;", f"#define VECTOR {self.vector}"]
+        head += ['#include "runtime.h"', "", "struct Call {"]
         head += [f"  real* {identifier(meaning)};  // {meaning}" for meaning in self.slots.index]
         head += [f"  const int64_t* {identifier(table)};" for table in tables]
         head += [f"  int64_t {identifier(size)};" for size in sizes]
         head += ["};", ""]
-        return Emitted("\n".join(head + self.lines) + "\n", tuple(self.slots.index), tables, sizes)
+        return Emitted("\n".join(head + self.lines) + "\n", self.vector, tuple(self.slots.index), tables, sizes)
 
     # -- forward ---------------------------------------------------------------------------------------
 
@@ -177,10 +180,9 @@ class _Emitter:
     def begin(self, name: str) -> None:
         self.lines.append(f"static void {name}(const Call& a, const Part& part, long t) {{")
 
-    @staticmethod
-    def rows(phase: KernelPhase, merged: dict[Group, Group]) -> int:
+    def rows(self, phase: KernelPhase, merged: dict[Group, Group]) -> int:
         columns = sum(len(group.products) for group in phase.groups if group not in merged)
-        return max(1, min(8, REGISTERS // columns)) if columns else 4
+        return max(1, min(8, REGISTERS[self.vector] // columns)) if columns else 4
 
     # -- backward --------------------------------------------------------------------------------------
 

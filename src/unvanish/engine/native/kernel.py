@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.build import BuildError, library
+from unvanish.engine.native.build import BuildError, library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
 from unvanish.engine.native.lower import Kernel
 from unvanish.engine.shared import shared
 
-LANES = {torch.float32: 16, torch.float64: 8}
+DTYPES = (torch.float32, torch.float64)
 
 
 class Arena:
@@ -99,7 +99,7 @@ class Loaded:
 @shared(256)
 def load(kernel: Kernel, dtype: torch.dtype, name: str = "a") -> Loaded | None:
     """Return the compiled kernel for a number type; None, after one warning, where none can be made."""
-    emitted = emit(kernel, dtype is torch.float64)
+    emitted = emit(kernel, dtype is torch.float64, vector_bytes())
     try:
         found = library(emitted.text, name)
     except BuildError as fault:

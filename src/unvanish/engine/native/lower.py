@@ -12,6 +12,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from unvanish.engine.opened import GATES
 from unvanish.engine.plan import Group, Plan, Stage, grouped, stages_of
 from unvanish.engine.shared import shared
 from unvanish.equations.calculus import Scale, partials
@@ -19,9 +20,6 @@ from unvanish.equations.expression import Binary, Call, Compare, Expr, Number, R
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
 COSTLY = ("sigmoid", "tanh", "exp", "log", "softplus", "sqrt", "sin", "cos")
-# What lets an adjoint through or blanks it. In a line of its own it meets the adjoint where torch has it meet it,
-# so that nothing infinite is multiplied with a zero.
-GATES = ("relu", "minimum", "maximum", "where")
 X = Ref("x", 0)
 
 

@@ -1,7 +1,7 @@
 // Runtime of the emitted kernels: vectors, functions of vectors, panel products. Included after
 //   typedef float real;   or   typedef double real;
-// GCC's and Clang's vector extensions only, so that any processor works: where 64-byte vectors do not exist
-// the compiler splits them.
+//   #define VECTOR 64     or   #define VECTOR 32      bytes in a vector
+// GCC's and Clang's vector extensions, so that any processor works, and a few intrinsics where they say too little.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,23 +9,38 @@
 #include <omp.h>
 #include <type_traits>
 #include <vector>
-#ifdef __AVX512F__
+#if VECTOR == 64 && defined(__AVX512F__)
+#define WITH_AVX512
+#include <immintrin.h>
+#elif VECTOR == 32 && defined(__AVX2__)
+#define WITH_AVX2
 #include <immintrin.h>
 #endif
 
-constexpr int LANES = 64 / sizeof(real);
-typedef real V __attribute__((vector_size(64)));
-typedef real VU __attribute__((vector_size(64), aligned(sizeof(real))));
+constexpr int LANES = VECTOR / sizeof(real);
+constexpr int TALL = VECTOR / 8;  // rows of a register block that is three vectors wide
+typedef real V __attribute__((vector_size(VECTOR)));
+typedef real VU __attribute__((vector_size(VECTOR), aligned(sizeof(real))));
 typedef std::conditional<sizeof(real) == 4, int32_t, int64_t>::type integer;
-typedef integer I __attribute__((vector_size(64)));
+typedef integer I __attribute__((vector_size(VECTOR)));
 
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE V set1(real a) { return a - V{}; }
 
 // A block of units is whole, or the last one of n < LANES units: then only those are touched.
+#ifdef WITH_AVX2
+INLINE __m256i first_lanes(long n) {
+  I lane{};
+  for (int i = 0; i < LANES; i++) lane[i] = i;
+  return (__m256i)(lane < integer(n));
+}
+#endif
 INLINE V load_part(const real* p, long n) {
-#ifdef __AVX512F__
+#if defined(WITH_AVX2)
+  if constexpr (sizeof(real) == 4) return (V)_mm256_maskload_ps((const float*)p, first_lanes(n));
+  else return (V)_mm256_maskload_pd((const double*)p, first_lanes(n));
+#elif defined(WITH_AVX512)
   if constexpr (sizeof(real) == 4) return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
   else return (V)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 #else
@@ -35,7 +50,10 @@ INLINE V load_part(const real* p, long n) {
 #endif
 }
 INLINE void store_part(real* p, V v, long n) {
-#ifdef __AVX512F__
+#if defined(WITH_AVX2)
+  if constexpr (sizeof(real) == 4) _mm256_maskstore_ps((float*)p, first_lanes(n), (__m256)v);
+  else _mm256_maskstore_pd((double*)p, first_lanes(n), (__m256d)v);
+#elif defined(WITH_AVX512)
   if constexpr (sizeof(real) == 4) _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
   else _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 #else
@@ -61,11 +79,12 @@ template <typename F> INLINE V each(V x, F function) {
 
 // p · 2^n for a whole number n, in two halves, so that results overflow to infinity and underflow gradually.
 INLINE V times_power_of_two(V p, V n) {
-#ifdef __AVX512F__
+#ifdef WITH_AVX512
   if constexpr (sizeof(real) == 4) return (V)_mm512_scalef_ps((__m512)p, (__m512)n);
   else return (V)_mm512_scalef_pd((__m512d)p, (__m512d)n);
 #else
-  I whole = __builtin_convertvector(n, I), half = whole >> 1;
+  const V magic = set1(sizeof(real) == 4 ? 12582912.f : 6755399441055744.);  // the lowest bits of the sum are n
+  I whole = (I)(n + magic) - (I)magic, half = whole >> 1;
   constexpr int bias = sizeof(real) == 4 ? 127 : 1023, shift = sizeof(real) == 4 ? 23 : 52;
   V low = (V)((half + bias) << shift), high = (V)((whole - half + bias) << shift);
   return p * low * high;
@@ -223,8 +242,10 @@ struct Part {
 INLINE void back_all(const Part& part, real* target, long width, const real* rows, long height, const real* panel) {
   const long from = part.from(width), to = part.to(width);
   long b = part.first;
-  for (; b + 8 <= part.last; b += 8) back_rows<8>(target + b * width, width, from, to, rows + b * height, height, panel, height);
-  for (; b + 4 <= part.last; b += 4) back_rows<4>(target + b * width, width, from, to, rows + b * height, height, panel, height);
+  for (; b + TALL <= part.last; b += TALL)
+    back_rows<TALL>(target + b * width, width, from, to, rows + b * height, height, panel, height);
+  if constexpr (TALL > 4)
+    for (; b + 4 <= part.last; b += 4) back_rows<4>(target + b * width, width, from, to, rows + b * height, height, panel, height);
   for (; b < part.last; b++) back_rows<1>(target + b * width, width, from, to, rows + b * height, height, panel, height);
 }
 
@@ -465,8 +486,8 @@ INLINE void outer_block(const real* adjoint, long adjoint_ld, const real* x, lon
       else store<false>(target + r * width + c * LANES, acc[r][c], n);
     }
 }
-// Some rows n, some rows j of the matrix: the adjoint of eight of them begins `block` numbers after that of the
-// eight before, and that of a step `ld` after that of the one before.
+// Some rows n, some rows j of the matrix: the adjoint of TALL of them begins `block` numbers after that of the
+// TALL before, and that of a step `ld` after that of the one before.
 struct Tile {
   const real* adjoint;
   long block, ld, first, last, from, to;
@@ -477,31 +498,32 @@ static void outer_columns(const Outer& a, const Tile& tile, long k) {
   const real *x = a.x + tile.first * a.x_ld + k, *adjoint = tile.adjoint;
   const long n = a.width - k - (C - 1) * LANES, count = tile.last - tile.first;
   long j = tile.from;
-  for (; j + 8 <= tile.to; j += 8, adjoint += tile.block)
-    outer_block<8, C, WHOLE>(adjoint, tile.ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
+  for (; j + TALL <= tile.to; j += TALL, adjoint += tile.block)
+    outer_block<TALL, C, WHOLE>(adjoint, tile.ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
   for (adjoint = a.adjoint + tile.first * a.adjoint_ld; j < tile.to; j++)
     outer_block<1, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
 }
-// Bring the adjoints of eight rows of the matrix side by side: a wide one reads them many times.
+// Bring the adjoints of TALL rows of the matrix side by side: a wide one reads them many times.
 static void pack_adjoint(const Outer& a, Tile& tile, std::vector<real>& packed) {
   const long count = tile.last - tile.first;
   if (long(packed.size()) < count * (tile.to - tile.from)) packed.resize(count * (tile.to - tile.from));
   for (long i = 0; i < count; i++)
-    for (long j = tile.from; j + 8 <= tile.to; j += 8)
-      std::memcpy(&packed[(j - tile.from) * count + i * 8], a.adjoint + (tile.first + i) * a.adjoint_ld + j, 8 * sizeof(real));
-  tile.adjoint = packed.data(), tile.block = 8 * count, tile.ld = 8;
+    for (long j = tile.from; j + TALL <= tile.to; j += TALL)
+      std::memcpy(&packed[(j - tile.from) * count + i * TALL], a.adjoint + (tile.first + i) * a.adjoint_ld + j,
+                  TALL * sizeof(real));
+  tile.adjoint = packed.data(), tile.block = TALL * count, tile.ld = TALL;
 }
 extern "C" void outer(const Outer* call) {
   const Outer& a = *call;
   constexpr long RUN = 96, WIDE = 96;
 #pragma omp parallel num_threads(a.threads) if (a.threads > 1)
   {
-    const long thread = omp_get_thread_num(), threads = omp_get_num_threads(), blocks = (a.height + 7) / 8;
-    const long from = blocks * thread / threads * 8, end = blocks * (thread + 1) / threads * 8;
+    const long thread = omp_get_thread_num(), threads = omp_get_num_threads(), blocks = (a.height + TALL - 1) / TALL;
+    const long from = blocks * thread / threads * TALL, end = blocks * (thread + 1) / threads * TALL;
     static thread_local std::vector<real> packed;
     for (long first = 0; first < a.rows; first += RUN) {
       const long last = first + RUN < a.rows ? first + RUN : a.rows;
-      Tile tile{a.adjoint + first * a.adjoint_ld + from, 8, a.adjoint_ld, first, last, from,
+      Tile tile{a.adjoint + first * a.adjoint_ld + from, TALL, a.adjoint_ld, first, last, from,
                 end < a.height ? end : a.height, a.add || first > 0};
       if (a.width >= WIDE) pack_adjoint(a, tile, packed);
       long k = 0;
