@@ -81,7 +81,7 @@ def test_public_names() -> None:
     fixed |= {"MLP", "ResidualMLP", "DenseMLP", "HighwayMLP", "clip", "init", "penalty"}
     classes = {class_name(cell) for cell in unvanish.cells.values()}
     assert set(unvanish.__all__) == fixed | classes
-    assert {"RNN", "LSTM", "GRU", "GRU", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes
+    assert {"RNN", "LSTM", "GRU", "GRUResetBefore", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes
     for name in unvanish.__all__:
         assert getattr(unvanish, name) is not None
     for cell in unvanish.cells.values():

@@ -104,11 +104,19 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], x_TBI)
 
 
-def test_output_that_is_changed_in_place_is_told_not_used() -> None:
-    layer, _ = pair("lstm")
-    output, _ = layer(torch.randn(4, 2, 3, dtype=torch.float64))
-    with pytest.raises(RuntimeError, match="inplace"):
-        output.mul_(2).sum().backward()
+@pytest.mark.parametrize("all_states", [False, True], ids=["output", "all states"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "lem"])
+def test_output_that_is_changed_in_place_leaves_the_gradient_right(name: str, all_states: bool) -> None:
+    layer, _ = pair(name)
+    x_TBI = torch.randn(6, 2, 3, dtype=torch.float64)
+    for change in (lambda y: y.mul_(2), torch.relu_, lambda y: y[3:, 1].zero_(), lambda y: y[0].add_(1)):
+        found = []
+        for in_place in (True, False):
+            output, *_ = layer(x_TBI, all_states=all_states)
+            output = output if in_place else output.clone()
+            change(output)
+            found.append(torch.autograd.grad(output.sin().sum(), list(layer.parameters())))
+        assert all(map(torch.equal, *found))
 
 
 def test_backward_pass_can_be_run_again() -> None:

@@ -72,12 +72,12 @@ def test_every_cell_equals_the_reference(name: str, dtype: torch.dtype) -> None:
 def test_chunks_of_steps_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_BYTES", 1)
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_HEIGHTS", 0)
-    even.cache_clear()  # what is worked out once for a schedule
+    even.clear()  # what is worked out once for a schedule
     try:
         assert_same(name, 7, 3, 20, torch.float64, width=WIDE)
         assert_same(name, 7, 3, 20, torch.float64, width=NARROW)
     finally:
-        even.cache_clear()
+        even.clear()
 
 
 @given(cells(tame=True))

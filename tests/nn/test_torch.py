@@ -41,7 +41,7 @@ KINDS = {
     "rnn-relu": Kind(nn.RNN, "rnn", (("nonlinearity", "relu"),)),
     "lstm": Kind(nn.LSTM, "lstm"),
     "lstm-projected": Kind(nn.LSTM, "lstm", (("proj_size", 3),)),
-    "gru_reset_before": Kind(nn.GRU, "gru"),
+    "gru": Kind(nn.GRU, "gru"),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 

@@ -161,11 +161,10 @@ def _gate(function: str, args: tuple[Program, ...], branches: tuple[Branch, ...]
     """A function that lets the adjoint of one argument through; in a tie, and beside NaN, that of each."""
 
     def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
-        with torch.no_grad():
-            values = [as_tensor(arg(lookup, time, like), like) for arg in args]
-            left, right = values if len(values) == 2 else (values[0], torch.zeros_like(values[0]))
-            lost = [left > right, right > left] if function == "minimum" else [left < right, right < left]
-            lost = [left <= right] if function == "relu" else lost
+        values = [as_tensor(arg(lookup, time, like), like) for arg in args]
+        left, right = values if len(values) == 2 else (values[0], torch.zeros_like(values[0]))
+        lost = [left > right, right > left] if function == "minimum" else [left < right, right < left]
+        lost = [left <= right] if function == "relu" else lost
         taken = [branch(lookup, time, like, ~none) for branch, none in zip(branches, lost, strict=True)]
         return FUNCTIONS[function](*(as_tensor(value, like) for value in taken))
 

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from unvanish.engine.plan import Plan
 from unvanish.engine.recognise import Fused, recognise
 from unvanish.engine.sequence import Result, Run
+from unvanish.engine.tracing import by_example
 
 _KERNELS: dict[str, Callable[..., Any]] = {
     "lstm": torch.lstm,
@@ -86,7 +87,9 @@ def _call(
     packed: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     hx = states if fused.kernel == "lstm" else states[0]
-    tail: list[Any] = [weights, has_bias, 1, 0.0, torch.is_grad_enabled(), False]
+    # A trace is replayed with gradients and without: what it records must serve both.
+    trains = torch.is_grad_enabled() or by_example()
+    tail: list[Any] = [weights, has_bias, 1, 0.0, trains, False]
     # torch's two overloads: (input, hx, …, batch_first) and (data, batch_sizes, hx, …)
     arguments = [*sequence, hx, *tail] if packed else [*sequence, hx, *tail, False]
     output, *final = _KERNELS[fused.kernel](*arguments)

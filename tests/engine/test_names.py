@@ -1,0 +1,74 @@
+"""What a user calls a line never meets what a kernel calls something."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+import pytest
+
+import unvanish
+from tests.engine.pairs import assert_agree
+from unvanish import Cell
+from unvanish.engine import make_plan
+from unvanish.engine.native.emit import emit
+from unvanish.engine.native.lower import lower
+from unvanish.engine.native.places import identifier, variable
+from unvanish.equations.expression import Ref
+from unvanish.equations.parse import RESERVED
+
+WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def identifiers(name: str) -> list[str]:
+    """Every word of a kernel's text, folded and not, that a line of a cell may be called."""
+    plan = make_plan(unvanish.cells[name].system())
+    texts = [emit(lower(plan, fold), False, 64).text for fold in (True, False)]
+    lines = [line.partition("//")[0] for text in texts for line in text.splitlines()]
+    words = {word for line in lines for word in WORD.findall(line)}
+    taken = RESERVED | {"x", "h", *keyword.kwlist}
+    return sorted(word for word in words if word not in taken and not word.startswith(("W_", "U_")))
+
+
+@pytest.mark.parametrize("name", ["lstm", "clockwork_rnn", "skip_rnn"])
+def test_lines_named_as_the_kernel_names_things_change_nothing(name: str) -> None:
+    names = identifiers(name)
+    assert {"carry_h", "at_h", "thread", "panel_0", "v_h", "a"} <= set(names)
+    lines = [f"{word} = sigmoid(W_{n} @ x[t] + p_{n} * h[t-1])" for n, word in enumerate(names)]
+    read = [f"0.1 * {word} * tanh(q_{n} * h[t-1])" for n, word in enumerate(names)]
+    sums = [f"sum{first} = {' + '.join(read[first : first + 20])}" for first in range(0, len(read), 20)]
+    total = " + ".join(line.partition(" = ")[0] for line in sums)
+    text = "\n".join([*lines, *sums, f"h[t] = tanh(0.5 * (U @ h[t-1]) + {total})"])
+    assert_agree(Cell("named", text), 3, 4, 2, 4)
+
+
+def test_a_line_named_as_a_delayed_state_is_not_that_state() -> None:
+    text = "h_1_back = sigmoid(W @ x[t] + U @ h[t-1])\nh[t] = h_1_back * h[t-1] + tanh(V @ x[t]) + 0.1 * h[t-2]"
+    assert_agree(Cell("delayed", text), 3, 4, 2, 6)
+
+
+def test_one_number_at_two_widths_is_told_from_the_number_named_as_both() -> None:
+    text = "m[t] = tanh(A @ x[t] + s * m[t-1] + s_mem)\nh[t] = tanh(U @ h[t-1] + s + B @ m[t])"
+    assert_agree(Cell("two", text, scalars=("s",), widths={"m": "mem"}), 3, 4, 2, 6, mem_size=5)
+
+
+def test_no_two_meanings_have_one_identifier() -> None:
+    names = ["h", "h_1", "s", "s_mem", "U", "_U", "of_h", "vector_s", "2_s"]
+    roles = [
+        "state",
+        "adjoint",
+        "adjoint of",
+        "came of",
+        "vector",
+        "vector 2",
+        "adjoint vector",
+        "w",
+        "at",
+        "back panel",
+    ]
+    meanings = [f"{role} {name}" for role in roles for name in names]
+    assert len({identifier(meaning) for meaning in meanings}) == len(meanings)
+    locals_ = [
+        variable(role, Ref(name, delay)) for role in ("v", "a", "at", "to") for name in names for delay in (0, 1, 2)
+    ]
+    assert len(set(locals_)) == len(locals_)
