@@ -165,13 +165,13 @@ def run_broken() -> None:
 
 
 def compile_broken(
-    compile_text: Callable[..., Path], function: str, change: str, using: build.Compiler, text: str, folder: Path
+    compile_text: Callable[..., Path], function: str, change: str, using: build.Compiler, text: str, *more: Any
 ) -> Path:
     text = text.replace(f"void {function}(", f"void whole_{function}(") + (
         f'extern "C" void {function}(const Call* call) {{\n'
         f"  Call own = *call;\n  {change}\n  whole_{function}(&own);\n}}\n"
     )
-    return compile_text(using, text, folder)
+    return compile_text(using, text, *more)
 
 
 @functools.cache

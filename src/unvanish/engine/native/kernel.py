@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.build import BuildError, library
+from unvanish.engine.native.build import library
 from unvanish.engine.native.emit import Emitted, emit
 from unvanish.engine.native.lower import Kernel
+from unvanish.engine.native.workshop import BuildError
 
 LANES = {torch.float32: 16, torch.float64: 8}
 
