@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +49,6 @@ def test_another_processor_compiler_or_flag_means_another_kernel(cache: Path, mo
     monkeypatch.setenv("CXX", "c++ -g")
     compiler.cache_clear()
     assert compiles() == 1
-
-
-def test_a_kept_kernel_is_there_at_once() -> None:
-    library(TEXT)
-    times = []
-    for _ in range(5):
-        compiler.cache_clear()
-        build._processor.cache_clear()
-        build._runtime.cache_clear()
-        begin = time.perf_counter()
-        library(TEXT)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.05
 
 
 def test_nothing_is_run_when_the_package_is_imported() -> None:
