@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-engine test-rest lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
+.PHONY: demo test test-engine test-rest test-memory lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
 	bench-remedies bench-remedies-quick golden clean
 
 $(VENV)/pyvenv.cfg:
@@ -50,6 +50,10 @@ test-engine: $(VENV)/.test
 test-rest: $(VENV)/.test
 	@echo "order of the tests: SEED=$(SEED)"
 	@$(PYTEST) $(ENGINE_TESTS:%=--ignore=%)
+
+# 20,000 steps of training in one process: the memory stays the same. Some minutes.
+test-memory: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.test_memory
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .
