@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,26 @@ def test_a_text_is_the_same_wherever_its_blocks_end(tmp_path: Path, encoding: st
     content = mark + ("y" * (before // width) + text).encode(encoding)
     found = read_text(write(content)(tmp_path))
     assert str(found) == "y" * (before // width) + "ï\n東\N{GRINNING FACE}\r\n\rx\r"
+
+
+def test_a_terminal_shows_how_far_a_long_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("unvanish.data.reading.SHOWN_FROM", 2 * BLOCK)
+    short, long = (write(b"x" * (count * BLOCK)) for count in (1, 3))
+    read_text(long(tmp_path))
+    assert capfd.readouterr() == ("", ""), "there is no terminal"
+    monkeypatch.setenv("TERM", "xterm")
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w", encoding="utf-8") as terminal, os.fdopen(leader, "rb", buffering=0) as shown:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        read_text(short(tmp_path))
+        terminal.write("then\n")
+        read_text(long(tmp_path))
+        terminal.flush()
+        told = shown.read(100_000).decode().partition("then")
+    assert told[0] == ""
+    assert "reading the text" in told[2]
 
 
 @given(texts, texts)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import wrap_file
 
 from unvanish.errors import DataError
@@ -84,7 +83,7 @@ def read_blocks(path: Path, size: int) -> Iterator[str]:
             wrap_file(
                 file,
                 total=size,
-                description=f"reading {escape(path.name)}",
+                description="reading the text",
                 console=console,
                 transient=True,
                 disable=size < SHOWN_FROM or not console.is_terminal,

@@ -28,7 +28,7 @@ def test_a_kernel_is_compiled_once_and_closed_to_others(cache: Path, capfd: pyte
 
 def test_who_waits_at_a_terminal_is_told_what_is_compiled(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leader, follower = os.openpty()
-    with open(follower, "w", encoding="utf-8") as terminal, open(leader, "rb", buffering=0) as shown:
+    with os.fdopen(follower, "w", encoding="utf-8") as terminal, os.fdopen(leader, "rb", buffering=0) as shown:
         monkeypatch.setattr(sys, "stderr", terminal)
         library(TEXT, "lstm")
         library(TEXT, "lstm")
