@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-engine test-rest test-memory lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
+.PHONY: demo test test-engine test-rest test-memory test-floor lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
 	bench-remedies bench-remedies-quick golden clean
 
 $(VENV)/pyvenv.cfg:
@@ -50,6 +50,16 @@ test-engine: $(VENV)/.test
 test-rest: $(VENV)/.test
 	@echo "order of the tests: SEED=$(SEED)"
 	@$(PYTEST) $(ENGINE_TESTS:%=--ignore=%)
+
+# The contract on the oldest versions that pyproject.toml allows, in an environment of its own: older torch brings
+# gigabytes of CUDA packages, and may warn of what the tests do not know of.
+FLOOR := .venv-floor
+test-floor:
+	$(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check pytest hypothesis $$($(PYTHON) -c \
+	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])' | sed 's/>=/==/g')
+	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest --quiet $(ONLY) tests/nn tests/engine
 
 # 20,000 steps of training in one process: the memory stays the same. Some minutes.
 test-memory: $(VENV)/.test
@@ -101,4 +111,4 @@ golden: $(VENV)/.test
 	$(RUN)/python -m tests.engine.test_golden
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
