@@ -20,8 +20,9 @@ from unvanish.train.module import TextModule
 folder, steps = Path(sys.argv[1]), int(sys.argv[2])
 held, step = [], TextModule.training_step
 
-def memory():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+def memory():  # what is the process's own, also where the system has put it aside
+    lines = [line.split() for line in open("/proc/self/status")]
+    return sum(int(line[1]) for line in lines if line[0] in ("RssAnon:", "VmSwap:"))
 
 def counted(self, *given):
     held.append(memory())

@@ -1,4 +1,4 @@
-"""What makes no library is passed over, what fails later is quoted, and nothing of a compiler outlives its process."""
+"""What makes no library is passed over, what fails later is quoted; no compiler outlives the process that asked."""
 
 from __future__ import annotations
 
@@ -85,10 +85,8 @@ def test_why_no_compiler_works_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         "no C++ compiler was found: install g++ (Debian: apt-get install g++), or set CXX"
     )
     monkeypatch.setattr(build, "TRIAL_TIME_LIMIT", 0.5)
-    for lines, why in (
-        ("sleep 1000", "had not ended after 0.5 s"),
-        ("echo no vector; exit 1", "failed: no vector"),
-    ):
+    faults = {"sleep 1000": "had not ended after 0.5 s", "echo no vector; exit 1": "failed: no vector"}
+    for lines, why in faults.items():
         compiler.cache_clear()
         monkeypatch.setenv("CXX", f"'{script_of(tmp_path, lines)}'")
         with pytest.raises(BuildError, match=rf"works \(.*spaces {why}\): install g\+\+ "):
