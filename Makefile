@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
+.PHONY: demo test test-engine test-rest test-memory test-floor lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
 	bench-remedies bench-remedies-quick golden clean
 
 $(VENV)/pyvenv.cfg:
@@ -29,13 +29,41 @@ demo: $(VENV)/.app
 	$(RUN)/unvanish train --epochs 2 --seed 1
 
 # The engine's half compiles kernels, and runs beside the rest, on a thread each: its lines come last.
-# make test ONLY='-k word' runs some.
+# In random order, so that no test leans on another: make test SEED=17 runs in the order of that number.
+# make test ONLY='-k word' runs some; make test-engine and make test-rest run one half alone.
 ENGINE_TESTS := tests/engine tests/nn tests/cells
-test: export OMP_NUM_THREADS := 1
+ifndef SEED
+SEED := $(shell date +%s)
+endif
+PYTEST := $(RUN)/python -m pytest --quiet --randomly-seed=$(SEED) $(ONLY)
+test test-engine test-rest: export OMP_NUM_THREADS := 1
 test: $(VENV)/.test
-	@$(RUN)/python -m pytest --quiet $(ONLY) $(ENGINE_TESTS) >$(VENV)/engine-tests.txt 2>&1 & engine=$$!; \
-	$(RUN)/python -m pytest --quiet $(ONLY) $(ENGINE_TESTS:%=--ignore=%); rest=$$?; \
+	@echo "order of the tests: SEED=$(SEED)"
+	@$(PYTEST) $(ENGINE_TESTS) >$(VENV)/engine-tests.txt 2>&1 & engine=$$!; \
+	$(PYTEST) $(ENGINE_TESTS:%=--ignore=%); rest=$$?; \
 	wait $$engine; engine=$$?; cat $(VENV)/engine-tests.txt; exit $$((rest + engine))
+
+test-engine: $(VENV)/.test
+	@echo "order of the tests: SEED=$(SEED)"
+	@$(PYTEST) $(ENGINE_TESTS)
+
+test-rest: $(VENV)/.test
+	@echo "order of the tests: SEED=$(SEED)"
+	@$(PYTEST) $(ENGINE_TESTS:%=--ignore=%)
+
+# The contract on the oldest versions that pyproject.toml allows, in an environment of its own: older torch brings
+# gigabytes of CUDA packages, and may warn of what the tests do not know of.
+FLOOR := .venv-floor
+test-floor:
+	$(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check pytest hypothesis $$($(PYTHON) -c \
+	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])' | sed 's/>=/==/g')
+	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest --quiet $(ONLY) tests/nn tests/engine
+
+# 20,000 steps of training in one process: the memory stays the same. Some minutes.
+test-memory: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.test_memory
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .
@@ -83,4 +111,4 @@ golden: $(VENV)/.test
 	$(RUN)/python -m tests.engine.test_golden
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
 import torch
@@ -10,6 +12,8 @@ hypothesis.settings.register_profile("laws", deadline=None, derandomize=True, pr
 hypothesis.settings.load_profile("laws")
 # The arrays are small, and threads that spin for work make two test runs on one machine wait for each other.
 torch.set_num_threads(1)
+# What a shell starts in the background ignores Ctrl-C, and hands that on to all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import shutil
 from pathlib import Path
 
 import platformdirs
@@ -182,7 +183,8 @@ def test_env_finds_the_compiler_that_is_asked_for(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "my-c++"
-    fake.write_text("#!/bin/sh\necho my compiler 7.1\n", encoding="utf-8")
+    real, version = shutil.which("c++"), 'case "$1" in --version) echo my compiler 7.1; exit;; esac'
+    fake.write_text(f'#!/bin/sh\n{version}\nexec {real} "$@"\n', encoding="utf-8")
     fake.chmod(0o755)
     monkeypatch.setenv("CXX", str(fake))
     try:

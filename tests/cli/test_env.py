@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import unvanish
+from tests.engine.building.made import compiler_script
 from unvanish.cli import env, main
 from unvanish.engine import native
 from unvanish.engine.native import build
@@ -86,10 +87,10 @@ def test_env_without_a_compiler_says_what_it_means(
     assert out.endswith("no kernels: without a C++ compiler all cells run in plain torch\n")
 
 
-def fresh(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def fresh(tmp_path: Path, first: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Compile one cell in a process and a cache of its own."""
     code = (
-        "import sys, unvanish; from unvanish.cli import env, main; "
+        f"{first}import sys, unvanish; from unvanish.cli import env, main; "
         "env.REPEATS, env.CATALOGUE = 1, {'rnn': unvanish.cells['rnn']}; sys.exit(main(['env', '--compile']))"
     )
     given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment}
@@ -104,10 +105,9 @@ def test_env_tells_what_was_compiled_and_what_was_there(tmp_path: Path) -> None:
 
 
 def test_env_shows_the_fault_of_a_compiler_below_the_table(tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.write_text('#!/bin/sh\ncase "$1" in --version) echo 1.0; exit 0;; esac\necho error 42; exit 1\n')
-    broken.chmod(0o755)
-    done = fresh(tmp_path, CXX=str(broken))
+    script = compiler_script(tmp_path / "script", "echo error 42; exit 1")
+    first = f"from unvanish.engine.native import build; build.compiler(); open('{script}.broken', 'w').close(); "
+    done = fresh(tmp_path, first, CXX=script)
     assert done.returncode == 0, done.stderr
     assert re.search(r"rnn +none +\d+\.\d ms +no library, see below", done.stdout)
     assert done.stdout.count("error 42") == 1

@@ -59,7 +59,7 @@ def start(*arguments: str, **more: Any) -> subprocess.Popen[str]:
 
 def wait_for_steps(run: Path, count: int) -> None:
     """Wait until a run has written down so many steps."""
-    records, until = run / RECORDS, time.monotonic() + 60
+    records, until = run / RECORDS, time.monotonic() + 600
     while not records.is_file() or records.read_bytes().count(b'"kind": "step"') < count:
         assert time.monotonic() < until, "the run does not get on"
         time.sleep(0.001)
@@ -71,7 +71,7 @@ def test_ctrl_c_saves_reports_and_says_how_to_go_on(tmp_path: Path, text: Path) 
     with start(*arguments, "--out", str(run)) as process:
         wait_for_steps(run, 20)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert err == ""
     assert out.splitlines()[-2:] == [
@@ -113,7 +113,7 @@ def test_sigterm_is_as_good_as_one_ctrl_c(tmp_path: Path, text: Path) -> None:
     with start("train", str(text), *SMALL, "--epochs", "9", "--out", str(run)) as process:
         wait_for_steps(run, 20)
         process.terminate()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (143, "")
     assert f"stopped and saved; go on with  unvanish train --resume {run}" in out
     assert events(run) == ["started", "stopped"]
@@ -134,7 +134,7 @@ def test_a_terminal_without_the_characters_is_no_hindrance(tmp_path: Path) -> No
     (tmp_path / "odd.txt").write_text("東京 ≥ \N{GRINNING FACE}" * 60, encoding="utf-8")
     arguments = ["train", str(tmp_path / "odd.txt"), *SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]
     with start(*arguments, env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     assert out.isascii()
     (sample,) = numbers(tmp_path / "run", "sample")
@@ -186,7 +186,7 @@ def test_a_file_that_may_not_grow_leaves_the_earlier_checkpoint(tmp_path: Path, 
     before = (run / "checkpoints" / "state.ckpt").read_bytes()
     arguments = ["train", "--resume", str(run), "--epochs", "2"]
     with start(*arguments, preexec_fn=limit_files(len(before) // 2)) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 2
     assert err == "unvanish: File too large: make room or name another place with --out\n"
     assert f"the report could not be written; write it later with  unvanish report {run}" in out

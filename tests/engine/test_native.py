@@ -192,30 +192,19 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 LAYER = "import torch, unvanish; print(unvanish.RNN(2, 3, engine='native')(torch.ones(4, 1, 2))[0].shape)"
+COUNT = "from unvanish.engine.native.build import COMPILED; print(f'{len(COMPILED)} compiled')"
 
 
-def test_kernel_is_compiled_once_and_a_broken_file_anew(tmp_path: Path) -> None:
-    first = run_python(LAYER, XDG_CACHE_HOME=str(tmp_path))
-    assert "[4, 1, 3]" in first.stdout
-    assert "compiling" in first.stderr
-    (kernel,) = (tmp_path / "unvanish" / "kernels").glob("*.so")
-    assert kernel.parent.stat().st_mode & 0o777 == 0o700
-    assert "compiling" not in run_python(LAYER, XDG_CACHE_HOME=str(tmp_path)).stderr
-    kernel.write_bytes(b"no library")
-    again = run_python(LAYER, XDG_CACHE_HOME=str(tmp_path))
-    assert "[4, 1, 3]" in again.stdout
-    assert "compiling" in again.stderr
+def test_kernel_is_compiled_once_and_a_broken_file_again(tmp_path: Path) -> None:
+    def done() -> str:
+        process = run_python(f"{LAYER}; {COUNT}", XDG_CACHE_HOME=str(tmp_path))
+        assert process.stderr == ""
+        return process.stdout.partition("\n")[2].strip()
 
-
-@pytest.mark.parametrize("script", ["exit 1", "echo 'error: no room' >&2; exit 1"])
-def test_compiler_that_fails_ends_in_a_working_layer_and_one_warning(tmp_path: Path, script: str) -> None:
-    compiler = tmp_path / "broken-c++"
-    compiler.write_text(f'#!/bin/sh\ncase "$1" in --version) echo broken 1.0; exit 0;; esac\n{script}\n')
-    compiler.chmod(0o755)
-    done = run_python(f"{LAYER}; {LAYER}", CXX=str(compiler), XDG_CACHE_HOME=str(tmp_path))
-    assert done.stdout.count("[4, 1, 3]") == 2
-    assert done.stderr.count("running in plain torch instead") == 1
-    assert not list((tmp_path / "unvanish" / "kernels").iterdir())
+    assert (done(), done()) == ("1 compiled", "0 compiled")
+    for kernel in (tmp_path / "unvanish" / "kernels").glob("*.so"):
+        kernel.write_bytes(b"no library")
+    assert done() == "1 compiled"
 
 
 def test_cache_folder_that_cannot_be_made_is_no_hindrance(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def run_all() -> None:
 
 def run_broken() -> None:
     """In the process under the sanitizers: each defect in a process of its own, which it ends."""
-    compile_text = build._compile
+    compile_text, _ = build._compile, build.compiler()  # which is tried before what it makes is broken
     for number, (defect, (function, change, _)) in enumerate(DEFECTS.items()):
         sys.stderr.write(f"### {defect}\n")
         sys.stderr.flush()
@@ -165,13 +165,13 @@ def run_broken() -> None:
 
 
 def compile_broken(
-    compile_text: Callable[..., Path], function: str, change: str, using: build.Compiler, text: str, folder: Path
+    compile_text: Callable[..., Path], function: str, change: str, using: build.Compiler, text: str, *more: Any
 ) -> Path:
     text = text.replace(f"void {function}(", f"void whole_{function}(") + (
         f'extern "C" void {function}(const Call* call) {{\n'
         f"  Call own = *call;\n  {change}\n  whole_{function}(&own);\n}}\n"
     )
-    return compile_text(using, text, folder)
+    return compile_text(using, text, *more)
 
 
 @functools.cache

@@ -18,7 +18,8 @@ from rich.table import Table
 from unvanish.cells import CATALOGUE
 from unvanish.cli.show import console, plain
 from unvanish.engine import make_plan, native
-from unvanish.engine.native.build import COMPILED, cache_folder, command_of, compiler
+from unvanish.engine.native.build import COMPILED, command_of, compiler
+from unvanish.engine.native.cache import cache_folder
 from unvanish.equations import Cell
 from unvanish.nn import Recurrent
 

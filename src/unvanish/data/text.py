@@ -5,28 +5,118 @@ Shapes: N characters, T time (window length), B batch (parallel streams).
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unvanish.data.reading import read_blocks, size_of
 from unvanish.errors import DataError
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
 
 VALID_SHARE = 10  # the last tenth of a single file is kept for validation
 STANDARD_LIBRARY_CHARACTERS = 1_500_000
+PART = 1 << 20  # characters that are worked on at a time
+CODES, UNSEEN = 0x110000, 0xFFFFFFFF  # how many code points there are; what is not the place of one
+
+
+class Text:
+    """Characters, each as its place among those that occur: a byte where there are no more than 256 of them.
+
+    >>> text = Text.of("abba")
+    >>> text[1:], len(text), text.characters
+    ('bba', 4, 'ab')
+    """
+
+    def __init__(self, places_N: Numbers, codes: Numbers) -> None:
+        self.places_N, self.codes = places_N, codes
+
+    @classmethod
+    def of(cls, text: str) -> Text:
+        """Take a string."""
+        return cls.collect([text], len(text))
+
+    @classmethod
+    def collect(cls, blocks: Iterable[str], most: int) -> Text:
+        """Take a text in blocks, of which is known how many characters it has at most."""
+        places_N: Numbers = np.empty(most, np.uint8)  # memory that is not written to costs nothing
+        place_of = np.full(CODES, UNSEEN, np.uint32)
+        seen, count = 0, 0
+        for block in blocks:
+            codes = _codes(block)
+            new = np.unique(codes[place_of[codes] == UNSEEN])
+            place_of[new] = np.arange(seen, seen + len(new))
+            seen += len(new)
+            if np.iinfo(places_N.dtype).max < seen - 1:
+                wider = np.empty(most, np.min_scalar_type(seen - 1))
+                wider[:count] = places_N[:count]
+                places_N = wider
+            places_N[count : count + len(codes)] = place_of[codes]
+            count += len(codes)
+        (codes,) = np.nonzero(place_of != UNSEEN)
+        sorted_place = np.empty(seen, places_N.dtype)
+        sorted_place[place_of[codes]] = np.arange(seen)
+        for part in _parts(count):
+            places_N[part] = sorted_place[places_N[part]]
+        return cls(places_N[:count], codes.astype(np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.places_N)
+
+    def __getitem__(self, part: slice) -> str:
+        return self.codes[self.places_N[part]].tobytes().decode("utf-32-le")
+
+    def __str__(self) -> str:
+        return self[:]
+
+    def __iter__(self) -> Iterator[str]:
+        for block in self.blocks():
+            yield from block
+
+    def blocks(self) -> Iterator[str]:
+        """Return the text in strings that are not long."""
+        return (self[part] for part in _parts(len(self)))
+
+    def part(self, part: slice) -> Text:
+        """Return a part of the text, which shares its memory."""
+        return Text(self.places_N[part], self.codes)
+
+    @property
+    def characters(self) -> str:
+        """The characters that occur, in the order of their code points."""
+        counts = sum(
+            (np.bincount(self.places_N[part], minlength=len(self.codes)) for part in _parts(len(self))),
+            np.zeros(len(self.codes), np.int64),
+        )
+        return self.codes[counts > 0].tobytes().decode("utf-32-le")
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + PART, count)) for start in range(0, count, PART))
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """A text to train on and one to validate on."""
 
-    train: str
-    valid: str
+    train: Text
+    valid: Text
     source: str
+
+    def digest(self) -> str:
+        """Return what tells this corpus from another."""
+        found = hashlib.sha256()
+        for block in itertools.chain(self.train.blocks(), ["\0"], self.valid.blocks()):
+            found.update(block.encode())
+        return found.hexdigest()[:16]
 
 
 def load_corpus(source: Path | None) -> Corpus:
@@ -35,7 +125,7 @@ def load_corpus(source: Path | None) -> Corpus:
     Raises `DataError` where there is no text in it.
     """
     if source is None:
-        return _split(standard_library_text(), "the Python standard library on this machine")
+        return _split(Text.of(standard_library_text()), "the Python standard library on this machine")
     if _is_folder(source):
         train, valid = (read_text(source / name) for name in ("train.txt", "valid.txt"))
         return Corpus(train, valid, str(source))
@@ -49,26 +139,13 @@ def _is_folder(source: Path) -> bool:
         return False
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 file, saying what is wrong where it is none."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no file {path}: name a text file, or a folder with train.txt and valid.txt"
-        ) from None
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}; name a text file") from fault
-    if not content:
+def read_text(path: Path) -> Text:
+    """Read a text file. Raises `DataError` where it is not one."""
+    size = size_of(path)
+    text = Text.collect(read_blocks(path, size), size)
+    if not len(text):
         raise DataError(f"{path} is empty: name a file with text in it")
-    if b"\0" in content:
-        raise DataError(f"{path} is a binary file (byte 0 at offset {content.index(0)}): name a text file")
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as fault:
-        offset = fault.start + len(content) - len(fault.object)  # the codec counts from behind a byte order mark
-        wrong = f"byte {content[offset]:#04x} at offset {offset}"
-        raise DataError(f"{path} is not UTF-8 text ({wrong}): convert it with iconv -t UTF-8") from fault
+    return text
 
 
 def standard_library_text(limit: int = STANDARD_LIBRARY_CHARACTERS) -> str:
@@ -86,9 +163,9 @@ def standard_library_text(limit: int = STANDARD_LIBRARY_CHARACTERS) -> str:
     return "\n".join(found)[:limit]
 
 
-def _split(text: str, source: str) -> Corpus:
+def _split(text: Text, source: str) -> Corpus:
     cut = len(text) - len(text) // VALID_SHARE
-    return Corpus(text[:cut], text[cut:], source)
+    return Corpus(text.part(slice(cut)), text.part(slice(cut, None)), source)
 
 
 class Vocabulary:
@@ -106,26 +183,39 @@ class Vocabulary:
         self._codes = _codes(characters)
 
     @classmethod
-    def of(cls, text: str) -> Vocabulary:
+    def of(cls, text: str | Text) -> Vocabulary:
         """Number the characters of a text."""
-        return cls("".join(chr(code) for code in np.unique(_codes(text))))
+        return cls((Text.of(text) if isinstance(text, str) else text).characters)
 
     def __len__(self) -> int:
         return len(self.characters) + 1
 
     def encode(self, text: str) -> Tensor:
         """Return the numbers of the characters of a text, (N,) int64."""
-        codes = _codes(text)
+        return torch.from_numpy(self._numbers(_codes(text)))
+
+    def encode_compactly(self, text: Text) -> Tensor:
+        """Return the numbers of the characters of a text, (N,) of the smallest type that holds them."""
+        kind = next(
+            kind for kind in (torch.uint8, torch.int16, torch.int32) if len(self) - 1 <= torch.iinfo(kind).max
+        )
+        numbers_N = torch.empty(len(text), dtype=kind)
+        table = self._numbers(text.codes)
+        for part in _parts(len(text)):
+            numbers_N[part] = torch.from_numpy(table[text.places_N[part]])
+        return numbers_N
+
+    def _numbers(self, codes: Numbers) -> Numbers:
         index = np.searchsorted(self._codes, codes).clip(max=max(len(self._codes) - 1, 0))
         known = self._codes[index] == codes if len(self._codes) else np.zeros(len(codes), bool)
-        return torch.from_numpy(np.where(known, index + 1, 0).astype(np.int64))
+        return np.where(known, index + 1, 0).astype(np.int64)
 
     def decode(self, numbers: list[int]) -> str:
         """Return the text of a list of numbers."""
         return "".join(self.characters[n - 1] if n else self.UNKNOWN for n in numbers)
 
 
-def _codes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+def _codes(text: str) -> Numbers:
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
 
@@ -133,8 +223,8 @@ class Windows:
     """A text cut into B parallel streams, read in windows of T steps, each carrying on where the last ended.
 
     Every character but the first of each stream is predicted once; the last window may be shorter. Iterating
-    gives (x_TB, y_TB): the characters, and those that follow them. `first` is the window to begin with, once:
-    a resumed run goes on in the middle.
+    gives (x_TB, y_TB): the characters, and those that follow them, as int64 from numbers of any type. `first` is
+    the window to begin with, once: a resumed run goes on in the middle.
 
     >>> windows = Windows(torch.arange(14), length=3, batch_size=2)
     >>> len(windows), [x.T.tolist() for x, _ in windows]
@@ -143,18 +233,19 @@ class Windows:
 
     def __init__(self, numbers: Tensor, length: int, batch_size: int) -> None:
         steps = len(numbers) // batch_size
-        self.streams_NB = numbers[: steps * batch_size].view(batch_size, steps).t().contiguous()
+        self.streams_BN = numbers[: steps * batch_size].view(batch_size, steps)
         self.length, self.first = length, 0
 
     def __len__(self) -> int:
-        return max(0, -(-(len(self.streams_NB) - 1) // self.length))
+        return max(0, -(-(self.streams_BN.shape[1] - 1) // self.length))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         first, self.first = self.first, 0
         for window in range(first, len(self)):
             start = window * self.length
-            stop = min(start + self.length, len(self.streams_NB) - 1)
-            yield self.streams_NB[start:stop], self.streams_NB[start + 1 : stop + 1]
+            stop = min(start + self.length, self.streams_BN.shape[1] - 1)
+            window_NB = self.streams_BN[:, start : stop + 1].t().long().contiguous()
+            yield window_NB[:-1], window_NB[1:]
 
 
 def check_corpus(corpus: Corpus, length: int, batch_size: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import logging
 import os
 import platform
@@ -259,7 +258,7 @@ def _config(
 
 
 def _digest(corpus: Corpus) -> str:
-    return hashlib.sha256(f"{corpus.train}\0{corpus.valid}".encode()).hexdigest()[:16]
+    return corpus.digest()
 
 
 def _version() -> str:

@@ -42,7 +42,7 @@ def subject_of(folder: Path) -> Subject:
     model, vocabulary, config = load_model(folder)
     settings = TrainSettings.from_dict(config["settings"])
     corpus = load_corpus(None if settings.source is None else Path(settings.source))
-    unknown = sorted(set(corpus.train) - set(vocabulary.characters))
+    unknown = sorted(set(corpus.train.characters) - set(vocabulary.characters))
     if unknown:
         raise RunError(f"{corpus.source} has changed since the run: {unknown[0]!r} is new; restore it")
     numbers = vocabulary.encode(corpus.train[: (settings.length + 1) * 4096])

@@ -20,8 +20,8 @@ class TextData(pl.LightningDataModule):
         self, corpus: Corpus, vocabulary: Vocabulary, settings: TrainSettings, first: Callable[[], int]
     ) -> None:
         super().__init__()
-        self.train_numbers = vocabulary.encode(corpus.train)
-        self.valid_numbers = vocabulary.encode(corpus.valid)
+        self.train_numbers = vocabulary.encode_compactly(corpus.train)
+        self.valid_numbers = vocabulary.encode_compactly(corpus.valid)
         self.settings, self.first = settings, first
 
     def train_dataloader(self) -> Windows:

@@ -17,7 +17,7 @@ from unvanish.engine.hoist import Timeless
 from unvanish.engine.layout import Weights
 from unvanish.engine.native import fallback, passes
 from unvanish.engine.native.binding import Binding, bind
-from unvanish.engine.native.build import compiler
+from unvanish.engine.native.build import no_compiler
 from unvanish.engine.native.kernel import DTYPES, Loaded, load
 from unvanish.engine.native.lower import Kernel, lower
 from unvanish.engine.native.lower import refusal as not_lowered
@@ -41,13 +41,6 @@ STREAM_FOLD_UP_TO = 1024  # where there is one step, nothing is won by multiplyi
 def cannot_plan(plan: Plan) -> str | None:
     """Say why this back end can run no pass of a plan, or None."""
     return no_compiler() or not_lowered(plan)
-
-
-def no_compiler() -> str | None:
-    """Say that there is no C++ compiler, and what to do; None where there is one."""
-    if compiler() is None:
-        return "no C++ compiler was found: install g++ (Debian: apt-get install g++), or set CXX"
-    return None
 
 
 def cannot_run(run: Run) -> str | None:

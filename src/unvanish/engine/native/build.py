@@ -2,13 +2,12 @@
 
 A library's name is the hash of its source, the compiler, the flags and the processor. It ends in a checksum, and
 is written under a temporary name and renamed: processes may race, and a file that is cut off or damaged is
-compiled anew (mapped as it is, it could end the process). Where nothing can be kept, every process compiles for
+compiled again (mapped as it is, it could end the process). Where nothing can be kept, every process compiles for
 itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -17,20 +16,24 @@ import platform
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-import torch
+from unvanish.engine.native.cache import (
+    cache_folder,
+    content_of,
+    is_whole,
+    keep,
+    load,
+    load_kept,
+    opened_library,
+)
+from unvanish.engine.native.workshop import BuildError, Group, group, workshop
 
-FUNCTIONS = ("forward", "backward", "outer")  # what a kernel's text defines, each with one argument, its structure
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math: it breaks the rounding by adding a large number, and what NaN and infinity mean.
 # -O2 compiles as long as -O3 and its kernels are up to 1.5 times slower; -O1 takes half as long to compile.
@@ -44,14 +47,22 @@ FLAGS = (
     "-fno-trapping-math",
     "-Wno-psabi",
 )
+# What a compiler must make a library of before it is used: the headers, OpenMP and the functions of a kernel.
+TRIAL = """
+#include <omp.h>
+#include <vector>
+extern "C" void forward(std::vector<int>* threads) {
+#pragma omp parallel for
+  for (int i = 0; i < 2; i++) (*threads)[i] = omp_get_thread_num();
+}
+extern "C" void backward(void*) {}
+extern "C" void outer(void*) {}
+"""
 TIME_LIMIT = 120.0
+TRIAL_TIME_LIMIT = 30.0
 VERSION_TIME_LIMIT = 10.0
 COMPILED: list[float] = []  # how many seconds each kernel took that this process has compiled
-CHECKSUM = hashlib.sha256().digest_size
-
-
-class BuildError(Exception):
-    """No library could be made; the message says why and what would help."""
+PASSED_OVER: list[str] = []  # why each compiler that was found is not used
 
 
 class Compiler(NamedTuple):
@@ -66,16 +77,34 @@ class Compiler(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def compiler() -> Compiler | None:
-    """Return the first C++ compiler that works: $CXX, which may have arguments, then the usual names."""
+    """Return the first C++ compiler that makes a library: $CXX, which may have arguments, then the usual names."""
+    PASSED_OVER.clear()
     for given in (os.environ.get("CXX", ""), *COMPILERS):
         command = command_of(given)
         if command:
-            with contextlib.suppress(BuildError):
-                lines = _run([*command, "--version"], VERSION_TIME_LIMIT).split("\n")
-                version = next((line.strip() for line in lines if line.strip()), "")
-                if version:
-                    return Compiler(command, version)
+            try:
+                return _tried(Compiler(command, _version(command)))
+            except BuildError as fault:
+                PASSED_OVER.append(str(fault))
     return None
+
+
+def _tried(found: Compiler) -> Compiler:
+    """Return a compiler that makes a library that loads here. The trial is kept as every kernel is."""
+    target, _ = _target(found, TRIAL, "trial")
+    if target is None or load_kept(target) is None:
+        _make(found, TRIAL, TRIAL_TIME_LIMIT, target)
+    return found
+
+
+def no_compiler() -> str | None:
+    """Say why there is no C++ compiler, and what to do; None where there is one."""
+    return None if compiler() is not None else _without_compiler()
+
+
+def _without_compiler() -> str:
+    why = f"works ({PASSED_OVER[0].partition('; set CXX')[0]})" if PASSED_OVER else "was found"
+    return f"no C++ compiler {why}: install g++ (Debian: apt-get install g++), or set CXX"
 
 
 def command_of(given: str) -> tuple[str, ...]:
@@ -91,30 +120,16 @@ def command_of(given: str) -> tuple[str, ...]:
     return () if path is None else (path, *arguments)
 
 
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels: the user's own, closed to everybody else.
-
-    Raises:
-        OSError: there can be none, or others could put files into it, which would then be run.
-    """
-    folder = Path(platformdirs.user_cache_dir("unvanish")) / "kernels"
-    if not folder.is_absolute():
-        raise OSError(f"{folder} depends on the working folder; set HOME or XDG_CACHE_HOME to a whole path")
+def _version(command: tuple[str, ...]) -> str:
     try:
-        for made in (folder.parent, folder):
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with group() as alone:
+            said = alone.run([*command, "--version"], VERSION_TIME_LIMIT)
     except OSError as fault:
-        raise OSError(f"{folder} cannot be made ({fault.strerror}); set XDG_CACHE_HOME to another") from fault
-    found = folder.stat()
-    if sys.platform != "win32":
-        if found.st_uid != os.geteuid():
-            raise OSError(f"{folder} belongs to another user; set XDG_CACHE_HOME to a folder of your own")
-        if found.st_mode & 0o022:
-            raise OSError(f"others may write to {folder}; empty it, then: chmod 700 {folder}")
-        if found.st_mode & 0o077:
-            with contextlib.suppress(OSError):
-                folder.chmod(0o700)
-    return folder
+        raise BuildError(f"no program can be started: {fault}") from fault
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if not lines:
+        raise BuildError(f"{command[0]} does not say which compiler it is; set CXX to another")
+    return lines[0]
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,126 +164,74 @@ def library(text: str, name: str = "a") -> ctypes.CDLL:
     Raises:
         BuildError: there is no compiler, or it failed, or what it made cannot be loaded.
     """
-    found = compiler()
-    if found is None:
-        raise BuildError("no C++ compiler was found: install g++ (Debian: apt-get install g++), or set CXX")
-    key = "\0".join([text, _runtime(), *found.command, found.version, *FLAGS, _processor()])
+    using = compiler()
+    if using is None:
+        raise BuildError(_without_compiler())
+    target, hindrance = _target(using, text)
+    loaded = None if target is None else load_kept(target)
+    if loaded is None:
+        _tell(f"unvanish: compiling {name} kernel{'' if target is None else ', once'} …")
+        begin = time.perf_counter()
+        loaded, hindrance = _make(using, text, TIME_LIMIT, target, hindrance)
+        COMPILED.append(time.perf_counter() - begin)
+        if hindrance:
+            _warn(f"compiled kernels cannot be kept, every process compiles its own: {hindrance}")
+    return loaded
+
+
+def _target(using: Compiler, text: str, suffix: str = "so") -> tuple[Path | None, str]:
+    """Where the library of a text is kept, or what stands in the way."""
+    key = "\0".join([text, _runtime(), *using.command, using.version, *FLAGS, _processor()])
     try:
-        target = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.so"
+        return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.{suffix}", ""
     except OSError as fault:
-        return _make(found, text, name, None, str(fault))
-    loaded = _load_kept(target)
-    return _make(found, text, name, target) if loaded is None else loaded
+        return None, str(fault)
 
 
-def _make(using: Compiler, text: str, name: str, target: Path | None, hindrance: str = "") -> ctypes.CDLL:
-    """Compile, keep and load; where nothing can be kept, say once what stands in the way."""
-    once = "" if target is None else ", once"
-    print(f"unvanish: compiling {name} kernel{once} …", file=sys.stderr, flush=True)  # noqa: T201
-    begin = time.perf_counter()
+def _make(
+    using: Compiler, text: str, seconds: float, target: Path | None, hindrance: str = ""
+) -> tuple[ctypes.CDLL, str]:
+    """Compile, keep and load; where it cannot be kept, say what stands in the way."""
     try:
-        with tempfile.TemporaryDirectory(prefix="unvanish-", ignore_cleanup_errors=True) as folder:
-            made = _compile(using, text, Path(folder))
-            COMPILED.append(time.perf_counter() - begin)
-            if target is not None:
-                try:
-                    return _load(_keep(made, target))
-                except OSError as fault:
-                    hindrance = f"{target.parent} takes no library ({fault.strerror or fault})"
-            loaded = _load(made)  # still mapped when its file is gone
+        with workshop() as (workers, folder):
+            made = _compile(using, text, workers, seconds)
+            with opened_library(made.name, folder) as descriptor:
+                content = content_of(descriptor)
+                if not is_whole(content):
+                    raise OSError(f"{using.command[0]} wrote a part of a library")
+                if target is not None:
+                    try:
+                        return keep(content, target), ""
+                    except OSError as fault:
+                        hindrance = f"{target.parent} takes no library ({fault.strerror or fault})"
+                return load(descriptor, str(made)), hindrance  # still mapped when its file is gone
+    except FileNotFoundError as fault:
+        raise BuildError(f"{using.command[0]} wrote no library ({fault}); set CXX to another, or TMPDIR") from fault
     except OSError as fault:
         raise BuildError(f"no library can be written and loaded: {fault}; make room, or set TMPDIR") from fault
-    _warn(f"compiled kernels cannot be kept, every process compiles its own: {hindrance}")
-    return loaded
+
+
+def _compile(using: Compiler, text: str, workers: Group, seconds: float) -> Path:
+    assert workers.folder is not None
+    source, half, made = (workers.folder / f"kernel.{end}" for end in ("cpp", "o", "so"))
+    source.write_text(text, encoding="utf-8")
+    (workers.folder / "runtime.h").write_text(_runtime(), encoding="utf-8")
+    workers.run([*using.command, *FLAGS, "-c", str(source), "-o", str(half)], seconds)
+    # Linked without -fopenmp: the OpenMP symbols are torch's, which is loaded already.
+    workers.run([*using.command, "-shared", str(half), "-o", str(made)], seconds)
+    return made
+
+
+def _tell(text: str) -> None:
+    """Say something to a person who waits: on a terminal, or in a notebook, whose error stream is none.
+
+    Nobody waits for a script, and who reads its error stream is not to find more on a first run than later.
+    """
+    stream = sys.stderr
+    if stream is not None and (hasattr(sys, "ps1") or stream.isatty()):
+        print(text, file=stream, flush=True)
 
 
 @functools.lru_cache
 def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=2)
-
-
-def _compile(using: Compiler, text: str, folder: Path) -> Path:
-    source, half, made = folder / "kernel.cpp", folder / "kernel.o", folder / "kernel.so"
-    source.write_text(text, encoding="utf-8")
-    (folder / "runtime.h").write_text(_runtime(), encoding="utf-8")
-    _run([*using.command, *FLAGS, "-c", str(source), "-o", str(half)], TIME_LIMIT)
-    # Linked without -fopenmp: the OpenMP symbols are torch's, which is loaded already.
-    _run([*using.command, "-shared", str(half), "-o", str(made)], TIME_LIMIT)
-    return made
-
-
-def _run(command: list[str], seconds: float) -> str:
-    """Run a program and return what it says; past the time limit end it, and all that it has started."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except OSError as fault:
-        raise BuildError(f"{command[0]} cannot be run ({fault.strerror}); set CXX to another") from fault
-    with process:
-        try:
-            said = process.communicate(timeout=seconds)[0].decode(errors="replace")
-        except BaseException as fault:  # Ctrl-C ends it too
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if not isinstance(fault, subprocess.TimeoutExpired):
-                raise
-            raise BuildError(f"{command[0]} had not ended after {seconds:g} s; set CXX to another") from None
-    if process.returncode != 0:
-        raise BuildError(f"{command[0]} failed: {_reason(said, process.returncode)}; set CXX to another")
-    return said
-
-
-def _reason(said: str, status: int) -> str:
-    """The line of a compiler's words that says what is wrong."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line or "cannot" in line or "No space" in line]
-    return next(iter(telling + lines), f"it said nothing and returned {status}")[:300]
-
-
-# -- keeping and loading -------------------------------------------------------------------------------
-
-
-def _keep(made: Path, target: Path) -> Path:
-    """Put a library and its checksum into the cache in one step."""
-    content = made.read_bytes()
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".so")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content + hashlib.sha256(content).digest())
-        return Path(temporary).replace(target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _load_kept(path: Path) -> ctypes.CDLL | None:
-    """Load a library of the cache if it is there and is what was written."""
-    with contextlib.suppress(OSError):
-        content = path.read_bytes()
-        if hashlib.sha256(content[:-CHECKSUM]).digest() == content[-CHECKSUM:]:
-            return _load(path)
-    return None
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    """Load a library and say how its functions are called. Raises `OSError`."""
-    _share_openmp()
-    loaded = ctypes.CDLL(str(path))
-    for name in FUNCTIONS:
-        function = getattr(loaded, name)
-        function.argtypes, function.restype = [ctypes.c_void_p], None
-    return loaded
-
-
-@functools.lru_cache(maxsize=1)
-def _share_openmp() -> None:
-    """Make torch's own OpenMP runtime the one that our kernels find: one pool of threads, not two."""
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)

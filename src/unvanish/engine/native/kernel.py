@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.build import BuildError, library, vector_bytes
+from unvanish.engine.native.build import library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
 from unvanish.engine.native.lower import Kernel
+from unvanish.engine.native.workshop import BuildError
 from unvanish.engine.shared import shared
 
 DTYPES = (torch.float32, torch.float64)
