@@ -1,4 +1,5 @@
 typedef float real;
+#define SINGLE 1
 #define VECTOR 64
 #include "runtime.h"
 

@@ -66,7 +66,8 @@ class _Emitter:
         sizes += tuple(f"w {width}" for width in sorted(set(self.kernel.widths.values())))
         tables = (*TABLES, *(f"at {state.name}" for state in self.kernel.plan.system.states), "share")
         self.slots("norms")
-        head = [f"typedef {'double' if double else 'float'} real;", f"#define VECTOR {self.vector}"]
+        head = [f"typedef {'double' if double else 'float'} real;", f"#define SINGLE {int(not double)}"]
+        head += [f"#define VECTOR {self.vector}"]
         head += ['#include "runtime.h"', "", "struct Call {"]
         head += [f"  real* {identifier(meaning)};  // {meaning}" for meaning in self.slots.index]
         head += [f"  const int64_t* {identifier(table)};" for table in tables]

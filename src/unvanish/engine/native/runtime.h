@@ -1,5 +1,6 @@
 // Runtime of the emitted kernels: vectors, functions of vectors, panel products. Included after
 //   typedef float real;   or   typedef double real;
+//   #define SINGLE 1      or   #define SINGLE 0
 //   #define VECTOR 64     or   #define VECTOR 32      bytes in a vector
 // GCC's and Clang's vector extensions, so that any processor works, and a few intrinsics where they say too little.
 #include <cmath>
@@ -9,12 +10,11 @@
 #include <omp.h>
 #include <type_traits>
 #include <vector>
+// The compiler's own functions for a few instructions: their header, immintrin.h, is a quarter of the time to compile.
 #if VECTOR == 64 && defined(__AVX512F__)
 #define WITH_AVX512
-#include <immintrin.h>
 #elif VECTOR == 32 && defined(__AVX2__)
 #define WITH_AVX2
-#include <immintrin.h>
 #endif
 
 constexpr int LANES = VECTOR / sizeof(real);
@@ -30,36 +30,37 @@ INLINE V set1(real a) { return a - V{}; }
 
 // A block of units is whole, or the last one of n < LANES units: then only those are touched.
 #ifdef WITH_AVX2
-INLINE __m256i first_lanes(long n) {
-  I lane{};
+typedef std::conditional<SINGLE, int, long long>::type mask_integer;
+typedef mask_integer Mask __attribute__((vector_size(VECTOR)));
+INLINE Mask first_lanes(long n) {
+  Mask lane{};
   for (int i = 0; i < LANES; i++) lane[i] = i;
-  return (__m256i)(lane < integer(n));
+  return (Mask)(lane < mask_integer(n));
 }
 #endif
-INLINE V load_part(const real* p, long n) {
-#if defined(WITH_AVX2)
-  if constexpr (sizeof(real) == 4) return (V)_mm256_maskload_ps((const float*)p, first_lanes(n));
-  else return (V)_mm256_maskload_pd((const double*)p, first_lanes(n));
+#ifdef WITH_AVX512
+INLINE unsigned first_lanes(long n) { return (1u << n) - 1; }
+#endif
+#if defined(WITH_AVX2) && SINGLE
+INLINE V load_part(const real* p, long n) { return __builtin_ia32_maskloadps256((const V*)p, first_lanes(n)); }
+INLINE void store_part(real* p, V v, long n) { __builtin_ia32_maskstoreps256((V*)p, first_lanes(n), v); }
+#elif defined(WITH_AVX2)
+INLINE V load_part(const real* p, long n) { return __builtin_ia32_maskloadpd256((const V*)p, first_lanes(n)); }
+INLINE void store_part(real* p, V v, long n) { __builtin_ia32_maskstorepd256((V*)p, first_lanes(n), v); }
+#elif defined(WITH_AVX512) && SINGLE
+INLINE V load_part(const real* p, long n) { return __builtin_ia32_loadups512_mask(p, V{}, first_lanes(n)); }
+INLINE void store_part(real* p, V v, long n) { __builtin_ia32_storeups512_mask(p, v, first_lanes(n)); }
 #elif defined(WITH_AVX512)
-  if constexpr (sizeof(real) == 4) return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-  else return (V)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+INLINE V load_part(const real* p, long n) { return __builtin_ia32_loadupd512_mask(p, V{}, first_lanes(n)); }
+INLINE void store_part(real* p, V v, long n) { __builtin_ia32_storeupd512_mask(p, v, first_lanes(n)); }
 #else
+INLINE V load_part(const real* p, long n) {
   V v{};
   std::memcpy(&v, p, n * sizeof(real));
   return v;
-#endif
 }
-INLINE void store_part(real* p, V v, long n) {
-#if defined(WITH_AVX2)
-  if constexpr (sizeof(real) == 4) _mm256_maskstore_ps((float*)p, first_lanes(n), (__m256)v);
-  else _mm256_maskstore_pd((double*)p, first_lanes(n), (__m256d)v);
-#elif defined(WITH_AVX512)
-  if constexpr (sizeof(real) == 4) _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-  else _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
-#else
-  std::memcpy(p, &v, n * sizeof(real));
+INLINE void store_part(real* p, V v, long n) { std::memcpy(p, &v, n * sizeof(real)); }
 #endif
-}
 template <bool WHOLE> INLINE V load(const real* p, long n) { return WHOLE ? *(const VU*)p : load_part(p, n); }
 template <bool WHOLE> INLINE void store(real* p, V v, long n) {
   if (WHOLE) *(VU*)p = v;
@@ -79,9 +80,10 @@ template <typename F> INLINE V each(V x, F function) {
 
 // p · 2^n for a whole number n, in two halves, so that results overflow to infinity and underflow gradually.
 INLINE V times_power_of_two(V p, V n) {
-#ifdef WITH_AVX512
-  if constexpr (sizeof(real) == 4) return (V)_mm512_scalef_ps((__m512)p, (__m512)n);
-  else return (V)_mm512_scalef_pd((__m512d)p, (__m512d)n);
+#if defined(WITH_AVX512) && SINGLE
+  return __builtin_ia32_scalefps512_mask(p, n, V{}, -1, 4);  // all lanes, the current rounding
+#elif defined(WITH_AVX512)
+  return __builtin_ia32_scalefpd512_mask(p, n, V{}, -1, 4);
 #else
   const V magic = set1(sizeof(real) == 4 ? 12582912.f : 6755399441055744.);  // the lowest bits of the sum are n
   I whole = (I)(n + magic) - (I)magic, half = whole >> 1;
