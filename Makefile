@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
+.PHONY: demo test storm lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
 	bench-remedies bench-remedies-quick golden clean
 
 $(VENV)/pyvenv.cfg:
@@ -36,6 +36,10 @@ test: $(VENV)/.test
 	@$(RUN)/python -m pytest --quiet $(ONLY) $(ENGINE_TESTS) >$(VENV)/engine-tests.txt 2>&1 & engine=$$!; \
 	$(RUN)/python -m pytest --quiet $(ONLY) $(ENGINE_TESTS:%=--ignore=%); rest=$$?; \
 	wait $$engine; engine=$$?; cat $(VENV)/engine-tests.txt; exit $$((rest + engine))
+
+# Kill a small training inside every operation on its files, 200 times, and resume it: about ten minutes.
+storm: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.storm --kills 200
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .

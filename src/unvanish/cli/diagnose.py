@@ -12,10 +12,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unvanish.cli.show import console, plain
+from unvanish.cli.show import console, note, plain
 from unvanish.diagnosis import Diagnosis
 from unvanish.diagnosis.findings import steps_text
-from unvanish.errors import DataError, OptionError, UnvanishError
+from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
 COLOURS = {"healthy": "green", "vanishing": "yellow", "exploding": "red", "dead": "red", "non-finite": "red"}
 KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
@@ -77,7 +77,7 @@ def _subject(target: str) -> dict[str, Any]:
 
         if not Path(target).is_dir():
             raise OptionError(f"{target} is no folder of a run; a callable is written MODULE:CALLABLE")
-        run = subject_of(Path(target))
+        run = subject_of(Path(target), say=note)
         return {"model": run.model, "batch": run.batch, "loss": run.loss, "data": run.data}
     given = _made(target, module, name)
     if isinstance(given, tuple) and len(given) == 3:
@@ -141,7 +141,8 @@ def _parts(found: Diagnosis) -> Table:
         profile = part.profile
         reach = f"{'≥ ' if profile.censored else ''}{profile.reach}"
         verdict = Text(part.verdict, style=COLOURS[part.verdict])
-        table.add_row(part.name, part.kind, verdict, reach, f"{profile.rate:+.3f}", part.because)
+        row = printable(part.name), part.kind, verdict, reach, f"{profile.rate:+.3f}", printable(part.because)
+        table.add_row(*row)
     return table
 
 
@@ -151,5 +152,6 @@ def _remedies(found: Diagnosis) -> Table:
         table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
     for remedy in found.prescriptions:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
-        table.add_row(remedy.name, remedy.part, remedy.span, verdict, f"{remedy.cost:.2f} ×", remedy.text)
+        row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
+        table.add_row(*row, printable(remedy.text))
     return table

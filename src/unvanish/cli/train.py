@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from unvanish.cli.show import console, parse_settings, plain
+from unvanish.cli.show import console, note, parse_settings, plain
+from unvanish.cli.starting import at_once
 from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.record import RunRecord
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
-    from unvanish.train import Outcome, TrainSettings
+    from unvanish.train import Training, TrainSettings
 
 
 Cell = Annotated[str, typer.Option(help="A cell of the catalogue (see: unvanish cells).")]
@@ -97,11 +97,10 @@ def train(
     if resume is not None:
         _resume(context, resume)
         return
-    from unvanish import train as room
+    with at_once():
+        from unvanish import train as room
 
-    settings = _settings(context.params)
-    folder = room.default_folder(cell) if out is None else out
-    _finish(folder, lambda: room.train(settings, folder, say=plain, progress=sys.stdout.isatty()))
+    _finish(room.prepare(_settings(context.params), out))
 
 
 def _settings(given: dict[str, Any]) -> TrainSettings:
@@ -125,7 +124,8 @@ def _delays(text: str) -> list[int]:
 
 def _resume(context: typer.Context, folder: Path) -> None:
     """Go on with a run; only what may change on the way can be given beside it."""
-    from unvanish import train as room
+    with at_once():
+        from unvanish import train as room
 
     changes = {name: value for name, value in context.params.items() if _given(context, name)}
     changes.pop("resume")
@@ -134,8 +134,7 @@ def _resume(context: typer.Context, folder: Path) -> None:
             f"--resume goes on with a run as it was begun: leave {_shown(sorted(fixed)[0])} away "
             "(--epochs, --lr and --clip may change)"
         )
-    plain(f"resuming {folder}")
-    _finish(folder, lambda: room.resume(folder, **changes, say=plain, progress=sys.stdout.isatty()))
+    _finish(room.prepare_resume(folder, **changes, say=note))
 
 
 def _given(context: typer.Context, name: str) -> bool:
@@ -147,15 +146,15 @@ def _shown(name: str) -> str:
     return "SOURCE" if name == "source" else f"--{name.rstrip('_').replace('_', '-')}"
 
 
-def _finish(folder: Path, work: Callable[[], Outcome]) -> None:
+def _finish(training: Training) -> None:
     """Run, and whatever comes of it write the report of what there is."""
     from unvanish.report import write_report
 
+    folder = training.folder
     try:
-        outcome = work()
+        outcome = training.run(plain, progress=sys.stdout.isatty())
     except (NonFiniteError, OSError):
-        if (folder / "config.yaml").is_file():
-            _report_if_possible(folder)
+        _report_if_possible(folder)
         raise
     except KeyboardInterrupt:
         plain(f"stopped at once; go on from the last checkpoint with  unvanish train --resume {folder}")
