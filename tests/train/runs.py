@@ -95,13 +95,13 @@ def interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def stopped_run(folder: Path) -> Path:
+def stopped_run(folder: Path, step: int = 5, **changes: Any) -> Path:
     """Return a run that was stopped in the middle."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is inherited ignored
     try:
         with pytest.MonkeyPatch.context() as patch:
-            at_step(5, interrupt, patch)
-            assert train(small(folder), folder / "run", say=silent).interrupted
+            at_step(step, interrupt, patch)
+            assert train(small(folder, **changes), folder / "run", say=silent).interrupted
     finally:
         signal.signal(signal.SIGINT, before)
     return folder / "run"

@@ -53,7 +53,7 @@ def explain(fault: ValidationError) -> str:
 def shown(value: Any) -> str:
     """Write a wrong value, cut where it is long."""
     try:
-        text = printable(repr(value))
+        text = printable(" ".join(repr(value).split()))
     except ValueError:  # a number with more digits than Python writes
         text = "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

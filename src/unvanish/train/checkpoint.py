@@ -197,7 +197,7 @@ def _verified(path: Path) -> Checkpoint:
 
 def _content(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is not a file")
+        raise ValueError(f"{path.parent} is damaged: {path.name} is not a file")
     return path.read_bytes()
 
 

@@ -144,12 +144,13 @@ def read_state(checkpoint: Checkpoint, module: TextModule, windows: int) -> dict
         checked = _State.model_validate(state)
         _check_weights(checked, module)
         _check_progress(checked, windows)
-        _check_optimizer(checked.optimizer_states[0], module, checked.global_step)
+        options = _check_optimizer(checked.optimizer_states[0], module, checked.global_step)
         _check_ours(checked.ours, module, windows)
     except ValidationError as fault:
         raise RunError(f"{checkpoint.path} is not a checkpoint of a run: {explain(fault)}; restore it") from fault
     except _UnfitError as fault:
         raise RunError(f"{checkpoint.path} does not fit its run: {fault}; restore it") from fault
+    state["optimizer_states"][0]["param_groups"] = [options]
     # What else may stand in it Lightning would take in as well.
     return {name: state[name] for name in (field.alias or key for key, field in _State.model_fields.items())}
 
@@ -194,8 +195,12 @@ def _passed(state: _State, windows: int) -> int:
     return state.epoch * windows + done
 
 
-def _check_optimizer(found: _OptimizerState, module: TextModule, step: int) -> None:
-    """Compare with what the optimiser has after a step of its own on a network of these shapes."""
+def _check_optimizer(found: _OptimizerState, module: TextModule, step: int) -> dict[str, Any]:
+    """Compare with what the optimiser has after a step of its own on a network of these shapes; return its options.
+
+    The learning rate may be another, as it is taken from the settings; options that a later version of torch has
+    may be missing.
+    """
     copies = [torch.nn.Parameter(torch.zeros_like(parameter)) for parameter in module.parameters()]
     optimizer = make_optimizer(module.settings, copies)
     if step:
@@ -203,11 +208,13 @@ def _check_optimizer(found: _OptimizerState, module: TextModule, step: int) -> N
             copy.grad = torch.zeros_like(copy)
         optimizer.step()
     wanted = optimizer.state_dict()
-    for name, value in wanted["param_groups"][0].items():
-        given = found.param_groups[0].get(name, value)  # a later version of torch may add options
-        if name != "lr" and (type(given) is not type(value) or given != value):  # that is taken from the settings
+    given = found.param_groups[0]
+    options: dict[str, Any] = wanted["param_groups"][0]
+    for name, value in options.items():
+        if name != "lr" and repr(given.get(name, value)) != repr(value):  # there may be anything, also arrays
             raise _UnfitError(f"the optimiser's {name} is not that of {module.settings.optimizer}")
     _compare("optimiser's states", found.state, wanted["state"])
+    return options
 
 
 def _check_ours(ours: _Ours, module: TextModule, windows: int) -> None:
