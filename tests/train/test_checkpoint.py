@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole: Path, run: Path
     told: list[str] = []
     load_model(run, say=told.append)
     resume(run, say=told.append)
-    words = [line for line in told if "taking the checkpoint before it, step-0" in line]
+    words = [line for line in told if "the checkpoint before it is used, step-0" in line]
     assert len(words) == 2
     assert all(line.startswith(str(latest_of(run).parent / "step-5")) for line in words)
     assert_same_run(whole, run)

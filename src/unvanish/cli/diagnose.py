@@ -28,14 +28,16 @@ def diagnose(
     data: Annotated[
         Path | None, typer.Option(help="A text file: how far back it depends on itself is what is needed.")
     ] = None,
-    need: Annotated[int | None, typer.Option(help="The needed lag in steps, instead of what the data say.")] = None,
+    need: Annotated[
+        int | None, typer.Option(min=1, help="The needed lag in steps, instead of what the data say.")
+    ] = None,
     cells: Annotated[
         str, typer.Option(help="Modules that are called once a step, where they are not found: a,b.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Write the report, one HTML file, to this path.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON, for machines.")] = False,
     prescriptions: Annotated[bool, typer.Option(help="Try remedies on copies of the model.")] = True,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random directions.")] = 0,
 ) -> int:
     """Judge how far back a model's gradient reaches, say why, and try what helps.
 
@@ -47,7 +49,7 @@ def diagnose(
     asked = _subject(target)
     given: dict[str, Any] = {"need": need, "data": data, "cells": [c for c in cells.split(",") if c]}
     if data is not None and not data.is_file():
-        raise DataError(f"{data} is no file: name a text file with --data")
+        raise DataError(f"{data} is not a file: name a text file with --data")
     if need is not None:
         asked.pop("data", None)
     asked |= {key: value for key, value in given.items() if value not in (None, [])}

@@ -121,7 +121,7 @@ class Checkpoints:
                 damaged.append(str(fault))
             else:
                 if damaged:
-                    say(f"{damaged[0]}: taking the checkpoint before it, {path.name}")
+                    say(f"{damaged[0]}; the checkpoint before it is used, {path.name}")
                 self._kept = [path]
                 return found
         if damaged:
