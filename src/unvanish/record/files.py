@@ -85,8 +85,12 @@ class Claim:
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK
         self._descriptor = self._open()
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
+        except OSError:  # the disk is full
+            self.release()
+            raise
 
     def _open(self) -> int:
         import fcntl  # there is none on Windows, where nothing is trained but all else works

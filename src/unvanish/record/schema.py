@@ -1,7 +1,7 @@
 """What a run's files hold, as models: `config.yaml` and the lines of `records.jsonl`.
 
 A configuration is refused where a field is wrong, as a run made from it would be another. A line of the record is
-passed over where it does not say what it is, and else taken field by field, wrong ones as if they were not there: a
+passed over where it has no step, and else taken field by field, wrong ones as if they were not there: a
 record may be cut by a kill, or be of another version, and most of it is still worth a report.
 """
 
@@ -192,11 +192,18 @@ def series(value: Any) -> list[float | None]:
     return [number(inner) for inner in value] if isinstance(value, list) else []
 
 
+def pair(value: Any) -> tuple[float, float]:
+    """Take two counts."""
+    one, other = value if isinstance(value, list) and len(value) == 2 else (0, 0)
+    return amount(one), amount(other)
+
+
 Number = Annotated[float | None, BeforeValidator(number)]
 Whole = Annotated[int | None, BeforeValidator(whole)]
 Text = Annotated[str, BeforeValidator(text)]
 Amount = Annotated[float, BeforeValidator(amount)]
 Series = Annotated[list[float | None], BeforeValidator(series)]
+Pair = Annotated[tuple[float, float], BeforeValidator(pair)]
 Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
 
 
@@ -211,13 +218,22 @@ class Lenient(BaseModel):
         return cls.model_validate(mapping(value))
 
 
+def of(kind: type[BaseModel]) -> Any:
+    """Return the type of a nested model."""
+    return Annotated[kind, BeforeValidator(mapping)]
+
+
 def named(kind: Any) -> Any:
     """Return the type of a mapping from names to values of a kind."""
     return Annotated[dict[str, kind], BeforeValidator(mapping)]
 
 
 class Line(Lenient):
-    """What every line has: the optimiser steps done, the seconds since the start over all resumptions."""
+    """What every line has: the optimiser steps done, the seconds since the start over all resumptions.
+
+    A number that is not finite is written as null. A run that is resumed drops what was written after its
+    checkpoint, except events: what happened has happened.
+    """
 
     kind: Text = ""
     step: Annotated[int, Field(strict=True, ge=0, le=WHOLE)]
@@ -236,6 +252,102 @@ class Sample(Line):
 
     prompt: Text = ""
     text: Text = ""
+
+
+class Reach(Lenient):
+    """How far back the gradient of a part reaches; `censored` where that is beyond what was looked at."""
+
+    steps: Whole = None
+    censored: Flag = False
+    rate: Number = None
+
+
+class Profile(Lenient):
+    """Gradient norm against lag, of the full state ("all") and of each state, as shares of the full one's at lag 0.
+
+    log norm ≈ level + rate · lag.
+    """
+
+    lags: Series = []
+    norms: named(Series) = {}  # type: ignore[valid-type]
+    rate: Number = None
+    level: Number = None
+    reach: Whole = None
+    censored: Flag = False
+
+
+class Penalty(Lenient):
+    """A penalty: its value before its weight, its spread by part, in how many of the steps it acted."""
+
+    value: Number = None
+    weight: Number = None
+    spread: named(Number) = {}  # type: ignore[valid-type]
+    acted: Amount = 0.0
+
+
+class Step(Line):
+    """Training: the loss without penalties, the gradient's norm before clipping.
+
+    Of the `steps` steps since the last such line `clipped` were clipped; `factor` is what the gradient was
+    multiplied with in these, in the mean; `adjoints` are those that a clip inside the backward pass saw and clipped.
+    """
+
+    epoch: Number = None
+    loss: Number = None
+    gradient_norm: Number = None
+    parameter_norm: Number = None
+    learning_rate: Number = None
+    clipped: Amount = 0.0
+    steps: Amount = 0.0
+    factor: Number = None
+    adjoints: Pair = (0.0, 0.0)
+    penalties: named(of(Penalty)) = {}  # type: ignore[valid-type]
+
+
+class Valid(Line):
+    """A validation."""
+
+    epoch: Number = None
+    loss: Number = None
+    bits: Number = None
+    perplexity: Number = None
+    tokens_per_second: Number = None
+    reach: named(of(Reach)) = {}  # type: ignore[valid-type]
+
+
+class Flow(Line):
+    """The gradient along time: profiles by part, and one norm for each time step of the window trained on then."""
+
+    epoch: Number = None
+    profiles: named(of(Profile)) = {}  # type: ignore[valid-type]
+    loss_norms: named(named(Series)) = {}  # type: ignore[valid-type]
+
+
+class Depth(Lenient):
+    """The share of the gradient that is left so many layers below the last."""
+
+    norms: Series = []
+
+
+class Depths(Lenient):
+    """The same with a connection and without it."""
+
+    model_config = ConfigDict(frozen=True, validate_by_alias=True)
+    joined: of(Depth) = Field(default=Depth(), alias="with")  # type: ignore[valid-type]
+    without: of(Depth) = Depth()  # type: ignore[valid-type]
+
+
+class Remedy(Line):
+    """A remedy: the setting that it stands in, what that says, the profiles with it and without it.
+
+    `without` is null for a clip and a penalty, which leave the network as it is; `depth` is there of a connection.
+    """
+
+    name: Text = ""
+    asked: Text = ""
+    profiles: named(of(Profile)) = {}  # type: ignore[valid-type]
+    without: named(of(Profile)) = {}  # type: ignore[valid-type]
+    depth: of(Depths) = Depths()  # type: ignore[valid-type]
 
 
 def parse_line(content: str) -> dict[str, Any] | None:
