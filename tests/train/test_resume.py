@@ -85,6 +85,26 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path, monkeypatch: pytest.Mon
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+def test_sigterm_between_two_steps_is_saved_as_well(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind our own look at it, and before Lightning's."""
+    end = callbacks.RunKeeper.on_train_batch_end
+
+    def ends(self: callbacks.RunKeeper, trainer: Any, *rest: Any) -> None:
+        end(self, trainer, *rest)
+        if trainer.global_step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.RunKeeper, "on_train_batch_end", ends)
+        outcome = train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    assert outcome.interrupted == signal.SIGTERM
+    assert numbers(outcome.folder, "step")[-1]["step"] == 5
+    resume(outcome.folder, say=silent)
+    assert_same_run(whole, outcome.folder)
+
+
 MOMENTS = [
     ("step", 2),
     ("valid", 3),

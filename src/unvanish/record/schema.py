@@ -289,7 +289,7 @@ class Step(Line):
     """Training: the loss without penalties, the gradient's norm before clipping.
 
     Of the `steps` steps since the last such line `clipped` were clipped; `factor` is what the gradient was
-    multiplied with in these, in the mean; `adjoints` are those that a clip inside the backward pass saw and clipped.
+    multiplied with in these, in the mean; `adjoints`: those that a clip inside the backward pass saw and clipped.
     """
 
     epoch: Number = None

@@ -41,6 +41,7 @@ class RunKeeper(pl.Callback):
         self.seconds_before, self.began = record.seconds, time.monotonic()
         self.pace = Pace(say) if tells else None
         self.interrupted = 0
+        self.hear: Callable[[], None] = lambda: None
         self.loss = torch.tensor(math.nan)
         self.tally, self.characters = Tally(), 0
         self.training_seconds, self.window_began = 0.0, 0.0
@@ -77,6 +78,7 @@ class RunKeeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Plan when to probe; make sure that there is a checkpoint from the first step on."""
+        self.hear()  # Lightning has put a handler of SIGTERM before ours, which ends a run without saving it
         total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
         probes = _ours(trainer).settings.probes
         self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}

@@ -124,12 +124,17 @@ def _stop_on_interrupt(keeper: RunKeeper) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in [number for number, handler in before.items() if handler is signal.SIG_IGN]:
         del before[number]  # whoever started us does not want us to hear it
-    try:
+
+    def hear() -> None:
         for number in before:
             signal.signal(number, handle)
+
+    try:
+        hear()
     except ValueError:  # not the main thread: signals belong to somebody else
         yield
         return
+    keeper.hear = hear
     try:
         yield
     finally:
