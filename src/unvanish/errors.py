@@ -92,7 +92,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would act on instead of showing: escape sequences, changes of direction, bytes.
+    r"""Escape what a terminal would act on instead of showing: escape sequences, changes of direction, bytes.
 
     A line break and a tab stay. A byte of a file name that is not UTF-8 is written as that byte.
 

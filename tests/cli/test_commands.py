@@ -77,7 +77,7 @@ def test_train_in_a_pipe_tells_one_line_a_validation_then_the_result(tmp_path: P
         f"data     {source}: {config['data']['train_characters']:,} characters to train on, "
         f"{config['data']['valid_characters']:,} to validate on, vocabulary {config['data']['vocabulary_size']}"
     )
-    assert lines[1] == f"network  lstm, 2 × 8 units, {config['parameters']:,} parameters, on cpu (1 threads)"
+    assert lines[1] == f"network  lstm, 2 × 8 units, {config['parameters']:,} parameters, on cpu (1 thread)"
     assert lines[2] == f"run      {tmp_path / 'run'}: 2 epochs of 8 steps"
     for match, line in zip(told, valid, strict=True):
         assert match is not None

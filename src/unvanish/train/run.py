@@ -72,7 +72,7 @@ class Training:
             f"data     {corpus.source}: {len(corpus.train):,} characters to train on, {len(corpus.valid):,} to "
             f"validate on, vocabulary {len(self.parts.vocabulary):,}",
             f"network  {module.model.recurrent.cell.name}, {settings.layers} × {settings.hidden:,} units, {size:,} "
-            f"parameters, on {self.parts.accelerator} ({torch.get_num_threads()} threads)",
+            f"parameters, on {self.parts.accelerator} ({_threads()})",
             f"run      {self.folder}: {epochs} of {windows:,} steps",
         ]
 
@@ -231,6 +231,11 @@ def _fresh(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextM
 def _windows_of(corpus: Corpus, settings: TrainSettings) -> int:
     """Count the windows of an epoch."""
     return len(Windows(torch.empty(len(corpus.train), dtype=torch.int8), settings.length, settings.batch_size))
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _windows(parts: Parts) -> int:
