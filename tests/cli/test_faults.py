@@ -198,6 +198,21 @@ def test_a_very_low_temperature_is_nearly_0(place: Path, capsys: pytest.CaptureF
     assert said[0] == said[1] == said[2]
 
 
+def test_hostile_lines_in_the_record_do_not_stop_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        '{"kind": "valid", "step": 1}',
+        '{"kind": "valid", "step": 1, "loss": "low", "reach": 7}',
+        "[" * 99_999,
+    ]
+    lines += ['{"kind": "sample", "step": 1, "prompt": []}', '{"kind": "event", "step": 1, "what": {}}']
+    with (place / "run" / "records.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n".join(lines) + "\n")
+    assert main(["train", "--resume", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "validation loss" in out
+
+
 def test_epochs_below_what_has_begun_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "run"]) == 0
     assert main(["train", "--resume", "run", "--epochs", "3", "--lr", "0.001"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from unvanish.cli.show import console, note, parse_settings, plain
 from unvanish.cli.starting import at_once
-from unvanish.errors import NonFiniteError, OptionError, RunError
+from unvanish.errors import NonFiniteError, OptionError, RunError, printable
 from unvanish.record import RunRecord
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
@@ -178,22 +179,26 @@ def _report_if_possible(folder: Path) -> None:
 
 def _summary(record: RunRecord) -> None:
     """Show what the run reached in a short table, and what the network writes."""
-    from unvanish.train.callback import perplexity_text, reach_text
+    from unvanish.record.schema import Sample, Valid
+    from unvanish.train.callback import perplexity_text
 
-    valid, config = list(record.read("valid")), record.config
+    valid = [line for line in map(Valid.read, record.read("valid")) if line.loss is not None]
+    config = record.read_config()
     if valid:
-        last, best = valid[-1], min(valid, key=lambda line: line["loss"])
+        last, best = valid[-1], min(valid, key=lambda line: line.loss or 0.0)
+        loss, speed = last.loss or 0.0, last.tokens_per_second or 0.0
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_row("cell", f"{config['cell']['name']}, {config['parameters']:,} parameters")
-        table.add_row("validation loss", f"{last['loss']:.3f} nats = {last['bits']:.3f} bits per character")
-        table.add_row("perplexity", perplexity_text(last["perplexity"]))
-        table.add_row("best", f"{best['loss']:.3f} nats at step {best['step']:,}")
-        for part, found in last["reach"].items():
-            rate = "no rate" if found["rate"] is None else f"{found['rate']:+.4f} nats per step"
-            table.add_row(f"reach of {part}", f"{reach_text(found)} steps ({rate})")
-        table.add_row("time", f"{last['seconds']:.0f} s, {last['tokens_per_second']:,.0f} characters a second")
+        table.add_row("cell", f"{printable(config.cell.name)}, {config.parameters:,} parameters")
+        table.add_row("validation loss", f"{loss:.3f} nats = {loss / math.log(2):.3f} bits per character")
+        table.add_row("perplexity", perplexity_text(last.perplexity))
+        table.add_row("best", f"{best.loss:.3f} nats at step {best.step:,}")
+        for part, found in last.reach.items():
+            rate = "no rate" if found.rate is None else f"{found.rate:+.4f} nats per step"
+            reach = f"{'≥ ' if found.censored else ''}{found.steps} steps ({rate})"
+            table.add_row(f"reach of {printable(part)}", reach)
+        table.add_row("time", f"{last.seconds or 0.0:.0f} s, {speed:,.0f} characters a second")
         console.print(table)
-    for sample in list(record.read("sample"))[-1:]:
+    for sample in list(map(Sample.read, record.read("sample")))[-1:]:
         plain("")
-        plain(sample["prompt"] + sample["text"])
+        plain(sample.prompt + sample.text)
         plain("")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unvanish.errors import MissingExtraError, RunError
-from unvanish.record.files import LOCK, finite, leftovers, remove_leftovers, write_atomically
+from unvanish.record.files import LOCK, finite, leftovers, remove_leftovers, sync_folder, write_atomically
 
 if TYPE_CHECKING:  # the models come with the app; a diagnosis needs neither them nor YAML
     from unvanish.record.schema import Config
@@ -44,6 +44,7 @@ class RunRecord:
         record = cls(folder)
         write_atomically(folder / RECORDS, b"")
         record.configure(config)
+        sync_folder(folder.absolute().parent)
         return record
 
     @classmethod

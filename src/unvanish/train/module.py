@@ -163,6 +163,7 @@ class TextModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs to go on with the same numbers."""
+        checkpoint["loops"] = {"fit_loop": checkpoint["loops"]["fit_loop"]}  # nothing else is gone on with
         states = () if self.states is None else self.states
         checkpoint[OURS] = {
             "states": [states] if isinstance(states, Tensor) else list(states),

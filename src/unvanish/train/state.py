@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unvanish.errors import RunError
 from unvanish.record.schema import Count, Strict, explain
-from unvanish.train.checkpoint import MODEL_PREFIX, Checkpoint
+from unvanish.train.checkpoint import MODEL_PREFIX, STATE, Checkpoint, checkpoint_name
 from unvanish.train.module import TextModule, make_optimizer
 
 # -- shapes of plain data ----------------------------------------------------------------------------------------
@@ -142,6 +142,8 @@ def read_state(checkpoint: Checkpoint, module: TextModule, windows: int) -> dict
     state = checkpoint.read_state()
     try:
         checked = _State.model_validate(state)
+        if checkpoint.path.name not in (STATE, checkpoint_name(checked.global_step)):
+            raise _UnfitError(f"it is of step {checked.global_step}")
         _check_weights(checked, module)
         _check_progress(checked, windows)
         options = _check_optimizer(checked.optimizer_states[0], module, checked.global_step)
@@ -151,6 +153,7 @@ def read_state(checkpoint: Checkpoint, module: TextModule, windows: int) -> dict
     except _UnfitError as fault:
         raise RunError(f"{checkpoint.path} does not fit its run: {fault}; restore it") from fault
     state["optimizer_states"][0]["param_groups"] = [options]
+    state["loops"] = {"fit_loop": state["loops"]["fit_loop"]}
     # What else may stand in it Lightning would take in as well.
     return {name: state[name] for name in (field.alias or key for key, field in _State.model_fields.items())}
 
@@ -183,6 +186,8 @@ def _check_progress(state: _State, windows: int) -> None:
     for name, count in counts.items():
         if count != step:
             raise _UnfitError(f"global_step is {step}, the {name} are {count}")
+    if fit.batches.is_last_batch != (step > 0 and state.ours.windows_done == 0):
+        raise _UnfitError("is_last_batch is not what the windows that are done say")
     if fit.epochs.current.completed != state.epoch:
         raise _UnfitError(f"epoch is {state.epoch}, the epochs completed are {fit.epochs.current.completed}")
 
