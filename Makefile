@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-engine test-rest test-memory test-floor lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
+.PHONY: demo test test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
 	bench-remedies bench-remedies-quick golden clean
 
 $(VENV)/pyvenv.cfg:
@@ -64,6 +64,10 @@ test-floor:
 # 20,000 steps of training in one process: the memory stays the same. Some minutes.
 test-memory: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.test_memory
+
+# Kill a small training inside every operation on its files, 200 times, and resume it: about ten minutes.
+storm: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.storm --kills 200
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .

@@ -1,5 +1,8 @@
 """Recurrent networks that remember: any cell at full speed, and a measurement of how far its gradient reaches."""
 
+# First, as it sees to a Ctrl-C while the rest is being imported.
+from unvanish.cli import starting  # isort: split
+
 from unvanish import errors, flow
 from unvanish.cells import CATALOGUE as cells
 from unvanish.diagnosis import Diagnosis, diagnose, watch
@@ -31,6 +34,7 @@ __all__ = [
     *CLASSES,
 ]
 globals().update(CLASSES)
+del starting
 
 
 def __getattr__(name: str) -> type[Recurrent]:

@@ -16,6 +16,7 @@ well, so that code which knows nothing of this package can catch them.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -88,3 +89,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "known: " + (", ".join(names) or "none")
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would act on instead of showing: escape sequences, changes of direction, bytes.
+
+    A line break and a tab stay. A byte of a file name that is not UTF-8 is written as that byte.
+
+    >>> printable("a\x1b[31mb\u202e\udcefc")
+    'a\\x1b[31mb\\u202e\\xefc'
+    """
+    return "".join(one if one in "\n\t" or one.isprintable() or one == " " else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # what Python makes of a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code == 0xA0 or unicodedata.category(character) == "Zs":  # spaces of all widths are harmless
+        return character
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -111,7 +111,7 @@ def test_data_say_what_is_needed(here: Path, capsys: Capture) -> None:
     assert found["need_from"] == "the data"
     assert found["need"] == found["dependency"]["needed"]
     assert found["need"] > 1
-    assert "no file" in told(capsys, 2, "subjects:ill", "--data", "none.txt")
+    assert "none.txt is not a file" in told(capsys, 2, "subjects:ill", "--data", "none.txt")
 
 
 def test_report_is_written(here: Path, capsys: Capture) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from tests.train.runs import make_text, state_of, stopped_run
 from unvanish.cli import main
+from unvanish.train.checkpoint import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,19 @@ def place(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     shutil.rmtree(tmp_path / "bare" / "checkpoints")
     shutil.copytree(stopped, tmp_path / "torn")
     state_of(tmp_path / "torn").write_bytes(b"torn")
-    (tmp_path / "torn" / "checkpoints" / "weights.safetensors").write_bytes(b"torn")
+    for path in Checkpoints(tmp_path / "torn").found():
+        (path / "weights.safetensors").write_bytes(b"torn")
     shutil.copytree(stopped, tmp_path / "broken")
     (tmp_path / "broken" / "config.yaml").write_text("name: [1\n", encoding="utf-8")
+    (tmp_path / "bomb").mkdir()
+    shutil.copytree(stopped, tmp_path / "bomb", dirs_exist_ok=True)
+    (tmp_path / "bomb" / "config.yaml").write_text("a: &a [x]\nb: *a\n", encoding="utf-8")
+    (tmp_path / "loop").symlink_to("loop")
+    shutil.copytree(tmp_path / "bare", tmp_path / "looping")
+    (tmp_path / "looping" / "checkpoints").symlink_to("checkpoints")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "piped").mkdir()
+    os.mkfifo(tmp_path / "piped" / "train.txt")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -101,11 +112,11 @@ FAULTS = {
     f"{GOOD} --engine builtin --cell skip_rnn": "engine='builtin' cannot run this layer",
     f"{GOOD} --device tpu": "--device tpu is not known",
     "train good.txt --hidden 8 --length 12 --batch-size 4 --out full": "full is not empty",
-    "train good.txt --hidden 8 --length 12 --batch-size 4 --out good.txt/run": "make room or name another place",
+    "train good.txt --hidden 8 --length 12 --batch-size 4 --out good.txt/run": "Not a directory (good.txt/run)",
     "train --resume full": "full is not a run: it has no config.yaml",
     "train --resume no-such": "no-such is not a run",
-    "train --resume bare": "there is no checkpoint",
-    "train --resume torn": "is no checkpoint of a run",
+    "train --resume bare": "bare has no checkpoint: restore",
+    "train --resume torn": "no other checkpoint is intact",
     "train good.txt --resume run": "leave SOURCE away",
     "train --resume run --out new": "leave --out away",
     "train --resume run --cell lstm": "leave --cell away",
@@ -120,32 +131,111 @@ FAULTS = {
     "nonsense": "nonsense",
     "generate run --prompt seaX": "the run has never seen 'X'",
     "generate full": "full is not a run",
-    "generate bare": "has no weights yet",
-    "generate torn": "cannot be loaded",
+    "generate bare": "bare has no checkpoint",
+    "generate torn": "no other checkpoint is intact",
     "generate broken": "config.yaml cannot be read",
     "train --resume broken": "config.yaml cannot be read",
-    "generate run --temperature -1": "temperature",
-    "generate run --temperature nan": "temperature",
-    "generate run --length -1": "length",
+    "generate run --temperature -1": "--temperature is -1.0: give a finite number from 0 on",
+    "generate run --temperature nan": "--temperature is nan",
+    "generate run --temperature inf": "--temperature is inf",
+    "generate run --length -5": "--length is -5: give the number of characters to write, from 0 on",
+    f"generate run --seed {2**64}": f"--seed is {2**64}: give a whole number from 0 to 4294967295",
+    "generate run --seed -1": "--seed is -1",
+    f"diagnose run --seed {2**64}": "--seed",
+    "diagnose run --need 0": "need",
+    "diagnose run --data pipe": "pipe is not a file",
+    "diagnose bomb": "an alias",
+    "diagnose torn": "no other checkpoint is intact",
+    "generate bomb": "line 2, column 4: an alias",
+    "report bomb": "an alias",
+    "train --resume bomb": "an alias",
+    "train --resume good.txt": "good.txt is not a run",
+    "train --resume loop": "loop is not a run",
+    "train --resume looping": "Too many levels of symbolic links",
+    "train --resume run --epochs 0": "--epochs is 0",
+    "train pipe": "pipe is a pipe, not a file",
+    "train piped": "piped/train.txt is a pipe, not a file",
+    "train /dev/zero": "/dev/zero is a device, not a file",
+    "train no\x1b[31m\x07such\u202e.txt": "there is no file no\\x1b[31m\\x07such\\u202e.txt",
+    "train --resume no\x1b[31msuch": "no\\x1b[31msuch is not a run",
+    "no\x1b[31msuch": "no\\x1b[31msuch",
+    f"{GOOD} --seed {2**64}": f"--seed is {2**64}: it should be less than or equal to 4294967295",
+    f"{GOOD} --batch-size {10**12}": f"--batch-size is {10**12}",
+    f"{GOOD} --layers {10**9}": f"--layers is {10**9}",
+    f"{GOOD} --length {10**9}": "fewer than one window",
+    f"{GOOD} --probes {10**9}": f"--probes is {10**9}",
+    f"{GOOD} --epochs {10**30}": "--epochs is 1000000000000000000000000000000",
     "generate": "Missing argument 'run'",
     "cells gruu": "unknown cell 'gruu': did you mean 'gru'",
     "report full": "full is not a run",
 }
 
 
+def contents(place: Path) -> dict[Path, bytes | None]:
+    """Return all files with what is in them, and all else."""
+    return {path: path.read_bytes() if path.is_file() else None for path in place.rglob("*")}
+
+
 @pytest.mark.parametrize(("line", "says"), FAULTS.items(), ids=FAULTS)
 def test_a_fault_is_one_line_and_status_2(
     place: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
 ) -> None:
-    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    before = contents(place)
     assert main(line.split()) == 2
     captured = capsys.readouterr()
     (told,) = captured.err.splitlines()
     assert told.startswith("unvanish: ")
     assert says in told
     assert "Traceback" not in captured.out
-    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    assert after == before, "a fault found before the start leaves nothing behind and changes nothing"
+    assert contents(place) == before, "a fault found before the start leaves nothing behind and changes nothing"
+
+
+def test_a_very_low_temperature_is_nearly_0(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for temperature in ("0", "1e-39", "1e-320"):
+        assert main(["generate", "run", "--prompt", "sea", "--temperature", temperature, "--seed", "1"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
+
+
+def test_hostile_lines_in_the_record_do_not_stop_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        '{"kind": "valid", "step": 1}',
+        '{"kind": "valid", "step": 1, "loss": "low", "reach": 7}',
+        "[" * 99_999,
+    ]
+    lines += ['{"kind": "sample", "step": 1, "prompt": []}', '{"kind": "event", "step": 1, "what": {}}']
+    with (place / "run" / "records.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n".join(lines) + "\n")
+    assert main(["train", "--resume", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "validation loss" in out
+
+
+def test_epochs_below_what_has_begun_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "run"]) == 0
+    assert main(["train", "--resume", "run", "--epochs", "3", "--lr", "0.001"]) == 0
+    before = contents(place)
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--epochs", "2"]) == 2
+    assert capsys.readouterr().err == "unvanish: run is finished: go on with --epochs 4 or more\n"
+    assert contents(place) == before
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line_and_the_one_before_is_used(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with state_of(place / "run").open("r+b") as stream:
+        stream.seek(700)
+        stream.write(b"\xff\xff\xff")
+    for line in ("generate run --length 5", "diagnose run --need 3 --no-prescriptions", "train --resume run"):
+        assert main(line.split()) in (0, 1)
+        told = [one for one in capsys.readouterr().err.splitlines() if not one.startswith("unvanish: compiling")]
+        assert told == [
+            "unvanish: run/checkpoints/step-5 is damaged: state.ckpt does not have its checksum; the "
+            "checkpoint before it is used, step-0"
+        ]
 
 
 @pytest.mark.parametrize("line", ["train empty.txt", "train --debug empty.txt", "generate full", "nonsense"])

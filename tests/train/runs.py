@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import signal
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from unvanish.record import RunRecord
 from unvanish.train import TrainSettings, train
-from unvanish.train.checkpoint import checkpoint_path
-from unvanish.train.model import CHECKPOINTS, WEIGHTS
+from unvanish.train.checkpoint import STATE, SUMS, WEIGHTS, Checkpoints
 
 WORDS = ("sea", "moon", "of", "the", "storm", "calm", "and", "wind\n")
 SMALL: dict[str, Any] = {
@@ -59,7 +60,7 @@ def events(folder: Path) -> list[str]:
 
 def weights(folder: Path) -> bytes:
     """Return the trained weights, bit by bit."""
-    return (folder / CHECKPOINTS / WEIGHTS).read_bytes()
+    return (latest_of(folder) / WEIGHTS).read_bytes()
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -94,13 +95,13 @@ def interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def stopped_run(folder: Path) -> Path:
+def stopped_run(folder: Path, step: int = 5, **changes: Any) -> Path:
     """Return a run that was stopped in the middle."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is inherited ignored
     try:
         with pytest.MonkeyPatch.context() as patch:
-            at_step(5, interrupt, patch)
-            assert train(small(folder), folder / "run", say=silent).interrupted
+            at_step(step, interrupt, patch)
+            assert train(small(folder, **changes), folder / "run", say=silent).interrupted
     finally:
         signal.signal(signal.SIGINT, before)
     return folder / "run"
@@ -112,6 +113,30 @@ def straight(settings: TrainSettings, folder: Path, **more: Any) -> Path:
     return folder
 
 
+def latest_of(folder: Path) -> Path:
+    """Return the latest checkpoint of a run."""
+    return Checkpoints(folder).found()[0]
+
+
 def state_of(folder: Path) -> Path:
-    """Return the checkpoint of a run."""
-    return checkpoint_path(folder)
+    """Return the training state in the latest checkpoint of a run."""
+    return latest_of(folder) / STATE
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Return what is in it."""
+    state: dict[str, Any] = torch.load(state_of(folder), weights_only=True)
+    return state
+
+
+def sign(checkpoint: Path) -> None:
+    """Write the checksums of a checkpoint whose files have been changed, as `sha256sum *` would."""
+    names = STATE, WEIGHTS
+    sums = [f"{hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (checkpoint / SUMS).write_text("".join(sums), encoding="utf-8")
+
+
+def keep_state(folder: Path, state: Any) -> None:
+    """Put another training state into the latest checkpoint of a run, with its checksum."""
+    torch.save(state, state_of(folder))
+    sign(latest_of(folder))

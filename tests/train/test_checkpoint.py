@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import pickle
+import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.train.runs import (
     assert_same_run,
     at_step,
     interrupt,
+    keep_state,
+    latest_of,
+    load_state,
     numbers,
+    sign,
     silent,
     small,
     state_of,
@@ -24,8 +31,9 @@ from tests.train.runs import (
 )
 from unvanish import Cell
 from unvanish.errors import OptionError, RunError
-from unvanish.record import CONFIG
+from unvanish.record import CONFIG, RECORDS, RunRecord
 from unvanish.train import generate, load_model, resume, train
+from unvanish.train.checkpoint import Checkpoints
 
 OWN = Cell(
     "own_cell",
@@ -57,10 +65,139 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stopped_run(tmp_path_factory.mktemp("stopped"))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, not stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return straight(small(folder), folder / "run")
+
+
 @pytest.fixture
 def run(stopped: Path, tmp_path: Path) -> Path:
     """A copy of it, to be damaged."""
     return Path(shutil.copytree(stopped, tmp_path / "copy"))
+
+
+# -- whole or not at all -------------------------------------------------------------------------------
+
+
+def copy_of(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_two_checkpoints_are_kept_and_a_program_of_the_system_finds_them_intact(run: Path) -> None:
+    assert [path.name for path in Checkpoints(run).found()] == ["step-5", "step-0"]
+    for path in Checkpoints(run).found():
+        subprocess.run(
+            ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, check=True, capture_output=True
+        )
+
+
+def test_a_flipped_bit_anywhere_is_found_and_the_checkpoint_before_is_taken(run: Path) -> None:
+    latest, generator, count = latest_of(run), random.Random(1), 0
+    for path in sorted(latest.iterdir()):
+        content = path.read_bytes()
+        for part in range(200):
+            place = len(content) * part // 200 * 8 + generator.randrange(8)
+            flipped = bytearray(content)
+            flipped[place // 8] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            told: list[str] = []
+            assert Checkpoints(run).latest(told.append).path.name == "step-0"
+            assert len(told) == 1
+            assert str(latest) in told[0]
+            count += 1
+        path.write_bytes(content)
+    assert count == 600
+    assert Checkpoints(run).latest(pytest.fail).path == latest
+
+
+FILES = ["state.ckpt", "weights.safetensors", "SHA256SUMS"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["empty", "half", "gone", "a folder"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole: Path, run: Path, damage: str, name: str) -> None:
+    path = latest_of(run) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage != "gone":
+        path.write_bytes(content[: len(content) // 2] if damage == "half" else b"")
+    told: list[str] = []
+    load_model(run, say=told.append)
+    resume(run, say=told.append)
+    words = [line for line in told if "the checkpoint before it is used, step-0" in line]
+    assert len(words) == 2
+    assert all(line.startswith(str(latest_of(run).parent / "step-5")) for line in words)
+    assert_same_run(whole, run)
+    assert len(Checkpoints(run).found()) == 2
+
+
+def test_no_intact_checkpoint_is_told_and_nothing_is_changed(run: Path) -> None:
+    for path in Checkpoints(run).found():
+        (path / "state.ckpt").write_bytes(b"torn")
+    before = copy_of(run)
+    for read in (load_model, resume):
+        with pytest.raises(RunError, match=r"step-5 is damaged: state.ckpt .*no other checkpoint is intact"):
+            read(run)
+    assert copy_of(run) == before
+
+
+def test_a_missing_checkpoint_is_told(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    before = copy_of(run)
+    for read in (load_model, resume):
+        with pytest.raises(RunError, match="has no checkpoint: restore"):
+            read(run)
+    assert copy_of(run) == before
+
+
+def test_state_and_weights_are_of_the_same_step(run: Path) -> None:
+    for path in Checkpoints(run).found():
+        kept, state = load_file(path / "weights.safetensors"), torch.load(path / "state.ckpt", weights_only=True)
+        assert f"step-{state['global_step']}" == path.name
+        assert all(torch.equal(state["state_dict"][f"model.{name}"], value) for name, value in kept.items())
+
+
+def test_a_run_of_version_0_1_goes_on_from_its_one_state(whole: Path, run: Path) -> None:
+    """Its weights may be those of an earlier step: it was killed between the two."""
+    folder = run / "checkpoints"
+    (folder / "step-5" / "state.ckpt").rename(folder / "state.ckpt")
+    (folder / "step-0" / "weights.safetensors").rename(folder / "weights.safetensors")
+    for name in ("step-0", "step-5"):
+        shutil.rmtree(folder / name)
+    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    assert config.pop("format") == 2
+    (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    model, _, _ = load_model(run)
+    state = torch.load(folder / "state.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(state[f"model.{name}"], value) for name, value in model.state_dict().items())
+    resume(run, say=silent)
+    assert_same_run(whole, run)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-16", "step-8"]
+
+
+def test_what_a_kill_left_half_written_is_removed(run: Path) -> None:
+    (run / "checkpoints" / ".step-9.abc").mkdir()
+    (run / "checkpoints" / ".step-9.abc" / "state.ckpt").write_bytes(b"half")
+    for name in (".config.yaml.abc", ".records.jsonl.abc", ".report.html.abc", ".lock"):
+        (run / name).write_bytes(b"half")
+    resume(run, say=silent)
+    assert not list(run.rglob(".*"))
+
+
+def test_a_record_that_ends_before_the_checkpoint_is_told(run: Path) -> None:
+    lines = (run / RECORDS).read_bytes().splitlines(keepends=True)
+    (run / RECORDS).write_bytes(b"".join(lines[:-4]) + lines[-4][:9])
+    told: list[str] = []
+    resume(run, say=told.append)
+    assert f"{run}: the record ends before the checkpoint; 3 lines of it are lost" in told
+    assert "3 lines are lost" in list(RunRecord(run).read("event"))[-2]["text"]
+
+
+# -- nothing is executed -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wraps", [False, True], ids=["bare pickle", "in torch's archive"])
@@ -70,46 +207,19 @@ def test_a_checkpoint_is_never_unpickled(run: Path, tmp_path: Path, wraps: bool)
     assert trap.exists(), "the trap works"
     trap.unlink()
     if wraps:
-        state = torch.load(state_of(run), weights_only=True)
-        torch.save({**state, "more": Malicious(trap)}, state_of(run))
+        keep_state(run, {**load_state(run), "more": Malicious(trap)})
     else:
         state_of(run).write_bytes(pickle.dumps(Malicious(trap)))
-    with pytest.raises(RunError, match="is no checkpoint of a run"):
+        sign(latest_of(run))
+    with pytest.raises(RunError, match="is not a checkpoint of a run"):
         resume(run, say=silent)
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not an archive", None], ids=["empty", "torn", "half"])
-def test_a_damaged_checkpoint_is_told_and_left(run: Path, damage: bytes | None) -> None:
-    content = state_of(run).read_bytes()
-    damage = content[: len(content) // 2] if damage is None else damage
-    state_of(run).write_bytes(damage)
-    with pytest.raises(RunError, match="is no checkpoint of a run"):
-        resume(run, say=silent)
-    assert state_of(run).read_bytes() == damage
-
-
 def test_a_checkpoint_of_something_else_is_told(run: Path) -> None:
-    torch.save({"weights": torch.ones(3)}, state_of(run))
-    with pytest.raises(RunError, match="is no checkpoint of a run"):
+    keep_state(run, {"weights": torch.ones(3)})
+    with pytest.raises(RunError, match="is not a checkpoint of a run"):
         resume(run, say=silent)
-
-
-def test_a_missing_checkpoint_is_told(run: Path) -> None:
-    state_of(run).unlink()
-    with pytest.raises(RunError, match=r"there is no checkpoint .* start the run anew"):
-        resume(run, say=silent)
-
-
-@pytest.mark.parametrize("kept", [0, 7, 100, -1], ids=["empty", "header cut", "half a header", "a byte short"])
-def test_damaged_weights_are_told(run: Path, kept: int) -> None:
-    path = run / "checkpoints" / "weights.safetensors"
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(RunError, match=r"cannot be loaded: .*restore it or train anew"):
-        load_model(run)
-    path.unlink()
-    with pytest.raises(RunError, match="has no weights yet"):
-        load_model(run)
 
 
 @pytest.mark.parametrize("read", [load_model, lambda run: resume(run, say=silent)], ids=["load", "resume"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.runs import events, numbers, silent, small, state_of, weights
+from tests.train.runs import events, latest_of, load_state, numbers, silent, small, weights
 from unvanish import Cell
 from unvanish.data.text import Vocabulary, Windows, load_corpus
 from unvanish.errors import NonFiniteError
@@ -25,8 +25,8 @@ SATURATED = Cell(
 
 
 def assert_keeps_finite_weights(run: Path) -> None:
-    state = torch.load(state_of(run), weights_only=True)
-    kept = load_file(run / "checkpoints" / "weights.safetensors")
+    state = load_state(run)
+    kept = load_file(latest_of(run) / "weights.safetensors")
     for name, value in kept.items():
         assert torch.isfinite(value).all(), name
         assert torch.equal(value, state["state_dict"][f"model.{name}"])

@@ -15,11 +15,12 @@ from tests.train.runs import (
     assert_same_run,
     at_step,
     interrupt,
+    keep_state,
     kill,
+    load_state,
     numbers,
     silent,
     small,
-    state_of,
     straight,
 )
 from unvanish import Cell
@@ -30,7 +31,7 @@ from unvanish.record import CONFIG, RunRecord
 from unvanish.remedies import clip, penalty
 from unvanish.train import TextModel, TrainSettings, generate, load_model, resume, train
 from unvanish.train import callback as callbacks
-from unvanish.train import run as runs
+from unvanish.train import fit as runs
 
 PLAIN: dict[str, Any] = {"engine": "reference", "epochs": 1, "probes": 0}  # nothing is compiled
 NETWORK: dict[str, dict[str, Any]] = {
@@ -324,7 +325,7 @@ def test_resumed_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert act is kill
     resume(tmp_path / "run", say=silent)
     assert_same_run(whole, tmp_path / "run")
-    kept = [torch.load(state_of(run), weights_only=True)["unvanish"] for run in (whole, tmp_path / "run")]
+    kept = [load_state(run)["unvanish"] for run in (whole, tmp_path / "run")]
     assert kept[0]["clip"].keys() == kept[1]["clip"].keys()
     for name, value in kept[0]["clip"].items():
         assert plain(value) == plain(kept[1]["clip"][name])
@@ -350,7 +351,7 @@ def test_a_changed_clip_begins_anew_and_is_told_with_its_profile(
     steps = numbers(tmp_path / "run", "step")
     assert [line["clipped"] for line in steps[5:]] == [1] * 4 + [0] * 7
     assert [line.get("factor") is None for line in steps[5:]] == [False] * 4 + [True] * 7
-    assert torch.load(state_of(tmp_path / "run"), weights_only=True)["unvanish"]["clip"] is None
+    assert load_state(tmp_path / "run")["unvanish"]["clip"] is None
 
 
 def test_a_run_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,11 +365,11 @@ def test_a_run_of_an_older_version_goes_on(tmp_path: Path, monkeypatch: pytest.M
     for name in ("penalty", "init", "connect", "layer_norm", "skips", "constrain", *NETWORK):
         config["settings"].pop(name, None)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
-    state = torch.load(state_of(run), weights_only=True)
+    state = load_state(run)
     del state["unvanish"]["clip"], state["unvanish"]["penalties"]
     (keeper,) = [name for name in state["callbacks"] if name.startswith("RunKeeper")]
     state["callbacks"][keeper] = {"clipped_steps": 0, "steps_since": 0, "validated_at": -1}
-    torch.save(state, state_of(run))
+    keep_state(run, state)
     lines = [line for line in (run / "records.jsonl").read_text().splitlines() if '"kind": "remedy"' not in line]
     (run / "records.jsonl").write_text("\n".join(lines) + "\n")
     resume(run, say=silent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from tests.train.runs import (
     numbers,
     silent,
     small,
+    stopped_run,
     straight,
 )
 from unvanish.cli import main
@@ -80,6 +83,26 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path, monkeypatch: pytest.Mon
     at_step(3, interrupt, monkeypatch)
     assert train(small(tmp_path, 360, epochs=1), tmp_path / "run", say=silent).interrupted == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_sigterm_between_two_steps_is_saved_as_well(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind our own look at it, and before Lightning's."""
+    end = callbacks.RunKeeper.on_train_batch_end
+
+    def ends(self: callbacks.RunKeeper, trainer: Any, *rest: Any) -> None:
+        end(self, trainer, *rest)
+        if trainer.global_step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.RunKeeper, "on_train_batch_end", ends)
+        outcome = train(small(tmp_path, 360, **LSTM), tmp_path / "run", say=silent)
+    assert outcome.interrupted == signal.SIGTERM
+    assert numbers(outcome.folder, "step")[-1]["step"] == 5
+    resume(outcome.folder, say=silent)
+    assert_same_run(whole, outcome.folder)
 
 
 MOMENTS = [
@@ -165,8 +188,8 @@ def test_killed_with_sigkill(tmp_path: Path, cell: str) -> None:
     command = [sys.executable, "-m", "unvanish", *arguments, "--out", str(run)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        for _ in range(2):
-            assert "step" in process.stdout.readline()
+        for line in itertools.islice(process.stdout, 5):
+            assert line.startswith(("data ", "network ", "run ", "epoch 1/2  step "))
         while last_step(run) % every != 3:  # between two validations
             time.sleep(0.0005)
         process.kill()
@@ -238,3 +261,38 @@ def test_a_text_that_has_changed_is_refused(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "text.txt").write_text(changed, encoding="utf-8")
     with pytest.raises(RunError, match="has changed since the run began"):
         resume(tmp_path / "run", say=silent)
+
+
+def test_epochs_below_what_has_begun_are_refused(tmp_path: Path) -> None:
+    run = stopped_run(tmp_path, step=11, epochs=3)
+    before = list(RunRecord(run).read())
+    with pytest.raises(OptionError, match=r"--epochs is 1, and .*run is in epoch 2: give 2 or more"):
+        resume(run, epochs=1, say=silent)
+    assert list(RunRecord(run).read()) == before
+    resume(run, epochs=2, say=silent)
+    once = straight(small(tmp_path, epochs=2), tmp_path / "once")
+    assert numbers(run, "step") == numbers(once, "step")
+
+
+def test_a_run_that_is_to_end_where_an_epoch_has_ended_ends_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        at_step(9, kill, patch)
+        with pytest.raises(KilledError):
+            train(small(tmp_path, epochs=3, probes=0), tmp_path / "run", say=silent)
+    resume(tmp_path / "run", epochs=1, say=silent)
+    once = straight(small(tmp_path, epochs=1, probes=0), tmp_path / "once")
+    assert_same_run(once, tmp_path / "run")
+
+
+def test_a_training_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "PATIENCE", 0.0)
+    told: list[str] = []
+    train(small(tmp_path, probes=0), tmp_path / "run", say=told.append)
+    steps = [re.match(r"step (\d+) of 16  loss \d\.\d{3} nats  about \d+ s left$", line) for line in told]
+    assert [int(match[1]) for match in steps if match] == list(range(1, 17))
+    assert any(line.startswith("validating, step 8 of 16") for line in told)
+    told.clear()
+    train(small(tmp_path, probes=0), tmp_path / "quiet", say=told.append, progress=True)
+    assert not [line for line in told if "left" in line], "a progress bar says it already"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.train.runs import numbers, silent, small, straight, weights
+from tests.train.runs import load_state, numbers, silent, small, straight, weights
 from unvanish.cells import find
 from unvanish.data.text import Vocabulary, load_corpus
 from unvanish.errors import OptionError
@@ -93,7 +93,7 @@ def test_training_is_what_a_plain_loop_does(tmp_path: Path, changes: dict[str, A
         assert clipped == 0
     else:
         assert 0 < clipped < len(expected), "the threshold is meant to bite sometimes"
-    last = torch.load(run / "checkpoints" / "state.ckpt", weights_only=True)["state_dict"]
+    last = load_state(run)["state_dict"]
     for name, value in final.items():
         torch.testing.assert_close(last[f"model.{name}"], value, rtol=2e-3, atol=2e-5)
 
@@ -190,7 +190,7 @@ def test_every_run_ends_with_a_validation_of_the_weights_that_it_keeps(tmp_path:
     run = straight(small(tmp_path, valid_every=1000, probes=0), tmp_path / "run")
     (valid,) = numbers(run, "valid")
     assert (valid["step"], valid["epoch"]) == (16, 1)
-    assert torch.load(run / "checkpoints" / "state.ckpt", weights_only=True)["global_step"] == 16
+    assert load_state(run)["global_step"] == 16
 
 
 def test_settings_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:

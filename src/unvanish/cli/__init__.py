@@ -6,9 +6,17 @@ anywhere on the line the traceback is shown as well.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+
+from unvanish.cli.starting import at_once
+
+_EXTRAS = ("typer", "rich", "lightning", "yaml", "plotly", "pydantic", "pydantic_core")
+# What to do about a fault of the system.
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,15 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as fault:
         if debug:
             raise
-        where = f" ({fault.filename})" if fault.filename else ""
-        return _fail(f"{fault.strerror or fault}{where}: make room or name another place with --out", 2)
+        return _fail(_system_fault(fault), 2)
 
 
 def _run(arguments: list[str]) -> int:
     try:
-        from unvanish.cli.app import run
+        with at_once():
+            from unvanish.cli.app import run
     except ImportError as fault:
-        if (fault.name or "").partition(".")[0] in ("typer", "rich", "lightning", "yaml", "plotly"):
+        if (fault.name or "").partition(".")[0] in _EXTRAS:
             from unvanish.errors import MissingExtraError
 
             raise MissingExtraError(
@@ -54,7 +62,20 @@ def _run(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _system_fault(fault: OSError) -> str:
+    where = f" ({os.fsdecode(fault.filename)})" if isinstance(fault.filename, str | bytes) else ""
+    if fault.errno in _FORBIDDEN:
+        advice = "this user may not; change the permissions, or name another place with --out"
+    elif fault.errno in _FULL:
+        advice = "make room or name another place with --out"
+    else:
+        advice = "mend it or name another place with --out"
+    return f"{fault.strerror or fault}{where}: {advice}"
+
+
 def _fail(text: str, status: int) -> int:
+    from unvanish.errors import printable
+
     sys.stdout.flush()
-    print("unvanish:", " ".join(text.split()), file=sys.stderr)  # noqa: T201
+    print("unvanish:", printable(" ".join(text.split())), file=sys.stderr)  # noqa: T201
     return status

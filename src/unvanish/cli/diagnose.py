@@ -12,10 +12,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unvanish.cli.show import console, plain
+from unvanish.cli.show import console, note, plain
 from unvanish.diagnosis import Diagnosis
 from unvanish.diagnosis.findings import steps_text
-from unvanish.errors import DataError, OptionError, UnvanishError
+from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
 COLOURS = {"healthy": "green", "vanishing": "yellow", "exploding": "red", "dead": "red", "non-finite": "red"}
 KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
@@ -28,14 +28,16 @@ def diagnose(
     data: Annotated[
         Path | None, typer.Option(help="A text file: how far back it depends on itself is what is needed.")
     ] = None,
-    need: Annotated[int | None, typer.Option(help="The needed lag in steps, instead of what the data say.")] = None,
+    need: Annotated[
+        int | None, typer.Option(min=1, help="The needed lag in steps, instead of what the data say.")
+    ] = None,
     cells: Annotated[
         str, typer.Option(help="Modules that are called once a step, where they are not found: a,b.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Write the report, one HTML file, to this path.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON, for machines.")] = False,
     prescriptions: Annotated[bool, typer.Option(help="Try remedies on copies of the model.")] = True,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random directions.")] = 0,
 ) -> int:
     """Judge how far back a model's gradient reaches, say why, and try what helps.
 
@@ -47,7 +49,7 @@ def diagnose(
     asked = _subject(target)
     given: dict[str, Any] = {"need": need, "data": data, "cells": [c for c in cells.split(",") if c]}
     if data is not None and not data.is_file():
-        raise DataError(f"{data} is no file: name a text file with --data")
+        raise DataError(f"{data} is not a file: name a text file with --data")
     if need is not None:
         asked.pop("data", None)
     asked |= {key: value for key, value in given.items() if value not in (None, [])}
@@ -77,7 +79,7 @@ def _subject(target: str) -> dict[str, Any]:
 
         if not Path(target).is_dir():
             raise OptionError(f"{target} is no folder of a run; a callable is written MODULE:CALLABLE")
-        run = subject_of(Path(target))
+        run = subject_of(Path(target), say=note)
         return {"model": run.model, "batch": run.batch, "loss": run.loss, "data": run.data}
     given = _made(target, module, name)
     if isinstance(given, tuple) and len(given) == 3:
@@ -141,7 +143,8 @@ def _parts(found: Diagnosis) -> Table:
         profile = part.profile
         reach = f"{'≥ ' if profile.censored else ''}{profile.reach}"
         verdict = Text(part.verdict, style=COLOURS[part.verdict])
-        table.add_row(part.name, part.kind, verdict, reach, f"{profile.rate:+.3f}", part.because)
+        row = printable(part.name), part.kind, verdict, reach, f"{profile.rate:+.3f}", printable(part.because)
+        table.add_row(*row)
     return table
 
 
@@ -151,5 +154,6 @@ def _remedies(found: Diagnosis) -> Table:
         table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
     for remedy in found.prescriptions:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
-        table.add_row(remedy.name, remedy.part, remedy.span, verdict, f"{remedy.cost:.2f} ×", remedy.text)
+        row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
+        table.add_row(*row, printable(remedy.text))
     return table

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unvanish.cli.show import plain
+from unvanish.cli.show import note, written
+from unvanish.cli.starting import at_once
 
 
 def generate(
@@ -18,7 +19,8 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Seed, for the same text again.")] = None,
 ) -> None:
     """Continue a prompt with a trained network."""
-    from unvanish import train as room
+    with at_once():
+        from unvanish import train as room
 
-    model, vocabulary, _ = room.load_model(run)
-    plain(prompt + room.generate(model, vocabulary, prompt, length, temperature, seed))
+    model, vocabulary, _ = room.load_model(run, say=note)
+    written(prompt + room.generate(model, vocabulary, prompt, length, temperature, seed))

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from unvanish.errors import OptionError
+from unvanish.errors import OptionError, printable
 
 # Where nobody looks at a terminal, a table keeps its full width for whoever reads the text.
 console = Console(
@@ -16,9 +16,20 @@ console = Console(
 
 
 def plain(text: str) -> None:
-    """Print a line as it is, every character of it, and at once: somebody may be waiting at a pipe."""
-    sys.stdout.write(f"{text}\n")
+    """Print a line, at once: somebody may be waiting at a pipe. What a terminal would act on is shown escaped."""
+    sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()
+
+
+def written(text: str) -> None:
+    """Print what a network wrote: to a file or a pipe as it is, every character of it; to a terminal as `plain`."""
+    sys.stdout.write(f"{printable(text) if sys.stdout.isatty() else text}\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Print a line on the error stream, as `plain`: what came out otherwise than expected, but is no fault."""
+    sys.stderr.write(f"unvanish: {printable(text)}\n")
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from unvanish.cli.show import console, parse_settings, plain
-from unvanish.errors import NonFiniteError, OptionError, RunError
+from unvanish.cli.show import console, note, parse_settings, plain
+from unvanish.cli.starting import at_once
+from unvanish.errors import NonFiniteError, OptionError, RunError, printable
 from unvanish.record import RunRecord
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
-    from unvanish.train import Outcome, TrainSettings
+    from unvanish.train import Training, TrainSettings
 
 
 Cell = Annotated[str, typer.Option(help="A cell of the catalogue (see: unvanish cells).")]
@@ -97,11 +98,10 @@ def train(
     if resume is not None:
         _resume(context, resume)
         return
-    from unvanish import train as room
+    with at_once():
+        from unvanish import train as room
 
-    settings = _settings(context.params)
-    folder = room.default_folder(cell) if out is None else out
-    _finish(folder, lambda: room.train(settings, folder, say=plain, progress=sys.stdout.isatty()))
+    _finish(room.prepare(_settings(context.params), out))
 
 
 def _settings(given: dict[str, Any]) -> TrainSettings:
@@ -125,7 +125,8 @@ def _delays(text: str) -> list[int]:
 
 def _resume(context: typer.Context, folder: Path) -> None:
     """Go on with a run; only what may change on the way can be given beside it."""
-    from unvanish import train as room
+    with at_once():
+        from unvanish import train as room
 
     changes = {name: value for name, value in context.params.items() if _given(context, name)}
     changes.pop("resume")
@@ -134,8 +135,7 @@ def _resume(context: typer.Context, folder: Path) -> None:
             f"--resume goes on with a run as it was begun: leave {_shown(sorted(fixed)[0])} away "
             "(--epochs, --lr and --clip may change)"
         )
-    plain(f"resuming {folder}")
-    _finish(folder, lambda: room.resume(folder, **changes, say=plain, progress=sys.stdout.isatty()))
+    _finish(room.prepare_resume(folder, **changes, say=note))
 
 
 def _given(context: typer.Context, name: str) -> bool:
@@ -147,15 +147,15 @@ def _shown(name: str) -> str:
     return "SOURCE" if name == "source" else f"--{name.rstrip('_').replace('_', '-')}"
 
 
-def _finish(folder: Path, work: Callable[[], Outcome]) -> None:
+def _finish(training: Training) -> None:
     """Run, and whatever comes of it write the report of what there is."""
     from unvanish.report import write_report
 
+    folder = training.folder
     try:
-        outcome = work()
+        outcome = training.run(plain, progress=sys.stdout.isatty())
     except (NonFiniteError, OSError):
-        if (folder / "config.yaml").is_file():
-            _report_if_possible(folder)
+        _report_if_possible(folder)
         raise
     except KeyboardInterrupt:
         plain(f"stopped at once; go on from the last checkpoint with  unvanish train --resume {folder}")
@@ -179,22 +179,26 @@ def _report_if_possible(folder: Path) -> None:
 
 def _summary(record: RunRecord) -> None:
     """Show what the run reached in a short table, and what the network writes."""
-    from unvanish.train.callback import perplexity_text, reach_text
+    from unvanish.record.schema import Sample, Valid
+    from unvanish.train.callback import perplexity_text
 
-    valid, config = list(record.read("valid")), record.config
+    valid = [line for line in map(Valid.read, record.read("valid")) if line.loss is not None]
+    config = record.read_config()
     if valid:
-        last, best = valid[-1], min(valid, key=lambda line: line["loss"])
+        last, best = valid[-1], min(valid, key=lambda line: line.loss or 0.0)
+        loss, speed = last.loss or 0.0, last.tokens_per_second or 0.0
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_row("cell", f"{config['cell']['name']}, {config['parameters']:,} parameters")
-        table.add_row("validation loss", f"{last['loss']:.3f} nats = {last['bits']:.3f} bits per character")
-        table.add_row("perplexity", perplexity_text(last["perplexity"]))
-        table.add_row("best", f"{best['loss']:.3f} nats at step {best['step']:,}")
-        for part, found in last["reach"].items():
-            rate = "no rate" if found["rate"] is None else f"{found['rate']:+.4f} nats per step"
-            table.add_row(f"reach of {part}", f"{reach_text(found)} steps ({rate})")
-        table.add_row("time", f"{last['seconds']:.0f} s, {last['tokens_per_second']:,.0f} characters a second")
+        table.add_row("cell", f"{printable(config.cell.name)}, {config.parameters:,} parameters")
+        table.add_row("validation loss", f"{loss:.3f} nats = {loss / math.log(2):.3f} bits per character")
+        table.add_row("perplexity", perplexity_text(last.perplexity))
+        table.add_row("best", f"{best.loss:.3f} nats at step {best.step:,}")
+        for part, found in last.reach.items():
+            rate = "no rate" if found.rate is None else f"{found.rate:+.4f} nats per step"
+            reach = f"{'≥ ' if found.censored else ''}{found.steps} steps ({rate})"
+            table.add_row(f"reach of {printable(part)}", reach)
+        table.add_row("time", f"{last.seconds or 0.0:.0f} s, {speed:,.0f} characters a second")
         console.print(table)
-    for sample in list(record.read("sample"))[-1:]:
+    for sample in list(map(Sample.read, record.read("sample")))[-1:]:
         plain("")
-        plain(sample["prompt"] + sample["text"])
+        plain(sample.prompt + sample.text)
         plain("")

@@ -6,44 +6,29 @@ A record may come from a killed run, an older version or someone else, so nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from unvanish.record import RunRecord
+from unvanish.record import RunRecord, schema
+from unvanish.record.schema import Event, Sample, mapping, number, series, text, whole
 from unvanish.report.wording import part_order
 
+__all__ = [
+    "Event",
+    "Profile",
+    "Reach",
+    "Run",
+    "Sample",
+    "mapping",
+    "number",
+    "read_profile",
+    "series",
+    "text",
+    "whole",
+]
 Series = list[float | None]
-
-
-def number(value: Any) -> float | None:
-    """Take a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        taken = float(value)
-    except OverflowError:
-        return None
-    return taken if math.isfinite(taken) else None
-
-
-def series(value: Any) -> Series:
-    """Take a list of numbers."""
-    return [number(inner) for inner in value] if isinstance(value, list) else []
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """Take a mapping with names as keys."""
-    return {str(key): inner for key, inner in value.items()} if isinstance(value, dict) else {}
-
-
-def text(value: Any) -> str:
-    """Take a value as text; None is empty, and so is a number too long to be written."""
-    try:
-        return "" if value is None else str(value)
-    except ValueError:
-        return ""
+Found = TypeVar("Found", bound=schema.Line)
 
 
 @dataclass(frozen=True)
@@ -147,25 +132,6 @@ class Valid:
 
 
 @dataclass(frozen=True)
-class Event:
-    """What one `event` line says."""
-
-    step: int | None
-    seconds: float | None
-    what: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the network wrote at one moment."""
-
-    step: int | None
-    prompt: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Run:
     """One run, read and checked."""
 
@@ -186,14 +152,18 @@ class Run:
         for line in record.read():
             lines.setdefault(text(line.get("kind")), []).append(line)
         spans = [number(line.get("seconds")) for kind in lines.values() for line in kind]
+
+        def read(kind: type[Found], name: str) -> list[Found]:
+            return [kind.read(line) for line in lines.get(name, [])]
+
         return cls(
             config=mapping(record.config),
-            steps=[_step(line, at) for line, at in _dated(lines.get("step", []))],
-            valids=[_valid(line, at) for line, at in _dated(lines.get("valid", []))],
-            moments=[_moment(line, at) for line, at in _dated(lines.get("flow", []))],
-            remedies=[_remedy(line, at) for line, at in _dated(lines.get("remedy", []))],
-            events=[_event(line) for line in lines.get("event", [])],
-            samples=[_sample(line) for line in lines.get("sample", [])],
+            steps=[_step(line) for line in read(schema.Step, "step")],
+            valids=[_valid(line) for line in read(schema.Valid, "valid")],
+            moments=[_moment(line) for line in read(schema.Flow, "flow")],
+            remedies=[_remedy(line) for line in read(schema.Remedy, "remedy")],
+            events=read(Event, "event"),
+            samples=read(Sample, "sample"),
             seconds=max((span for span in spans if span is not None), default=None),
         )
 
@@ -239,122 +209,70 @@ def _quotient(norm: float | None, start: float) -> float | None:
     return None if norm is None else number(norm / start)
 
 
-def _dated(lines: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:
-    for line in lines:
-        at = number(line.get("step"))
-        if at is not None:
-            yield line, round(at)
-
-
-def whole(value: Any) -> int | None:
-    """Take a finite number, rounded."""
-    taken = number(value)
-    return None if taken is None else round(taken)
-
-
-def _amount(value: Any) -> float:
-    """Take a count that may be summed over a run: no sign, nothing absurd."""
-    taken = number(value)
-    return taken if taken is not None and 0 <= taken < 1e15 else 0.0
-
-
-def _step(line: dict[str, Any], at: int) -> Step:
+def _step(line: schema.Step) -> Step:
     return Step(
-        step=at,
-        loss=number(line.get("loss")),
-        gradient_norm=number(line.get("gradient_norm")),
-        parameter_norm=number(line.get("parameter_norm")),
-        learning_rate=number(line.get("learning_rate")),
-        clipped=_amount(line.get("clipped")),
-        steps=_amount(line.get("steps")),
-        factor=number(line.get("factor")),
-        adjoints=_pair(line.get("adjoints")),
-        penalties={word: _penalty(mapping(one)) for word, one in mapping(line.get("penalties")).items()},
+        step=line.step,
+        loss=line.loss,
+        gradient_norm=line.gradient_norm,
+        parameter_norm=line.parameter_norm,
+        learning_rate=line.learning_rate,
+        clipped=line.clipped,
+        steps=line.steps,
+        factor=line.factor,
+        adjoints=line.adjoints,
+        penalties={word: _penalty(one) for word, one in line.penalties.items()},
     )
 
 
-def _pair(value: Any) -> tuple[float, float]:
-    given = value if isinstance(value, list) and len(value) == 2 else [0, 0]
-    return _amount(given[0]), _amount(given[1])
+def _penalty(one: schema.Penalty) -> Penalty:
+    known = [spread for spread in one.spread.values() if spread is not None]
+    return Penalty(one.value, one.acted, number(sum(known) / len(known)) if known else None)
 
 
-def _penalty(one: dict[str, Any]) -> Penalty:
-    spreads = [number(spread) for spread in mapping(one.get("spread")).values()]
-    known = [spread for spread in spreads if spread is not None]
-    return Penalty(
-        number(one.get("value")), _amount(one.get("acted")), number(sum(known) / len(known)) if known else None
-    )
+def _remedy(line: schema.Remedy) -> Remedy:
+    depth = _deepest(line.depth.without), _deepest(line.depth.joined)
+    return Remedy(line.step, line.name, line.asked, _profiles(line.profiles), _profiles(line.without), depth)
 
 
-def _remedy(line: dict[str, Any], at: int) -> Remedy:
-    depth = mapping(line.get("depth"))
-    return Remedy(
-        at,
-        text(line.get("name")),
-        text(line.get("asked")),
-        _profiles(line.get("profiles")),
-        _profiles(line.get("without")),
-        (_deepest(depth.get("without")), _deepest(depth.get("with"))),
-    )
-
-
-def _deepest(value: Any) -> float | None:
+def _deepest(depth: schema.Depth) -> float | None:
     """Take what is left at the first layer."""
-    norms = series(mapping(value).get("norms"))
-    return norms[-1] if norms else None
+    return depth.norms[-1] if depth.norms else None
 
 
-def _profiles(value: Any) -> dict[str, Profile]:
-    return {part: read_profile(mapping(one)) for part, one in mapping(value).items()}
+def _profiles(found: dict[str, schema.Profile]) -> dict[str, Profile]:
+    return {part: _profile(one) for part, one in found.items()}
 
 
-def _valid(line: dict[str, Any], at: int) -> Valid:
-    loss = number(line.get("loss"))
-    bits, perplexity = number(line.get("bits")), number(line.get("perplexity"))
+def _valid(line: schema.Valid) -> Valid:
+    loss, bits, perplexity = line.loss, line.bits, line.perplexity
     return Valid(
-        step=at,
-        epoch=number(line.get("epoch")),
+        step=line.step,
+        epoch=line.epoch,
         loss=loss,
         bits=loss / math.log(2) if bits is None and loss is not None else bits,
         perplexity=math.exp(loss) if perplexity is None and loss is not None and loss < 700 else perplexity,
-        tokens_per_second=number(line.get("tokens_per_second")),
-        reach={part: _reach(part, mapping(one), at) for part, one in mapping(line.get("reach")).items()},
+        tokens_per_second=line.tokens_per_second,
+        reach={part: Reach(part, one.steps, one.censored, one.rate, line.step) for part, one in line.reach.items()},
     )
 
 
-def _reach(part: str, one: dict[str, Any], at: int) -> Reach:
-    return Reach(part, whole(one.get("steps")), one.get("censored") is True, number(one.get("rate")), at)
-
-
-def _moment(line: dict[str, Any], at: int) -> Moment:
-    loss_norms = {
-        part: {state: series(norms) for state, norms in mapping(states).items()}
-        for part, states in mapping(line.get("loss_norms")).items()
-    }
-    return Moment(at, _profiles(line.get("profiles")), loss_norms)
+def _moment(line: schema.Flow) -> Moment:
+    return Moment(line.step, _profiles(line.profiles), line.loss_norms)
 
 
 def read_profile(one: dict[str, Any]) -> Profile:
     """Take a profile; where its lags have a gap, one without lags."""
-    lags = series(one.get("lags"))
-    if None in lags:  # a gap would shift every norm after it: better no picture than a wrong one
-        lags = []
-    norms = {state: series(norms) for state, norms in mapping(one.get("norms")).items()}
+    return _profile(schema.Profile.read(one))
+
+
+def _profile(one: schema.Profile) -> Profile:
+    # A gap would shift every norm after it: better no picture than a wrong one.
+    lags = [] if None in one.lags else [lag for lag in one.lags if lag is not None]
     return Profile(
-        lags=[lag for lag in lags if lag is not None],
-        norms={state: (known + [None] * len(lags))[: len(lags)] for state, known in norms.items()},
-        rate=number(one.get("rate")),
-        level=number(one.get("level")),
-        reach=whole(one.get("reach")),
-        censored=one.get("censored") is True,
+        lags=lags,
+        norms={state: (known + [None] * len(lags))[: len(lags)] for state, known in one.norms.items()},
+        rate=one.rate,
+        level=one.level,
+        reach=one.reach,
+        censored=one.censored,
     )
-
-
-def _event(line: dict[str, Any]) -> Event:
-    return Event(
-        whole(line.get("step")), number(line.get("seconds")), text(line.get("what")), text(line.get("text"))
-    )
-
-
-def _sample(line: dict[str, Any]) -> Sample:
-    return Sample(whole(line.get("step")), text(line.get("prompt")), text(line.get("text")))

@@ -1,7 +1,8 @@
 """Training on Lightning: the module, truncated backpropagation through time, the run's record."""
 
-from unvanish.train.model import TextModel, generate, load_model
-from unvanish.train.run import Outcome, default_folder, resume, train
+from unvanish.train.load import load_model
+from unvanish.train.model import TextModel, generate
+from unvanish.train.run import Outcome, Training, prepare, prepare_resume, resume, train
 from unvanish.train.settings import TrainSettings
 from unvanish.train.watching import WatchGradient
 
@@ -9,10 +10,12 @@ __all__ = [
     "Outcome",
     "TextModel",
     "TrainSettings",
+    "Training",
     "WatchGradient",
-    "default_folder",
     "generate",
     "load_model",
+    "prepare",
+    "prepare_resume",
     "resume",
     "train",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,13 +12,14 @@ import torch
 
 from unvanish import flow
 from unvanish.record import RunRecord
-from unvanish.train.checkpoint import checkpoint_path
+from unvanish.train.checkpoint import Checkpoints, checkpoint_name
 from unvanish.train.measure import measure, plain_profiles, probe_seed
 from unvanish.train.module import TextModule
 from unvanish.train.remedies import Tally, lines_at_start
 from unvanish.train.textdata import TextData
 
 STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
+PATIENCE = 20.0  # seconds after which a line says how far it is; the step in between takes some, too
 
 
 class Stopped(Exception):  # noqa: N818  (it is no error)
@@ -31,13 +31,17 @@ class RunKeeper(pl.Callback):
 
     `interrupted`, the number of a signal, asks for a stop after the present step, and after the validation
     where one is due then; after the last step of all nothing is left to stop. `say` gets a line for every
-    validation.
+    validation, and with `tells` one now and then with what is left. A `fresh` run has no checkpoint.
     """
 
-    def __init__(self, record: RunRecord, say: Callable[[str], None], seconds_before: float = 0.0) -> None:
-        self.record, self.say = record, say
-        self.seconds_before, self.began = seconds_before, time.monotonic()
+    def __init__(
+        self, record: RunRecord, checkpoints: Checkpoints, say: Callable[[str], None], *, fresh: bool, tells: bool
+    ) -> None:
+        self.record, self.checkpoints, self.say, self.fresh = record, checkpoints, say, fresh
+        self.seconds_before, self.began = record.seconds, time.monotonic()
+        self.pace = Pace(say) if tells else None
         self.interrupted = 0
+        self.hear: Callable[[], None] = lambda: None
         self.loss = torch.tensor(math.nan)
         self.tally, self.characters = Tally(), 0
         self.training_seconds, self.window_began = 0.0, 0.0
@@ -57,14 +61,13 @@ class RunKeeper(pl.Callback):
         """The epoch, from 0; after the last one it is still the last."""
         return min(trainer.current_epoch, int(trainer.max_epochs or 1) - 1)
 
-    @property
-    def path(self) -> Path:
-        """Where the training state is kept."""
-        return checkpoint_path(self.record.folder)
-
     def state_dict(self) -> dict[str, Any]:
         """Return what the next records depend on, for a checkpoint."""
-        return {"tally": self.tally.state_dict(), "validated_at": self.validated_at}
+        return {
+            "tally": self.tally.state_dict(),
+            "validated_at": self.validated_at,
+            "recorded": self.record.count,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what `state_dict` returned."""
@@ -75,11 +78,14 @@ class RunKeeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Plan when to probe; make sure that there is a checkpoint from the first step on."""
+        self.hear()  # Lightning has put a handler of SIGTERM before ours, which ends a run without saving it
         total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
         probes = _ours(trainer).settings.probes
         self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}
         self.every = max(1, total // STEP_RECORDS)
-        if not self.path.exists():
+        if self.pace is not None:
+            self.pace.begin(trainer.global_step, total)
+        if self.fresh:
             for line in lines_at_start(_ours(trainer), _data(trainer).probe()):
                 self.record.append("remedy", 0, self.seconds, **line)
             self._save(trainer)
@@ -98,7 +104,8 @@ class RunKeeper(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         """Save, and where a stop was asked for, stop."""
         _ours(trainer).refuse_non_finite()
-        trainer.save_checkpoint(self.path)
+        self.record.sync()
+        trainer.save_checkpoint(self.checkpoints.folder / checkpoint_name(trainer.global_step))
         if self.interrupted:
             raise Stopped
 
@@ -124,6 +131,8 @@ class RunKeeper(pl.Callback):
             self._write_flow(trainer, ours, ours.recording)
         every = ours.settings.valid_every
         saves_soon = trainer.is_last_batch or (every and step % every == 0)
+        if self.pace is not None:
+            self.pace.tell(step, float(self.loss))
         if self.interrupted and not saves_soon:
             self._save(trainer)
 
@@ -162,6 +171,8 @@ class RunKeeper(pl.Callback):
         """Sum the loss over all characters."""
         self.nats += float(outputs["nats"])
         self.count += float(outputs["count"])
+        if self.pace is not None:
+            self.pace.tell(trainer.global_step, self.nats / self.count, "validating, ")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write down the loss and the reach, say them, and save."""
@@ -179,6 +190,8 @@ class RunKeeper(pl.Callback):
         }
         self.record.append("valid", step, self.seconds, epoch=self.epoch(trainer), **values)
         self.say(validation_line(values, self.epoch(trainer) + 1, int(trainer.max_epochs or 1), step))
+        if self.pace is not None:
+            self.pace.said = time.monotonic()
         self.characters, self.training_seconds = 0, 0.0
         self.validated_at = step
         if not trainer.is_last_batch:
@@ -197,6 +210,41 @@ class RunKeeper(pl.Callback):
             trainer.training = True
         self.interrupted = 0  # nothing is left to stop
         self._save(trainer)
+
+
+class Pace:
+    """Says now and then how far a training is, for whoever reads it in a file or a pipe."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.said = say, time.monotonic()
+        self.began, self.first, self.total = self.said, 0, 0
+
+    def begin(self, step: int, total: int) -> None:
+        """Count from this step on."""
+        self.began, self.first, self.total = time.monotonic(), step, total
+
+    def tell(self, step: int, loss: float, doing: str = "") -> None:
+        """Say it, if nothing has been said for long enough."""
+        now = time.monotonic()
+        if now - self.said >= PATIENCE:
+            self.said = now
+            done = step - self.first
+            left = (now - self.began) / done * max(0, self.total - step) if done else math.nan
+            self.say(f"{doing}step {step:,} of {self.total:,}  loss {loss:.3f} nats  {time_text(left)} left")
+
+
+def time_text(seconds: float) -> str:
+    """Write a time to come, roughly.
+
+    >>> time_text(12.3), time_text(200.0), time_text(8000.0), time_text(math.nan)
+    ('about 12 s', 'about 3 min', 'about 2 h 13 min', 'an unknown time')
+    """
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 90 else f"about {minutes} min"
 
 
 def validation_line(values: dict[str, Any], epoch: int, epochs: int, step: int) -> str:

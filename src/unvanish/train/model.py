@@ -6,22 +6,19 @@ Shapes: T time, B batch, H hidden, V vocabulary, L layers, W width of a state.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unvanish.data.text import Vocabulary
 from unvanish.equations import Cell
-from unvanish.errors import OptionError, RunError
+from unvanish.errors import OptionError
 from unvanish.nn import Recurrent, States
-from unvanish.record import RunRecord
-from unvanish.train.settings import TrainSettings
+from unvanish.train.settings import MAX_SEED, TrainSettings
 
 
 class TextModel(nn.Module):
@@ -29,6 +26,7 @@ class TextModel(nn.Module):
 
     def __init__(self, cell: Cell, vocabulary_size: int, settings: TrainSettings) -> None:
         super().__init__()
+        options: dict[str, Any] = dict(settings.cell_options)
         self.embedding = nn.Embedding(vocabulary_size, settings.hidden)
         self.recurrent = Recurrent(
             cell,
@@ -45,7 +43,7 @@ class TextModel(nn.Module):
             constrain=settings.constrain,
             init=list(settings.init),
             engine=settings.engine,
-            **settings.cell_options,
+            **options,
         )
         self.head = nn.Linear(settings.hidden, vocabulary_size)
 
@@ -65,6 +63,18 @@ class TextModel(nn.Module):
     def loss(self, logits_TBV: Tensor, y_TB: Tensor) -> Tensor:
         """Return the cross-entropy in nats per character."""
         return F.cross_entropy(logits_TBV.flatten(0, 1), y_TB.flatten())
+
+
+def build_model(cell: Cell, vocabulary_size: int, settings: TrainSettings) -> TextModel:
+    """Make a network.
+
+    Raises:
+        OptionError: it cannot be made with these settings, or there is no room for it.
+    """
+    try:
+        return TextModel(cell, vocabulary_size, settings)
+    except (RuntimeError, MemoryError, OverflowError) as fault:  # torch's ways to say that there is no room
+        raise OptionError(f"no network of this size can be made: {fault}; lower --hidden or --layers") from fault
 
 
 @contextlib.contextmanager
@@ -96,8 +106,12 @@ def generate(
     unknown = sorted(set(prompt) - set(vocabulary.characters))
     if unknown:
         raise OptionError(f"the run has never seen {unknown[0]!r}: take it out of the prompt")
-    if not 0 <= temperature < float("inf") or length < 0:
-        raise OptionError("temperature and length are numbers from 0 on: give such ones")
+    if not 0 <= temperature < math.inf:
+        raise OptionError(f"--temperature is {temperature}: give a finite number from 0 on")
+    if length < 0:
+        raise OptionError(f"--length is {length}: give the number of characters to write, from 0 on")
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise OptionError(f"--seed is {seed}: give a whole number from 0 to {MAX_SEED}")
     device = model.head.weight.device
     generator = torch.Generator()
     generator.manual_seed(seed) if seed is not None else generator.seed()
@@ -117,28 +131,6 @@ def generate(
 def _drawn(logits_V: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     if temperature == 0:
         return logits_V.argmax()[None]
-    return torch.multinomial(torch.softmax(logits_V / temperature, 0), 1, generator=generator)
-
-
-WEIGHTS = "weights.safetensors"
-CHECKPOINTS = "checkpoints"
-CHARACTERS = "characters"
-
-
-def load_model(folder: Path) -> tuple[TextModel, Vocabulary, Mapping[str, Any]]:
-    """Load the trained network of a run: nothing in the folder is executed or unpickled."""
-    record = RunRecord.open(folder)
-    config = record.config
-    weights = folder / CHECKPOINTS / WEIGHTS
-    try:
-        settings = TrainSettings.from_dict(config["settings"])
-        cell = Cell.from_dict(config["cell"]["definition"])
-        vocabulary = Vocabulary(config["data"][CHARACTERS])
-        model = TextModel(cell, len(vocabulary), settings)
-        model.load_state_dict(load_file(weights))
-    except FileNotFoundError:
-        raise RunError(f"{folder} has no weights yet ({weights} is missing): train it first") from None
-    except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as fault:
-        raise RunError(f"{folder} cannot be loaded: {fault}; restore it or train anew") from fault
-    model.eval()
-    return model, vocabulary, config
+    # In double precision and with the largest at 0, so that no temperature, however low, overflows.
+    logits_V = (logits_V.double() - logits_V.max()) / temperature
+    return torch.multinomial(torch.softmax(logits_V, 0), 1, generator=generator)

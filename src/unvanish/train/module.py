@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unvanish import flow
 from unvanish.errors import NonFiniteError
 from unvanish.nn import States
 from unvanish.remedies.clip import ClipRecord, PerStep, parse
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
-from unvanish.train.checkpoint import OURS
 from unvanish.train.guard import FINITE, explain
 from unvanish.train.model import TextModel, detached
 from unvanish.train.penalties import Penalties
@@ -30,7 +29,13 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
+OURS = "unvanish"  # the part of a training state that is ours, not Lightning's
 _KEPT = "the last good checkpoint is kept: go on from it with --resume and a lower --lr, or a harder --clip"
+
+
+def make_optimizer(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make the optimiser that the settings name."""
+    return _OPTIMIZERS[settings.optimizer](parameters, lr=settings.lr)
 
 
 class TextModule(pl.LightningModule):
@@ -61,7 +66,7 @@ class TextModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser by its name."""
-        return _OPTIMIZERS[self.settings.optimizer](self.parameters(), lr=self.settings.lr)
+        return make_optimizer(self.settings, self.parameters())
 
     def on_fit_start(self) -> None:
         """Go on with the random numbers where the checkpoint was made."""
@@ -158,6 +163,7 @@ class TextModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs to go on with the same numbers."""
+        checkpoint["loops"] = {"fit_loop": checkpoint["loops"]["fit_loop"]}  # nothing else is gone on with
         states = () if self.states is None else self.states
         checkpoint[OURS] = {
             "states": [states] if isinstance(states, Tensor) else list(states),

@@ -1,38 +1,38 @@
-"""Start a run, resume it, stop it in good order."""
+"""Start a run or resume it: everything is checked before anything is written."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import datetime
-import logging
+import itertools
 import os
 import platform
-import signal
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
-import lightning.pytorch as pl
 import torch
 
 from unvanish.cells import find
-from unvanish.data.text import Corpus, Vocabulary, check_corpus, load_corpus
+from unvanish.data.text import Corpus, Vocabulary, Windows, check_corpus
 from unvanish.equations import Cell
-from unvanish.errors import NonFiniteError, OptionError, RunError
+from unvanish.errors import OptionError, RunError
 from unvanish.nn import Recurrent
 from unvanish.nn.named import class_name
-from unvanish.record import RunRecord
-from unvanish.train.callback import RunKeeper, Stopped
-from unvanish.train.checkpoint import SafeCheckpoints, checkpoint_path, model_weights
-from unvanish.train.model import CHARACTERS, TextModel, generate
-from unvanish.train.module import TextModule
+from unvanish.record import Claim, RunRecord, remove_leftovers
+from unvanish.record.run import HERE, check_free
+from unvanish.record.schema import FORMAT
+from unvanish.train.checkpoint import Checkpoints, model_weights
+from unvanish.train.fit import Parts, fit
+from unvanish.train.load import Kept, read_source
+from unvanish.train.model import TextModel, build_model
+from unvanish.train.module import OURS, TextModule
 from unvanish.train.settings import TrainSettings
-from unvanish.train.textdata import TextData
+from unvanish.train.state import read_state
 
-SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +43,53 @@ class Outcome:
     interrupted: int
 
 
+@dataclass(frozen=True)
+class Training:
+    """A run that has been checked and whose folder is held; `run` trains and gives the folder back."""
+
+    parts: Parts
+    claim: Claim
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.parts.record.folder
+
+    def run(self, say: Callable[[str], None] = print, *, progress: bool = False) -> Outcome:
+        """Train. Raises what `unvanish.errors` lists; the folder then holds what was reached."""
+        with self.claim:
+            for line in self._start():
+                say(line)
+            return Outcome(self.folder, fit(self.parts, say, progress))
+
+    def _start(self) -> list[str]:
+        """Say what is trained on what, and where it is kept."""
+        module, corpus, windows = self.parts.module, self.parts.corpus, _windows(self.parts)
+        settings, size = module.settings, sum(p.numel() for p in module.model.parameters())
+        epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs:,} epochs"
+        return [
+            f"data     {corpus.source}: {len(corpus.train):,} characters to train on, {len(corpus.valid):,} to "
+            f"validate on, vocabulary {len(self.parts.vocabulary):,}",
+            f"network  {module.model.recurrent.cell.name}, {settings.layers} × {settings.hidden:,} units, {size:,} "
+            f"parameters, on {self.parts.accelerator} ({_threads()})",
+            f"run      {self.folder}: {epochs} of {windows:,} steps",
+        ]
+
+
 def train(
     settings: TrainSettings,
-    folder: Path,
+    folder: Path | None = None,
     *,
     cell: Cell | None = None,
     say: Callable[[str], None] = print,
     progress: bool = False,
 ) -> Outcome:
-    """Train a network on text and keep the run in a new folder.
+    """Train a network on text and keep the run in a new folder: runs/CELL-DATE-TIME unless one is named.
 
     `cell` may be one of your own; without it `settings.cell` names one of the catalogue. Raises what
     `unvanish.errors` lists; the folder then holds what was reached.
     """
-    cell = find(settings.cell) if cell is None else cell
-    _, accelerator = choose_device(settings.device)
-    corpus = load_corpus(None if settings.source is None else Path(settings.source))
-    check_corpus(corpus, settings.length, settings.batch_size)
-    vocabulary = Vocabulary.of(corpus.train)
-    torch.manual_seed(settings.seed)
-    model = _build(cell, vocabulary, settings)
-    module = TextModule(model, settings)
-    config = _config(settings, folder, cell, corpus, vocabulary, model)
-    record = RunRecord.create(folder, config)
-    record.append("event", 0, 0.0, what="started", text=f"on {corpus.source}")
-    return _fit(record, module, corpus, vocabulary, accelerator, say, progress, resumed=False)
+    return prepare(settings, folder, cell=cell).run(say, progress=progress)
 
 
 def resume(
@@ -83,51 +105,164 @@ def resume(
 
     `epochs`, `lr` and `clip` change the settings of the run from here on.
     """
-    record = RunRecord.open(folder)
-    config = record.config
-    try:
-        settings = TrainSettings.from_dict(config["settings"])
-        cell = Cell.from_dict(config["cell"]["definition"])
-        characters = config["data"][CHARACTERS]
-        digest = config["data"]["digest"]
-    except (KeyError, TypeError, AttributeError) as fault:
-        raise RunError(f"{folder} cannot be resumed: its config.yaml is damaged ({fault}); restore it") from fault
-    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "clip": clip}
-    changes = {name: value for name, value in given.items() if value is not None}
-    changed = replace(settings, **changes)
-    events = [line.get("what") for line in record.read("event")]
-    if changed.epochs <= settings.epochs and events[-1:] == ["finished"]:
-        raise OptionError(f"{folder} is finished: go on with --epochs {settings.epochs + 1} or more")
-    settings = changed
-    state = SafeCheckpoints().load_checkpoint(checkpoint_path(folder))
+    return prepare_resume(folder, epochs=epochs, lr=lr, clip=clip, say=say).run(say, progress=progress)
+
+
+def prepare(settings: TrainSettings, folder: Path | None = None, *, cell: Cell | None = None) -> Training:
+    """Check what a run is asked for, and claim its folder; nothing is written where it is refused.
+
+    Raises:
+        OptionError: the settings do not go together, or with the cell.
+        DataError: the text cannot be trained on.
+        RunError: the folder is not empty, or another process trains there.
+    """
+    cell = find(settings.cell) if cell is None else cell
     _, accelerator = choose_device(settings.device)
-    corpus = load_corpus(None if settings.source is None else Path(settings.source))
+    corpus = read_source(settings.source)
+    check_corpus(corpus, settings.length, settings.batch_size)
     vocabulary = Vocabulary.of(corpus.train)
-    if vocabulary.characters != characters or _digest(corpus) != digest:
+    module = _fresh(cell, vocabulary, settings)
+    claim, folder = _claim(folder, cell.name)
+    try:
+        record = RunRecord.create(folder, _config(settings, folder, cell, corpus, vocabulary, module.model))
+        record.append("event", 0, 0.0, what="started", text=f"on {corpus.source}")
+    except BaseException:
+        claim.release()
+        raise
+    return Training(Parts(record, Checkpoints(folder), module, corpus, vocabulary, accelerator), claim)
+
+
+def prepare_resume(
+    folder: Path,
+    *,
+    epochs: int | None = None,
+    lr: float | None = None,
+    clip: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Training:
+    """Check whether a run can go on, and claim its folder; nothing is written where it is refused.
+
+    Raises:
+        RunError: the folder is not a run, is damaged or in use, or its text has changed.
+        OptionError: a change cannot be meant so, or nothing is left to do.
+    """
+    record = RunRecord.open(folder)
+    claim = Claim(folder)
+    try:
+        changes = {"epochs": epochs, "lr": lr, "clip": clip}
+        parts = _resumed(record, {name: value for name, value in changes.items() if value is not None}, say)
+    except BaseException:
+        claim.release()
+        raise
+    return Training(parts, claim)
+
+
+def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], None]) -> Parts:
+    folder, kept = record.folder, Kept.read(record)
+    settings = dataclasses.replace(kept.settings, **changes)
+    events = [line.get("what") for line in record.read("event")]
+    if settings.epochs <= kept.settings.epochs and events[-1:] == ["finished"]:
+        raise OptionError(f"{folder} is finished: go on with --epochs {kept.settings.epochs + 1} or more")
+    _, accelerator = choose_device(settings.device)
+    corpus = read_source(settings.source)
+    if (
+        Vocabulary.of(corpus.train).characters != kept.vocabulary.characters
+        or _digest(corpus) != kept.config.data.digest
+    ):
         raise RunError(f"{corpus.source} has changed since the run began: restore it, or start a new run")
-    model = TextModel(cell, len(vocabulary), settings)
-    try:
-        model.load_state_dict(model_weights(state))
-    except RuntimeError as fault:
-        raise RunError(f"the checkpoint of {folder} does not fit its config.yaml: {fault}; restore it") from fault
+    check_corpus(corpus, settings.length, settings.batch_size)
+    checkpoints = Checkpoints(folder)
+    if checkpoints.found() or any(line["step"] for line in record.read()):
+        module, state = _continued(checkpoints, kept, settings, corpus, say)
+        _check_epochs(folder, changes, state)
+    else:  # killed before its first checkpoint
+        module, state = _fresh(kept.cell, kept.vocabulary, settings), None
+    checkpoints.clean()
+    remove_leftovers(folder, *HERE)
     if changes:
-        record.configure({**config, "settings": settings.to_dict()})
-    step = int(state["global_step"])
-    record.truncate(step)
-    record.append("event", step, _seconds(record), what="resumed", text=f"from step {step}")
+        record.configure({**record.config, "settings": settings.to_dict()})
+    _mark_resumed(record, state, say)
+    return Parts(record, checkpoints, module, corpus, kept.vocabulary, accelerator, state)
+
+
+def _continued(
+    checkpoints: Checkpoints, kept: Kept, settings: TrainSettings, corpus: Corpus, say: Callable[[str], None]
+) -> tuple[TextModule, dict[str, Any]]:
+    """Make the network of the latest checkpoint, and return it with the state, which fits it in everything."""
+    checkpoint = checkpoints.latest(say)
+    model = kept.build(checkpoint.read_weights(), checkpoint.path)
     module = TextModule(model, settings)
-    return _fit(record, module, corpus, vocabulary, accelerator, say, progress, resumed=True)
+    state = read_state(checkpoint, module, _windows_of(corpus, settings))
+    model.load_state_dict(model_weights(state))
+    return module, state
 
 
-def _build(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextModel:
-    """Make the network and run it once: what cannot be made or run is refused before there is a folder."""
-    try:
-        model = TextModel(cell, len(vocabulary), settings)
-    except (RuntimeError, MemoryError) as fault:  # torch's way to say that there is no room
-        raise OptionError(f"no network of this size can be made: {fault}; lower --hidden or --layers") from fault
+def _check_epochs(folder: Path, changes: dict[str, Any], state: dict[str, Any]) -> None:
+    """Refuse fewer epochs than have been begun."""
+    begun = state["epoch"] + (state[OURS]["windows_done"] > 0)
+    if changes.get("epochs", begun) < begun:
+        raise OptionError(
+            f"--epochs is {changes['epochs']}, and {folder} is in epoch {begun}: give {begun} or more"
+        )
+
+
+def _mark_resumed(record: RunRecord, state: dict[str, Any] | None, say: Callable[[str], None]) -> None:
+    """Drop the lines that are written again, and tell of those that a power cut took."""
+    step = -1 if state is None else int(state["global_step"])
+    record.truncate(step)
+    text = f"from step {max(step, 0)}"
+    lacking = 0 if state is None else state["callbacks"]["RunKeeper"].get("recorded", 0) - record.count
+    if lacking > 0:
+        text += f"; the record ends before the checkpoint, {lacking} lines are lost"
+        say(f"{record.folder}: the record ends before the checkpoint; {lacking} lines of it are lost")
+    record.append("event", max(step, 0), record.seconds, what="resumed", text=text)
+
+
+def _fresh(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextModule:
+    """Make the network as its seed makes it and run it once: what cannot be run is refused before it is kept."""
+    torch.manual_seed(settings.seed)
+    model = build_model(cell, len(vocabulary), settings)
     with torch.no_grad():
         model.eval()(torch.zeros(1, 1, dtype=torch.long))
-    return model.train()
+    return TextModule(model.train(), settings)
+
+
+def _windows_of(corpus: Corpus, settings: TrainSettings) -> int:
+    """Count the windows of an epoch."""
+    return len(Windows(torch.empty(len(corpus.train), dtype=torch.int8), settings.length, settings.batch_size))
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _windows(parts: Parts) -> int:
+    return _windows_of(parts.corpus, parts.module.settings)
+
+
+def _claim(folder: Path | None, cell: str) -> tuple[Claim, Path]:
+    """Claim a new or empty folder; without a name make one, which two runs of the same second do not share."""
+    if folder is None:
+        stamp = f"{cell}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        RUNS.mkdir(exist_ok=True)
+        for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2))):
+            folder = RUNS / f"{stamp}{suffix}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                continue
+    assert folder is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    check_free(folder)
+    claim = Claim(folder)
+    try:
+        check_free(folder)  # whoever held it may have begun there
+    except BaseException:
+        claim.release()
+        raise
+    return claim, folder
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -141,76 +276,6 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     return torch.device(name), name
 
 
-def _fit(
-    record: RunRecord,
-    module: TextModule,
-    corpus: Corpus,
-    vocabulary: Vocabulary,
-    accelerator: str,
-    say: Callable[[str], None],
-    progress: bool,
-    *,
-    resumed: bool,
-) -> Outcome:
-    model, settings = module.model, module.settings
-    keeper = RunKeeper(record, say, _seconds(record))
-    data = TextData(corpus, vocabulary, settings, lambda: module.windows_done)
-    with _quiet(), _stop_on_interrupt(keeper):
-        trainer = _trainer(settings, keeper, accelerator, progress)
-        if progress:
-            keeper.say = trainer.progress_bar_callback.print  # type: ignore[union-attr]
-        stopped = _run(trainer, module, data, keeper, resumed)
-    step = trainer.global_step
-    if stopped:
-        record.append("event", step, keeper.seconds, what="stopped", text="interrupted and saved")
-    else:
-        prompt = corpus.valid[:SAMPLE_PROMPT]
-        prompt = "".join(character for character in prompt if character in vocabulary.characters)
-        text = generate(model.cpu(), vocabulary, prompt, SAMPLE_LENGTH, SAMPLE_TEMPERATURE, settings.seed)
-        if not any(line["step"] == step for line in record.read("sample")):  # else killed just after it
-            record.append("sample", step, keeper.seconds, prompt=prompt, text=text)
-        record.append("event", step, keeper.seconds, what="finished", text="all epochs done")
-    return Outcome(record.folder, keeper.interrupted if stopped else 0)
-
-
-def _run(trainer: pl.Trainer, module: TextModule, data: TextData, keeper: RunKeeper, resumed: bool) -> bool:
-    """Train, and return whether that was stopped before its end."""
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=keeper.path if resumed else None, weights_only=True)
-    except Stopped:
-        return True
-    except NonFiniteError as fault:
-        keeper.record.append("event", trainer.global_step, keeper.seconds, what="non-finite", text=str(fault))
-        raise
-    except SystemExit:  # Lightning's answer to a second Ctrl-C
-        raise KeyboardInterrupt from None
-    return False
-
-
-def _trainer(settings: TrainSettings, keeper: RunKeeper, accelerator: str, progress: bool) -> pl.Trainer:
-    callbacks: list[pl.Callback] = [keeper]
-    if progress:
-        from lightning.pytorch.callbacks import RichProgressBar
-
-        callbacks.append(RichProgressBar(refresh_rate=20))
-    every: dict[str, Any] = {}
-    if settings.valid_every:
-        every = {"val_check_interval": settings.valid_every, "check_val_every_n_epoch": None}
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=settings.epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        plugins=[SafeCheckpoints()],
-        **every,
-    )
-
-
 def _config(
     settings: TrainSettings,
     folder: Path,
@@ -221,7 +286,8 @@ def _config(
 ) -> dict[str, Any]:
     layer: Recurrent = model.recurrent
     return {
-        "name": folder.name,
+        "format": FORMAT,
+        "name": os.path.basename(os.path.abspath(folder)),  # noqa: PTH100, PTH119  (it may be named . or ..)
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": settings.seed,
         "versions": {
@@ -251,7 +317,7 @@ def _config(
             "valid_characters": len(corpus.valid),
             "vocabulary_size": len(vocabulary),
             "digest": _digest(corpus),
-            CHARACTERS: vocabulary.characters,
+            "characters": vocabulary.characters,
         },
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -265,56 +331,3 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("unvanish")
-
-
-def _seconds(record: RunRecord) -> float:
-    return max((float(line.get("seconds") or 0.0) for line in record.read()), default=0.0)
-
-
-@contextlib.contextmanager
-def _stop_on_interrupt(keeper: RunKeeper) -> Iterator[None]:
-    """Let the first Ctrl-C, or SIGTERM, end the run after the present step; a second Ctrl-C ends it at once."""
-
-    def handle(number: int, frame: Any) -> None:
-        keeper.interrupted = number
-        if signal.SIGINT in before:
-            signal.signal(signal.SIGINT, before[signal.SIGINT])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in [number for number, handler in before.items() if handler is signal.SIG_IGN]:
-        del before[number]  # whoever started us does not want us to hear it
-    try:
-        for number in before:
-            signal.signal(number, handle)
-    except ValueError:  # not the main thread: signals belong to somebody else
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice on hardware and data loaders out of the run's own lines."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"lightning\..*")
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def default_folder(cell: str, root: Path = Path("runs")) -> Path:
-    """Return a folder name that is free: the cell, the date and the time."""
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = root / f"{cell}-{stamp}"
-    return folder if not folder.exists() else root / f"{cell}-{stamp}-{os.getpid()}"

@@ -1,0 +1,360 @@
+"""What a run's files hold, as models: `config.yaml` and the lines of `records.jsonl`.
+
+A configuration is refused where a field is wrong, as a run made from it would be another. A line of the record is
+passed over where it has no step, and else taken field by field, wrong ones as if they were not there: a
+record may be cut by a kill, or be of another version, and most of it is still worth a report.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from unvanish.errors import printable
+
+FORMAT = 2
+SHOWN = 60  # characters of a wrong value
+WHOLE = 2**53  # up to here every float is whole
+
+Count = Annotated[int, Field(ge=0, le=WHOLE)]
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Nothing is converted; what is not known is passed over, as another version may have written it."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def explain(fault: ValidationError) -> str:
+    """Say which field is wrong and why, in one line: the first one where there are several.
+
+    >>> try:
+    ...     Config.model_validate({"format": "2"})
+    ... except ValidationError as fault:
+    ...     print(explain(fault))
+    format is '2': it should be a valid integer
+    """
+    first = fault.errors(include_url=False, include_context=False)[0]
+    field = printable(".".join(str(part) for part in first["loc"])) or "it"
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] in ("is_instance_of", "sequence_str"):
+        reason = "should be a list"
+    return f"{field[:200]} is {shown(first['input'])}: it {reason}"
+
+
+def shown(value: Any) -> str:
+    """Write a wrong value, cut where it is long."""
+    try:
+        text = printable(" ".join(repr(value).split()))
+    except ValueError:  # a number with more digits than Python writes
+        text = "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+# -- config.yaml -------------------------------------------------------------------------------------------------
+
+
+class Drawn(Strict):
+    """A fixed number that is drawn once for each unit."""
+
+    low: float
+    high: float
+    spacing: str = "linear"
+
+
+class Grouped(Strict):
+    """A fixed number with one value for each group of units."""
+
+    values: list[float]
+
+
+class Definition(Strict):
+    """A cell: what `Cell.from_dict` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    equations: str
+    output: str = "h"
+    initial: dict[str, float | str] = {}
+    scalars: list[str] = []
+    numbers: dict[str, float | Drawn | Grouped] = {}
+    delays: dict[str, int] = {}
+    functions: dict[str, str] = {}
+    widths: dict[str, str] = {}
+    slower_to_faster: dict[str, str] = {}
+    cite: str = ""
+    note: str = ""
+    class_name: str = ""
+
+
+class CellPart(Strict):
+    """The cell of a run, for its readers and for whoever makes it again."""
+
+    name: str = ""
+    title: str = ""
+    equations: str = ""
+    latex: list[str] = []
+    cite: str = ""
+    parameters: Count = 0
+    definition: Definition
+
+
+class DataPart(Strict):
+    """The text of a run."""
+
+    source: str = ""
+    train_characters: Count = 0
+    valid_characters: Count = 0
+    vocabulary_size: Count = 0
+    digest: str
+    characters: str
+
+    @field_validator("characters")
+    @classmethod
+    def _in_order(cls, characters: str) -> str:
+        if any(one >= other for one, other in itertools.pairwise(characters)):
+            raise ValueError("should have each character once, in the order of their code points")
+        if any(0xD800 <= ord(one) < 0xE000 for one in characters):
+            raise ValueError("should have whole characters only, and has half of a surrogate pair")
+        return characters
+
+
+class Config(Strict):
+    """`config.yaml` of a run. One without `format` is of format 1, which says nothing of it."""
+
+    format: Annotated[int, Field(ge=1)] = 1
+    name: str = ""
+    created: str = ""
+    seed: Count = 0
+    versions: dict[str, str | int] = {}
+    settings: dict[str, Any]
+    cell: CellPart
+    data: DataPart
+    parameters: Count = 0
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, number: int) -> int:
+        if number > FORMAT:
+            raise ValueError(f"is of a newer unvanish (this one reads formats up to {FORMAT}): update it")
+        return number
+
+
+# -- records.jsonl -----------------------------------------------------------------------------------------------
+
+
+def number(value: Any) -> float | None:
+    """Take a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        taken = float(value)
+    except OverflowError:
+        return None
+    return taken if math.isfinite(taken) else None
+
+
+def whole(value: Any) -> int | None:
+    """Take a finite number, rounded."""
+    taken = number(value)
+    return None if taken is None else round(taken)
+
+
+def text(value: Any) -> str:
+    """Take a value as text; None is empty, and so is a number too long to be written."""
+    try:
+        return "" if value is None else str(value)
+    except ValueError:
+        return ""
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Take a mapping with names as keys."""
+    return {text(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
+
+
+def amount(value: Any) -> float:
+    """Take a count that may be summed over a run: no sign, nothing absurd."""
+    taken = number(value)
+    return taken if taken is not None and 0 <= taken < 1e15 else 0.0
+
+
+def series(value: Any) -> list[float | None]:
+    """Take a list of numbers."""
+    return [number(inner) for inner in value] if isinstance(value, list) else []
+
+
+def pair(value: Any) -> tuple[float, float]:
+    """Take two counts."""
+    one, other = value if isinstance(value, list) and len(value) == 2 else (0, 0)
+    return amount(one), amount(other)
+
+
+Number = Annotated[float | None, BeforeValidator(number)]
+Whole = Annotated[int | None, BeforeValidator(whole)]
+Text = Annotated[str, BeforeValidator(text)]
+Amount = Annotated[float, BeforeValidator(amount)]
+Series = Annotated[list[float | None], BeforeValidator(series)]
+Pair = Annotated[tuple[float, float], BeforeValidator(pair)]
+Flag = Annotated[bool, BeforeValidator(lambda value: value is True)]
+
+
+class Lenient(BaseModel):
+    """Takes what is right, and the usual value for what is not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def read(cls: type[Kind], value: Any) -> Kind:
+        """Take a mapping, or anything else as an empty one."""
+        return cls.model_validate(mapping(value))
+
+
+def of(kind: type[BaseModel]) -> Any:
+    """Return the type of a nested model."""
+    return Annotated[kind, BeforeValidator(mapping)]
+
+
+def named(kind: Any) -> Any:
+    """Return the type of a mapping from names to values of a kind."""
+    return Annotated[dict[str, kind], BeforeValidator(mapping)]
+
+
+class Line(Lenient):
+    """What every line has: the optimiser steps done, the seconds since the start over all resumptions.
+
+    A number that is not finite is written as null. A run that is resumed drops what was written after its
+    checkpoint, except events: what happened has happened.
+    """
+
+    kind: Text = ""
+    step: Annotated[int, Field(strict=True, ge=0, le=WHOLE)]
+    seconds: Number = None
+
+
+class Event(Line):
+    """Something that happened: started, resumed, stopped, non-finite, finished."""
+
+    what: Text = ""
+    text: Text = ""
+
+
+class Sample(Line):
+    """What the network wrote after a prompt."""
+
+    prompt: Text = ""
+    text: Text = ""
+
+
+class Reach(Lenient):
+    """How far back the gradient of a part reaches; `censored` where that is beyond what was looked at."""
+
+    steps: Whole = None
+    censored: Flag = False
+    rate: Number = None
+
+
+class Profile(Lenient):
+    """Gradient norm against lag, of the full state ("all") and of each state, as shares of the full one's at lag 0.
+
+    log norm ≈ level + rate · lag.
+    """
+
+    lags: Series = []
+    norms: named(Series) = {}  # type: ignore[valid-type]
+    rate: Number = None
+    level: Number = None
+    reach: Whole = None
+    censored: Flag = False
+
+
+class Penalty(Lenient):
+    """A penalty: its value before its weight, its spread by part, in how many of the steps it acted."""
+
+    value: Number = None
+    weight: Number = None
+    spread: named(Number) = {}  # type: ignore[valid-type]
+    acted: Amount = 0.0
+
+
+class Step(Line):
+    """Training: the loss without penalties, the gradient's norm before clipping.
+
+    Of the `steps` steps since the last such line `clipped` were clipped; `factor` is what the gradient was
+    multiplied with in these, in the mean; `adjoints`: those that a clip inside the backward pass saw and clipped.
+    """
+
+    epoch: Number = None
+    loss: Number = None
+    gradient_norm: Number = None
+    parameter_norm: Number = None
+    learning_rate: Number = None
+    clipped: Amount = 0.0
+    steps: Amount = 0.0
+    factor: Number = None
+    adjoints: Pair = (0.0, 0.0)
+    penalties: named(of(Penalty)) = {}  # type: ignore[valid-type]
+
+
+class Valid(Line):
+    """A validation."""
+
+    epoch: Number = None
+    loss: Number = None
+    bits: Number = None
+    perplexity: Number = None
+    tokens_per_second: Number = None
+    reach: named(of(Reach)) = {}  # type: ignore[valid-type]
+
+
+class Flow(Line):
+    """The gradient along time: profiles by part, and one norm for each time step of the window trained on then."""
+
+    epoch: Number = None
+    profiles: named(of(Profile)) = {}  # type: ignore[valid-type]
+    loss_norms: named(named(Series)) = {}  # type: ignore[valid-type]
+
+
+class Depth(Lenient):
+    """The share of the gradient that is left so many layers below the last."""
+
+    norms: Series = []
+
+
+class Depths(Lenient):
+    """The same with a connection and without it."""
+
+    model_config = ConfigDict(frozen=True, validate_by_alias=True)
+    joined: of(Depth) = Field(default=Depth(), alias="with")  # type: ignore[valid-type]
+    without: of(Depth) = Depth()  # type: ignore[valid-type]
+
+
+class Remedy(Line):
+    """A remedy: the setting that it stands in, what that says, the profiles with it and without it.
+
+    `without` is null for a clip and a penalty, which leave the network as it is; `depth` is there of a connection.
+    """
+
+    name: Text = ""
+    asked: Text = ""
+    profiles: named(of(Profile)) = {}  # type: ignore[valid-type]
+    without: named(of(Profile)) = {}  # type: ignore[valid-type]
+    depth: of(Depths) = Depths()  # type: ignore[valid-type]
+
+
+def parse_line(content: str) -> dict[str, Any] | None:
+    """Read one line of the record; None where it is none: cut short, not JSON, without a step."""
+    try:
+        line = json.loads(content)
+        Line.model_validate(line)
+    except (ValueError, RecursionError):  # a number of too many digits is a ValueError, as a ValidationError is
+        return None
+    return line if isinstance(line, dict) else None
