@@ -121,7 +121,7 @@ def test_dropout_of_the_window_that_went_wrong_is_that_of_its_explanation(tmp_pa
     vocabulary = Vocabulary.of(corpus.train)
     torch.manual_seed(settings.seed)
     model = TextModel(cell, len(vocabulary), settings)
-    x_TB, _ = next(iter(Windows(vocabulary.encode(corpus.train), settings.length, settings.batch_size)))
+    x_TB, _ = next(iter(Windows(vocabulary.encode(str(corpus.train)), settings.length, settings.batch_size)))
     finite_T = torch.isfinite(model(x_TB)[0]).all(2).all(1)
     first = int(torch.nonzero(~finite_T)[0])
     assert 2 < first < 11, "another draw of the dropout would most likely differ"

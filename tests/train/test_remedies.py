@@ -57,7 +57,7 @@ def first_window(settings: TrainSettings) -> tuple[TextModel, torch.Tensor, torc
     vocabulary = Vocabulary.of(corpus.train)
     torch.manual_seed(settings.seed)
     model = TextModel(find(settings.cell), len(vocabulary), settings)
-    return model, *next(iter(Windows(vocabulary.encode(corpus.train), settings.length, settings.batch_size)))
+    return model, *next(iter(Windows(vocabulary.encode(str(corpus.train)), settings.length, settings.batch_size)))
 
 
 def gradient_norm(model: TextModel) -> float:

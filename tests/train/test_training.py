@@ -43,7 +43,7 @@ def plain_loop(settings: TrainSettings, *, carries: bool = True) -> tuple[list[S
     model = nn.ModuleDict({"embedding": ours.embedding, "recurrent": lstm, "head": ours.head})
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.lr)
     kind, _, threshold = settings.clip.partition(":")
-    text = vocabulary.encode(corpus.train)
+    text = vocabulary.encode(str(corpus.train))
     length = len(text) // settings.batch_size
     streams_NB = torch.stack([text[b * length : (b + 1) * length] for b in range(settings.batch_size)], 1)
     found = []

@@ -58,6 +58,8 @@ def size_of(path: Path) -> int:
         raise DataError(
             f"there is no file {path}: name a text file, or a folder with train.txt and valid.txt"
         ) from None
+    except ValueError:
+        raise DataError(f"{str(path)!r} is not a path: name a text file") from None
     except OSError as fault:
         raise DataError(f"{path} cannot be read: {fault.strerror}; name a text file") from fault
     if not stat.S_ISREG(found.st_mode):  # a device may never end, and a pipe cannot be read again to resume a run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from unvanish.data.text import Corpus, Vocabulary, load_corpus
 from unvanish.equations import Cell
-from unvanish.errors import CellError, DataError, OptionError, RunError
+from unvanish.errors import CellError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
 from unvanish.record.schema import Config
 from unvanish.train.checkpoint import Checkpoints
@@ -87,27 +86,5 @@ def load_model(
 
 
 def read_source(source: str | None) -> Corpus:
-    """Read a text to train on, refusing at once what is not a file and may never end.
-
-    Raises:
-        DataError: there is no text in it.
-    """
-    if source is None:
-        return load_corpus(None)
-    path = Path(source)
-    for one in (path, path / "train.txt", path / "valid.txt"):
-        _check_regular(one)
-    return load_corpus(path)
-
-
-def _check_regular(path: Path) -> None:
-    try:
-        kind = path.stat().st_mode
-    except ValueError:
-        raise DataError(f"{str(path)!r} is not a path: name a text file") from None
-    except OSError:  # reading it says so
-        return
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        names = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        found = names.get(stat.S_IFMT(kind), "a device")
-        raise DataError(f"{path} is {found}, not a file: write the text into a file and name that")
+    """Read the text that a run trains on, or the standard library's. Raises `DataError` where there is none."""
+    return load_corpus(None if source is None else Path(source))

@@ -167,7 +167,7 @@ def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], No
     corpus = read_source(settings.source)
     if (
         Vocabulary.of(corpus.train).characters != kept.vocabulary.characters
-        or _digest(corpus) != kept.config.data.digest
+        or corpus.digest() != kept.config.data.digest
     ):
         raise RunError(f"{corpus.source} has changed since the run began: restore it, or start a new run")
     check_corpus(corpus, settings.length, settings.batch_size)
@@ -316,15 +316,11 @@ def _config(
             "train_characters": len(corpus.train),
             "valid_characters": len(corpus.valid),
             "vocabulary_size": len(vocabulary),
-            "digest": _digest(corpus),
+            "digest": corpus.digest(),
             "characters": vocabulary.characters,
         },
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-
-
-def _digest(corpus: Corpus) -> str:
-    return corpus.digest()
 
 
 def _version() -> str:
