@@ -14,7 +14,7 @@ hypothesis.settings.register_profile("laws", deadline=None, derandomize=True, pr
 hypothesis.settings.load_profile("laws")
 # The arrays are small, and threads that spin for work make two test runs on one machine wait for each other.
 torch.set_num_threads(1)
-# Most tests ask whether kernels are right, not how fast they are; tests/engine/test_native.py has the shipped flags.
+# Most tests ask whether kernels are right, not how fast; tests/engine/test_native.py has the flags as shipped.
 SHIPPED_FLAGS = build.FLAGS
 build.FLAGS = ("-O1", *build.FLAGS[1:])
 # What a shell starts in the background ignores Ctrl-C, and hands that on to all that the tests start.

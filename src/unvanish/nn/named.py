@@ -58,11 +58,12 @@ def _make(cell: Cell) -> type[Recurrent]:
     takes = signature(cell)
 
     def __init__(self: Recurrent, *args: Any, **keywords: Any) -> None:
-        given = takes.bind(self, *args, **keywords).arguments
+        known = {name: value for name, value in keywords.items() if name in takes.parameters}
+        given = takes.bind(self, *args, **known).arguments
         del given["self"]
         if cell.name == "gru":
             say_what_gru_means()
-        Recurrent.__init__(self, cell, **given)
+        Recurrent.__init__(self, cell, **given, **{n: v for n, v in keywords.items() if n not in known})
 
     __init__.__signature__ = takes  # type: ignore[attr-defined]
     options = f" Keywords of its own: {', '.join(cell.options)}." if cell.options else ""

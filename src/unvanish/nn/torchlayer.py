@@ -150,7 +150,11 @@ class TorchLayer(nn.Module):
         """Pickle a constrained layer by the class that it was made from: torch gives it one of its own."""
         if not parametrize.is_parametrized(self):
             return super().__reduce_ex__(protocol)
-        return _with_constraints, (type(self).__mro__[1], TorchLayer.__getstate__(self))
+        state = TorchLayer.__getstate__(self)
+        # torch's weight_norm leaves a function here that cannot be pickled: it reads state dicts of before torch 2.
+        hooks = state["_load_state_dict_pre_hooks"].items()
+        kept = {key: hook for key, hook in hooks if "<locals>" not in getattr(hook.hook, "__qualname__", "")}
+        return _with_constraints, (type(self).__mro__[1], {**state, "_load_state_dict_pre_hooks": kept})
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
         if self.cell.name == "gru" and not self.bias and local_metadata.get("version") != FORMAT:
