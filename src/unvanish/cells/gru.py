@@ -7,6 +7,19 @@ new one, h[t] = z * n + (1 - z) * h[t-1], which is the same cell with z and 1 - 
 from unvanish.equations import Cell
 
 SIMPLE_GRU = Cell(
+    name="simple_gru",
+    class_name="SimpleGRU",
+    equations="""
+        z    = sigmoid(W_z @ x[t] + U_z @ h[t-1] + b_z)
+        n    = tanh(W_n @ x[t] + U_n @ h[t-1] + b_n)
+        h[t] = (1 - z) * n + z * h[t-1]
+    """,
+    cite="Cho, K. et al. (2014). Learning phrase representations using RNN encoder-decoder. EMNLP 2014, "
+    "1724-1734 (without the reset gate).",
+    note="The GRU with its update gate alone.",
+)
+
+GRU = Cell(
     name="gru",
     class_name="GRU",
     equations="""
