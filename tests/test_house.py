@@ -102,3 +102,16 @@ def test_module_does_not_load_torch(module: str) -> None:
 
 def test_package_is_typed() -> None:
     assert (SOURCE / "py.typed").is_file()
+
+
+FACTORIES = {"arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
+
+
+@pytest.mark.parametrize("name", ["engine", "nn", "flow", "remedies"])
+def test_no_tensor_is_made_on_the_default_device_of_whoever_calls(name: str) -> None:
+    for path in (SOURCE / name).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name("torch"), factory)) if factory in FACTORIES:
+                    given = {keyword.arg for keyword in node.keywords}
+                    assert given & {"device", None}, f"{path}:{node.lineno} has no device="
