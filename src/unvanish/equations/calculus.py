@@ -252,6 +252,8 @@ class Bridge:
     def from_sympy(self, expr: Any) -> Expr:
         if expr.is_Symbol:
             return self.from_symbol[expr]
+        if isinstance(expr, _Quotient | _Inverse) and expr.args[type(expr) is _Quotient] == 0:
+            return self.number(sympy.zoo)
         if expr.is_Number or expr is sympy.zoo:
             return self.number(expr)
         if expr.is_Add:
