@@ -252,7 +252,7 @@ class Bridge:
     def from_sympy(self, expr: Any) -> Expr:
         if expr.is_Symbol:
             return self.from_symbol[expr]
-        if isinstance(expr, _Quotient | _Inverse) and expr.args[type(expr) is _Quotient] == 0:
+        if _divides_by_zero(expr):
             return self.number(sympy.zoo)
         if expr.is_Number or expr is sympy.zoo:
             return self.number(expr)
@@ -301,6 +301,11 @@ class Bridge:
         if exponent < 0:
             return Binary("/", Number(1.0), self.power(base, -exponent))
         return base if exponent == 1 else Binary("**", base, Number(float(exponent)))
+
+
+def _divides_by_zero(expr: Any) -> bool:
+    divisor = expr.args[1] if isinstance(expr, _Quotient) else expr.args[0] if isinstance(expr, _Inverse) else None
+    return bool(divisor == 0)
 
 
 def _looks_negative(expr: Any) -> bool:
