@@ -68,7 +68,8 @@ def test_the_operator_keeps_torchs_rules() -> None:
     layer = unvanish.LSTM(3, 4, dtype=torch.float64)
     x_TBI = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
     states = [torch.randn(2, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    arguments = (layer._registered[True][0].word, [x_TBI, *layer.parameters()], [], states, [], None, None, None, True)
+    word = layer._registered[True][0].word
+    arguments = (word, [x_TBI, *layer.parameters()], [], states, [], None, None, None, True)
     torch.library.opcheck(torch.ops.unvanish.sequence.default, arguments)
 
 

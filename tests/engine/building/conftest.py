@@ -14,7 +14,7 @@ from unvanish.engine.native import build
 
 @pytest.fixture(scope="package", autouse=True)
 def _as_shipped() -> Iterator[None]:
-    """Processes that a test starts compile with the flags as shipped: so does this one, to find the same kernels."""
+    """Processes that a test starts compile with the shipped flags: so does this one, to find the same kernels."""
     before, build.FLAGS = build.FLAGS, SHIPPED_FLAGS
     yield
     build.FLAGS = before
