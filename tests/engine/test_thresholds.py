@@ -22,6 +22,9 @@ STREAMS = {
     "twice": "v = W @ x[t]\nq = softmax(A @ v)\nh[t] = tanh(q * v + U @ h[t-1] + layernorm(q + v))",
     "gate": "v = W @ x[t]\nh[t] = maximum(v, 0.5 * softmax(v)) + 0.5 * tanh(U @ h[t-1])",
     "carried": "v[t] = W @ x[t]\nh[t] = tanh(U @ h[t-1] + v[t] + softmax(v[t-1]))",
+    "only_added": "v[t] = W @ x[t]\nh[t] = tanh(U @ h[t-1] + v[t] + 0.5 * v[t-1])",
+    "added_and_multiplied": "v = W @ x[t]\nh[t] = tanh(A @ v + v + U @ h[t-1])",
+    "added_and_normalised": "v = U @ h[t-1]\nh[t] = tanh(layernorm(v) + v + W @ x[t])",
     "hoisted": "v = exp(-softplus(W @ x[t]))\nh[t] = v * h[t-1] + (1 - v) * tanh(A @ v + b)",
 }
 CELLS = [*(Cell(name, text) for name, text in STREAMS.items()), *(unvanish.cells[n] for n in ("lstm", "lem"))]

@@ -92,6 +92,11 @@ class Kernel:
         self._pulls_of: dict[Ref, list[Pull]] = {}
         for pull in itertools.chain(*self.pulls):
             self._pulls_of.setdefault(pull.operand, []).append(pull)
+        self.crossing = _crossing(self.phases)
+        system = self.plan.system
+        # What has an adjoint that does not come from the lines of its step alone, and a value that others read.
+        between = {ref for phase in self.phases for ref in phase.made if ref in self.crossing}
+        self._own = between | {Ref(state.name, 0) for state in system.states} | {system.output}
         # For each group, the first of all groups that has the same adjoint: an LSTM's W @ x[t] has that of its
         # U @ h[t-1]; and the first vector that has the same one: torch's two biases.
         self.same_adjoint = tuple(self._first_alike(number) for number in range(len(self.all_groups)))
@@ -102,7 +107,6 @@ class Kernel:
         }
         read = [ref for phase in self.phases for ref in phase.read_by_unit]
         self.reads_x_by_unit = X in read
-        self.crossing = _crossing(self.phases)
 
     def _first_alike(self, number: int) -> int:
         group = self.all_groups[number]
@@ -118,7 +122,7 @@ class Kernel:
     def source(self, ref: Ref) -> Ref:
         """The value whose adjoint is also that of `ref`: where `ref` is just added to it, and nowhere else read."""
         match self._pulls_of.get(ref):
-            case [Pull(target, _, Number(1.0))]:
+            case [Pull(target, _, Number(1.0))] if ref not in self._own:
                 return self.source(target)
         return ref
 
