@@ -61,12 +61,12 @@ FUSED: dict[str, tuple[str, Cell]] = {
         "lstm",
         Cell("a", "\n".join(LSTM.values()).replace("W_i", "W_f").replace("U_o", "U_g")),
     ),
-    "gru_reset_before": ("gru_reset_before", written(GRU)),
-    "gru, gates in another order": ("gru_reset_before", written(GRU, "zrnh")),
-    "gru, multiplied out": ("gru_reset_before", written(GRU, h="z * h[t-1] + n - z * n")),
-    "gru, by the difference": ("gru_reset_before", written(GRU, h="n + z * (h[t-1] - n)")),
-    "gru, no hidden bias": ("gru_reset_before", written(GRU, n="tanh(r * (U_n @ h[t-1]) + W_n @ x[t])")),
-    "gru, one bias": ("gru_reset_before", written(GRU, z="sigmoid(W_z @ x[t] + p + U_z @ h[t-1])")),
+    "gru": ("gru", written(GRU)),
+    "gru, gates in another order": ("gru", written(GRU, "zrnh")),
+    "gru, multiplied out": ("gru", written(GRU, h="z * h[t-1] + n - z * n")),
+    "gru, by the difference": ("gru", written(GRU, h="n + z * (h[t-1] - n)")),
+    "gru, no hidden bias": ("gru", written(GRU, n="tanh(r * (U_n @ h[t-1]) + W_n @ x[t])")),
+    "gru, one bias": ("gru", written(GRU, z="sigmoid(W_z @ x[t] + p + U_z @ h[t-1])")),
 }
 MISSES: dict[str, Cell] = {
     "rnn with sigmoid": Cell("a", "h[t] = sigmoid(U @ h[t-1] + W @ x[t])"),

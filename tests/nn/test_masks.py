@@ -99,7 +99,7 @@ class ByHand:
             outputs.append(h)
         return [torch.stack(outputs), h, c]
 
-    def gru(self, x_TBI: Tensor, h: Tensor) -> list[Tensor]:
+    def gru_reset_before(self, x_TBI: Tensor, h: Tensor) -> list[Tensor]:
         outputs = []
         for step, x in enumerate(x_TBI):
             masked = self.drop("h", h)
