@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 import unvanish
-from tests.conftest import SHIPPED_FLAGS
 from tests.equations.strategies import cells
 from unvanish import Cell, Recurrent
-from unvanish.engine.native import build, cannot_plan
-from unvanish.engine.native.kernel import load
+from unvanish.engine.native import cannot_plan
 from unvanish.engine.native.lower import COSTLY
 from unvanish.engine.native.schedule import even
 from unvanish.errors import OptionError
@@ -61,22 +58,6 @@ def assert_same(
     for wanted, found in zip(*(results(layer, x_TBI, states) for layer in layers), strict=True):
         scale = float(wanted.abs().max()) + 1e-3
         torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=TOLERANCE[dtype])
-
-
-@pytest.fixture
-def _as_shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compile with the flags that users get, and leave none of that to other tests, nor take what they left."""
-    monkeypatch.setattr(build, "FLAGS", SHIPPED_FLAGS)
-    load.clear()
-    yield
-    load.clear()
-
-
-@pytest.mark.usefixtures("_as_shipped")
-@pytest.mark.parametrize("name", sorted(unvanish.cells))
-def test_every_cell_equals_the_reference_with_the_flags_that_are_shipped(name: str) -> None:
-    for hidden, batch, width in itertools.product((7, 33), (3, 17), (NARROW, WIDE)):
-        assert_same(name, hidden, batch, 9, torch.float32, width=width)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])

@@ -7,17 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SHIPPED_FLAGS
 from tests.engine.building.made import forget
-from unvanish.engine.native import build
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _as_shipped() -> Iterator[None]:
-    """Processes that a test starts compile with the shipped flags: so does this one, to find the same kernels."""
-    before, build.FLAGS = build.FLAGS, SHIPPED_FLAGS
-    yield
-    build.FLAGS = before
 
 
 @pytest.fixture(autouse=True)
