@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An input, time first, with where its rows end and where they start anew."""
+    """An input, time first, with the length of each row and the steps at which rows are reset."""
 
     x_TBI: Tensor
     batched: bool

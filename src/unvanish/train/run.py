@@ -144,7 +144,7 @@ def prepare_resume(
 
     Raises:
         RunError: the folder is not a run, is damaged or in use, or its text has changed.
-        OptionError: a change cannot be meant so, or nothing is left to do.
+        OptionError: a changed setting is invalid, or the run has already finished.
     """
     record = RunRecord.open(folder)
     claim = Claim(folder)

@@ -170,7 +170,7 @@ def backward(
     found = Backward(job, given, kept, needed)
     found.run(gradients)
     if not found.is_finite():
-        # A state that overflowed, but is not in the loss, is no reason for NaN: 0 · inf is not sent.
+        # A state that overflowed but is not in the loss must not send NaN: 0 · inf counts as zero.
         found = Backward(job, given, kept, needed, careful=True)
         found.run(gradients)
     return found.gradients()
