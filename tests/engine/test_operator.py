@@ -12,7 +12,8 @@ import torch
 from torch.export import Dim
 
 import unvanish
-from unvanish import Recurrent
+from unvanish import Cell, Recurrent
+from unvanish.engine import make_plan
 
 CELLS = ["lstm", "gru_reset_before", "delayed_rnn", "clockwork_rnn", "trained_leaky_rnn"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -89,3 +90,12 @@ def test_a_graph_whose_layer_is_not_there_says_so() -> None:
     x_TBI = torch.randn(5, 2, 3)
     with pytest.raises(unvanish.errors.OptionError, match="make the same layer first"):
         torch.ops.unvanish.sequence("lstm-0", [x_TBI], [], [], [], None, None, None, False)
+
+
+def test_where_a_line_stands_makes_no_other_layer() -> None:
+    text = "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)"
+    words = set()
+    for way in (text, f"\n\n{text}  # a word"):
+        make_plan.clear()  # as in another process
+        words.add(Recurrent(Cell("own", way), 3, 4)._registered[True][0].word)
+    assert len(words) == 1

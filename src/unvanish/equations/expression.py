@@ -52,7 +52,7 @@ class Ref:
 
     name: str
     delay: int | str | None = None
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def is_past(self) -> bool:
@@ -79,7 +79,7 @@ class Binary:
     op: str
     left: Expr
     right: Expr
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Call:
 
     function: str
     args: tuple[Expr, ...]
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 # In the process: load the kernel from every place, and tell whether it works, was compiled, and what was warned of.
 TRY = """
 import ctypes, json, os, sys, warnings
-from unvanish.engine.native import build
-build._runtime()
+from unvanish.engine.native import build, cache
+build._runtime()  # what lies where only root may look
+cache._share_openmp()
 user, text, places = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 os.setgroups([])
 os.setresgid(user, user, user)

@@ -205,6 +205,6 @@ def load(descriptor: int, path: str) -> ctypes.CDLL:
 @functools.lru_cache(maxsize=1)
 def _share_openmp() -> None:
     """Make torch's own OpenMP runtime the one that our kernels find: one pool of threads, not two."""
-    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # who has given up rights since torch was imported may not look there
+        for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
