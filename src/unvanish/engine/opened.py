@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from unvanish.engine.arrays import is_linear
 from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
 from unvanish.equations.system import Elementwise, System, map_refs
+from unvanish.equations.words import GATES
 
-# What lets an adjoint through or blanks it. In a line of its own it meets the adjoint where torch has it meet it,
-# so that nothing infinite is multiplied with a zero.
-GATES = ("where", "relu", "maximum", "minimum")
 MOST_NODES = 200  # in one branch: lines that read one another twice grow without bound
 
 

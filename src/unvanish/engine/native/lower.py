@@ -12,14 +12,13 @@ import itertools
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from unvanish.engine.opened import GATES
 from unvanish.engine.plan import Group, Plan, Stage, grouped, stages_of
 from unvanish.engine.shared import shared
-from unvanish.equations.calculus import Scale, partials
-from unvanish.equations.expression import Binary, Call, Compare, Expr, Number, Ref, rebuild, refs
-from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
+from unvanish.equations.calculus import Scale, partials, read, slopes
+from unvanish.equations.expression import Call, Compare, Expr, Number, Ref, rebuild, refs
+from unvanish.equations.system import Elementwise, Product, Rowwise, Statement, map_refs
+from unvanish.equations.words import COSTLY, GATES, WORDS
 
-COSTLY = ("sigmoid", "tanh", "exp", "log", "softplus", "sqrt", "sin", "cos")
 X = Ref("x", 0)
 
 
@@ -305,51 +304,20 @@ def _is_cut(expr: Expr) -> TypeGuard[Call]:
 
 
 def _pulls(statement: Assign) -> list[Pull]:
-    """The partial derivatives of a statement, those of costly functions told from their value."""
+    """The partial derivatives of a statement; those of a costly function or a gate as its row has them."""
     match statement.expression:
-        case Call(function, (Ref() as argument,)) if function in COSTLY:
-            return [Pull(statement.target, argument, _by_value(function, statement.target, argument))]
-        case Call(function) as call if function in GATES:
-            gates = _gates(call, statement.target)
-            return [Pull(statement.target, ref, gate) for ref, gate in gates if isinstance(ref, Ref)]
-    terms = partials(Elementwise(statement.target, statement.expression, statement.width))
-    return [Pull(term.target, term.operand, term.factor) for term in terms if isinstance(term, Scale)]
-
-
-def _gates(call: Call, y: Ref) -> list[tuple[Expr, Expr]]:
-    """What each argument's adjoint is of y's: all, half or nothing, as torch has it where numbers are missing."""
-    none, half, whole = Number(0.0), Number(0.5), Number(1.0)
-    match call:
-        case Call("relu", (operand,)):
-            return [(operand, Call("where", (Compare("<=", y, none), none, whole)))]
         case Call("where", (condition, yes, no)):
-            return [(yes, Call("where", (condition, whole, none))), (no, Call("where", (condition, none, whole)))]
-    left, right = call.args
-    lost = "<>" if call.function == "maximum" else "><"
-    tie = Call("where", (Compare("==", left, right), half, whole))
-    return [
-        (a, Call("where", (Compare(op, left, right), none, tie))) for a, op in zip((left, right), lost, strict=True)
-    ]
-
-
-def _by_value(function: str, y: Ref, p: Ref) -> Expr:
-    one = Number(1.0)
-    match function:
-        case "sigmoid":
-            return Binary("*", y, Binary("-", one, y))
-        case "tanh":
-            return Binary("-", one, Binary("*", y, y))
-        case "exp":
-            return y
-        case "sqrt":
-            return Binary("/", Number(0.5), y)
-        case "softplus":  # as torch has it, whose softplus is the identity past 20
-            return Call("where", (Compare(">", p, Number(20.0)), one, Call("sigmoid", (p,))))
-        case "log":
-            return Binary("/", one, p)
-        case "sin":
-            return Call("cos", (p,))
-    return Binary("-", Number(0.0), Call("sin", (p,)))
+            none, one = Number(0.0), Number(1.0)
+            taken, passed = Call("where", (condition, one, none)), Call("where", (condition, none, one))
+            found: list[tuple[Expr, Expr]] = [(yes, taken), (no, passed)]
+        case Call(function, args) if function in GATES + COSTLY:
+            rows = map(read, WORDS[function].gates) if function in GATES else slopes(function)
+            known = {"y": statement.target, **dict(zip("ab", args, strict=False))}
+            found = [(arg, map_refs(row, lambda ref: known[ref.name])) for arg, row in zip(args, rows, strict=True)]
+        case _:
+            terms = partials(Elementwise(statement.target, statement.expression, statement.width))
+            return [Pull(term.target, term.operand, term.factor) for term in terms if isinstance(term, Scale)]
+    return [Pull(statement.target, arg, factor) for arg, factor in found if isinstance(arg, Ref)]
 
 
 def _saved(phases: tuple[KernelPhase, ...], states: set[str], output: Ref) -> tuple[Ref, ...]:
