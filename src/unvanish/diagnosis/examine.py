@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.data.dependency import Dependency, dependency
 from unvanish.diagnosis.causes import Facts, causes
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe, seconds_of
 from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
-from unvanish.flow import Dependency, dependency
 from unvanish.flow.calling import called
 from unvanish.flow.observe import Observation, observe
 

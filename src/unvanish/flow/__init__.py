@@ -1,8 +1,8 @@
 """Measuring the gradient along time and depth, and what the data need of it."""
 
+from unvanish.data.dependency import Dependency, dependency
 from unvanish.flow.convert import as_ours
 from unvanish.flow.decomposition import Decomposition, decompose
-from unvanish.flow.dependency import Dependency, dependency
 from unvanish.flow.depth import DepthProfile, depth
 from unvanish.flow.jacobian import Jacobian, Lyapunov, jacobian, lyapunov
 from unvanish.flow.linear import Course, Linear, linear

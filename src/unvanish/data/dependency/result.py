@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unvanish.flow.dependency.significance import Tail, discoveries
+from unvanish.data.dependency.significance import Tail, discoveries
 
 NEEDED_SHARE = 0.01  # of the largest value, as for the reach of a gradient
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from unvanish.data.dependency import Dependency, dependency
+from unvanish.data.dependency.numbers import Correlation
+from unvanish.data.dependency.result import judged
+from unvanish.data.dependency.significance import Tail, discoveries, shuffled_blocks
+from unvanish.data.dependency.symbols import Alphabet, Information
 from unvanish.errors import DataError, OptionError
-from unvanish.flow.dependency import Dependency, dependency
-from unvanish.flow.dependency.numbers import Correlation
-from unvanish.flow.dependency.result import judged
-from unvanish.flow.dependency.significance import Tail, discoveries, shuffled_blocks
-from unvanish.flow.dependency.symbols import Alphabet, Information
 
 
 def flips(rng: np.random.Generator, chance: float, steps: int) -> NDArray[np.int64]:

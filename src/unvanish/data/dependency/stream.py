@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unvanish.data.dependency.reading import symbols_of
+from unvanish.data.dependency.significance import LONGEST_BLOCK, Tail, fit_tail
+from unvanish.data.dependency.symbols import Alphabet, Codes, count_pairs, information
 from unvanish.errors import DataError
-from unvanish.flow.dependency.reading import symbols_of
-from unvanish.flow.dependency.significance import LONGEST_BLOCK, Tail, fit_tail
-from unvanish.flow.dependency.symbols import Alphabet, Codes, count_pairs, information
 
 HEAD = 1 << 20  # symbols that are looked at before the alphabet is settled; a stream that ends here is no stream
 PIECE = 1 << 16

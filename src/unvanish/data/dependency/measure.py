@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unvanish.data.dependency import stream
+from unvanish.data.dependency.numbers import Correlation, bins, scores
+from unvanish.data.dependency.reading import Series, read, read_target
+from unvanish.data.dependency.result import Dependency, judged
+from unvanish.data.dependency.significance import Tail, shuffled_blocks
+from unvanish.data.dependency.symbols import BINS, Alphabet, Information
 from unvanish.errors import DataError, OptionError
-from unvanish.flow.dependency import stream
-from unvanish.flow.dependency.numbers import Correlation, bins, scores
-from unvanish.flow.dependency.reading import Series, read, read_target
-from unvanish.flow.dependency.result import Dependency, judged
-from unvanish.flow.dependency.significance import Tail, shuffled_blocks
-from unvanish.flow.dependency.symbols import BINS, Alphabet, Information
 
 FARTHEST = 1000
 EVERY_LAG_TO, SHORT = 64, 100_000  # in data of so few steps all lags are cheap

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unvanish.flow.dependency.significance import Tail, fit_tail
+from unvanish.data.dependency.significance import Tail, fit_tail
 
 ALPHABET = 128  # the commonest 127, and the rest: a table then has at most 16,384 cells, and a pair fits 16 bits
 BINS = 8  # of equal share, for numbers that meet symbols

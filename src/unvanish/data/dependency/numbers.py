@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from unvanish.flow.dependency.significance import Tail, fit_tail
+from unvanish.data.dependency.significance import Tail, fit_tail
 
 Floats = NDArray[np.float64]
 
