@@ -6,9 +6,12 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from unvanish.report.axes import (
+from unvanish.record.schema import number
+from unvanish.report.diagnosis.read import Dependency, Findings, Memory, Part, Point, Split
+from unvanish.report.page.axes import (
     LOWEST_EXPONENT,
     Figure,
+    Series,
     any_known,
     canvas,
     lag_axis,
@@ -21,11 +24,9 @@ from unvanish.report.axes import (
     share_axis,
     thinned,
 )
-from unvanish.report.diagnosed import Dependency, Findings, Memory, Part, Point, Split
-from unvanish.report.markup import plot_text
-from unvanish.report.pictures import STATE_COLOURS, along_time, fitted_line, mark_reach
-from unvanish.report.run import Series, number
-from unvanish.report.wording import layer_title, signed
+from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_reach
+from unvanish.report.page.markup import plot_text
+from unvanish.report.page.wording import layer_title, signed
 
 PARTS_DRAWN = 6
 # A log axis of lags crowds at its far end: so many places in each decade are more than a screen shows.

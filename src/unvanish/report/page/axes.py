@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unvanish.report.run import Series
-from unvanish.report.wording import percent_tick
+from unvanish.report.page.wording import percent_tick
 
 Figure = dict[str, Any]
+Series = list[float | None]
 
 # What lies beyond is either rounding or an explosion long since seen: an axis of 40 decades shows nothing.
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -6, 6

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unvanish.report import captions, pictures
-from unvanish.report.axes import Figure
-from unvanish.report.blocks import Gallery, absent, lead, section
-from unvanish.report.markup import Child, Html, element, join
-from unvanish.report.run import Reach, Run
-from unvanish.report.wording import CENSORED, count, decimal, halving, layer_title, percent, state_title, steps
+from unvanish.report.page.axes import Figure
+from unvanish.report.page.blocks import Gallery, absent, lead, section
+from unvanish.report.page.markup import Child, Html, element, join
+from unvanish.report.page.profile import Reach
+from unvanish.report.page.wording import CENSORED, count, decimal, halving, layer_title, percent, state_title, steps
+from unvanish.report.run import captions, pictures
+from unvanish.report.run.read import Run
 
 
 def loss_section(run: Run, gallery: Gallery) -> Html:

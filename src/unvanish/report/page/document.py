@@ -8,8 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 from unvanish.errors import MissingExtraError
-from unvanish.report.blocks import Gallery
-from unvanish.report.markup import Html, element, embed_code, embed_json
+from unvanish.report.page.blocks import Gallery
+from unvanish.report.page.markup import Html, element, embed_code, embed_json
 
 
 def document(title: str, body: Html, gallery: Gallery, summaries: dict[str, Any]) -> str:
@@ -54,7 +54,7 @@ def _policy(scripts: list[str]) -> str:
 
 
 def _resource(name: str) -> str:
-    return files("unvanish.report").joinpath(name).read_text(encoding="utf-8")
+    return files("unvanish.report.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

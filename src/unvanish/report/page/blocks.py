@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unvanish.report.axes import Figure
-from unvanish.report.markup import Child, Html, element
-from unvanish.report.wording import prose
+from unvanish.report.page.axes import Figure
+from unvanish.report.page.markup import Child, Html, element
+from unvanish.report.page.wording import prose
 
 
 @dataclass

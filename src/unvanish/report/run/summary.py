@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from unvanish.report.blocks import tile
-from unvanish.report.markup import Child, Html, element
-from unvanish.report.remedies import remedy_summary
-from unvanish.report.run import Reach, Run, Valid, mapping, number, text
-from unvanish.report.wording import (
-    CENSORED,
+from unvanish.record.schema import mapping, number, text
+from unvanish.report.page.blocks import tile
+from unvanish.report.page.markup import Child, Html, element
+from unvanish.report.page.profile import Reach, censored_note, far, reach_tile
+from unvanish.report.page.wording import (
     MISSING,
     count,
     decimal,
     duration,
     enumeration,
-    halving,
     inside,
     moment,
-    prose,
     steps,
 )
+from unvanish.report.run.read import Run, Valid
+from unvanish.report.run.remedies import remedy_summary
 
 _STATUS = {
     "finished": "Finished",
@@ -145,11 +143,6 @@ def _reach_sentence(reaches: list[Reach]) -> str:
     return f"{enumeration([f'{first} in {inside(known[0].part)}', *rest])}."
 
 
-def far(reach: Reach) -> str:
-    """Write a reach in words."""
-    return f"{'at least ' if reach.censored else ''}{count(reach.steps)}"
-
-
 def _window_sentence(run: Run) -> str:
     length = number(mapping(run.config.get("settings")).get("length"))
     return f"It learns from windows of {count(length)} {steps(length)}." if length else ""
@@ -169,30 +162,6 @@ def _figures(run: Run) -> Html:
             tile(decimal(valid.perplexity), "perplexity", "equally likely characters"),
         ]
     return element("div", *tiles, class_="figures", role="list", aria_label="Figures of the run")
-
-
-def reach_tile(reach: Reach) -> Html:
-    """Show how far the gradient of one part reaches."""
-    explained = CENSORED if reach.censored else halving(reach.rate)
-    if reach.steps is None:
-        explained = "could not be measured"
-    return tile(
-        reach.shown,
-        f"reach of {inside(reach.part)}",
-        f"{steps(reach.steps)} back in time" if reach.steps is not None else explained,
-        class_="reach",
-        title=explained[:1].upper() + explained[1:],
-        data_part=reach.part,
-        data_reach="" if reach.steps is None else reach.steps,
-        data_censored="true" if reach.censored else "false",
-    )
-
-
-def censored_note(reaches: Sequence[Reach]) -> Child:
-    """Explain the sign of a reach that is a lower bound."""
-    if not any(reach.censored and reach.steps is not None for reach in reaches):
-        return None
-    return element("p", prose(f"“≥” means that {CENSORED}."), class_="note")
 
 
 def _notice(run: Run) -> Child:

@@ -11,62 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unvanish.record import RunRecord, schema
-from unvanish.record.schema import Event, Sample, mapping, number, series, text, whole
-from unvanish.report.wording import part_order
+from unvanish.record.schema import Event, Sample, mapping, number, text
+from unvanish.report.page.axes import Series
+from unvanish.report.page.profile import Profile, Reach, profile_of
+from unvanish.report.page.wording import part_order
 
-__all__ = [
-    "Event",
-    "Profile",
-    "Reach",
-    "Run",
-    "Sample",
-    "mapping",
-    "number",
-    "read_profile",
-    "series",
-    "text",
-    "whole",
-]
-Series = list[float | None]
 Found = TypeVar("Found", bound=schema.Line)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far back the gradient of one part reached."""
-
-    part: str
-    steps: int | None
-    censored: bool
-    rate: float | None
-    at: int
-
-    @property
-    def shown(self) -> str:
-        """The figure as it stands on the page."""
-        return "—" if self.steps is None else f"{'≥ ' if self.censored else ''}{self.steps:,}"
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Gradient norm against lag at one moment of training."""
-
-    lags: list[float]
-    norms: dict[str, Series]
-    rate: float | None
-    level: float | None
-    reach: int | None
-    censored: bool
-
-    def relative(self, state: str) -> Series:
-        """Divide a state's norms by its norm at lag 0, or by the full state's where its own is zero there."""
-        own = self.norms.get(state, [])
-        nearest = self.lags.index(min(self.lags)) if self.lags else 0
-        for norms in (own, self.norms.get("all", [])):
-            start = norms[nearest] if nearest < len(norms) else None
-            if start:
-                return [_quotient(norm, start) for norm in own]
-        return [None] * len(own)
 
 
 @dataclass(frozen=True)
@@ -205,10 +155,6 @@ class Run:
         return sum(step.clipped for step in self.steps) / total if total else None
 
 
-def _quotient(norm: float | None, start: float) -> float | None:
-    return None if norm is None else number(norm / start)
-
-
 def _step(line: schema.Step) -> Step:
     return Step(
         step=line.step,
@@ -240,7 +186,7 @@ def _deepest(depth: schema.Depth) -> float | None:
 
 
 def _profiles(found: dict[str, schema.Profile]) -> dict[str, Profile]:
-    return {part: _profile(one) for part, one in found.items()}
+    return {part: profile_of(one) for part, one in found.items()}
 
 
 def _valid(line: schema.Valid) -> Valid:
@@ -258,21 +204,3 @@ def _valid(line: schema.Valid) -> Valid:
 
 def _moment(line: schema.Flow) -> Moment:
     return Moment(line.step, _profiles(line.profiles), line.loss_norms)
-
-
-def read_profile(one: dict[str, Any]) -> Profile:
-    """Take a profile; where its lags have a gap, one without lags."""
-    return _profile(schema.Profile.read(one))
-
-
-def _profile(one: schema.Profile) -> Profile:
-    # A gap would shift every norm after it: better no picture than a wrong one.
-    lags = [] if None in one.lags else [lag for lag in one.lags if lag is not None]
-    return Profile(
-        lags=lags,
-        norms={state: (known + [None] * len(lags))[: len(lags)] for state, known in one.norms.items()},
-        rate=one.rate,
-        level=one.level,
-        reach=one.reach,
-        censored=one.censored,
-    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from unvanish.record import write_atomically
-from unvanish.report import remedies, sections, tables
-from unvanish.report.blocks import Gallery
-from unvanish.report.document import document
-from unvanish.report.markup import element
-from unvanish.report.run import Run
-from unvanish.report.summary import header, record_summary, run_name
+from unvanish.report.page.blocks import Gallery
+from unvanish.report.page.document import document
+from unvanish.report.page.markup import element
+from unvanish.report.run import remedies, sections, tables
+from unvanish.report.run.read import Run
+from unvanish.report.run.summary import header, record_summary, run_name
 
 REPORT = "report.html"
 

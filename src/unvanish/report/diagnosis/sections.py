@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from unvanish.report import captions
-from unvanish.report import diagnosis_pictures as pictures
-from unvanish.report.axes import Figure
-from unvanish.report.blocks import Gallery, absent, lead, scrolling, section
-from unvanish.report.diagnosed import Activation, Cause, Findings, Memory, Part, Remedy
-from unvanish.report.markup import Child, Html, element, join
-from unvanish.report.wording import (
+from unvanish.report.diagnosis import captions, pictures
+from unvanish.report.diagnosis.read import Activation, Cause, Findings, Memory, Part, Remedy
+from unvanish.report.page.axes import Figure
+from unvanish.report.page.blocks import Gallery, absent, lead, scrolling, section
+from unvanish.report.page.markup import Child, Html, element, join
+from unvanish.report.page.wording import (
     CENSORED,
     MISSING,
     count,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from unvanish.report.axes import (
-    LOWEST_EXPONENT,
+from unvanish.report.page.axes import (
     Figure,
+    Series,
     any_known,
     canvas,
     line,
@@ -20,14 +20,15 @@ from unvanish.report.axes import (
     share_ticks,
     thinned,
 )
-from unvanish.report.markup import plot_text
-from unvanish.report.run import Moment, Profile, Run, Series
-from unvanish.report.wording import percent_tick
+from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_reach
+from unvanish.report.page.markup import plot_text
+from unvanish.report.page.profile import Profile
+from unvanish.report.page.wording import percent_tick
+from unvanish.report.run.read import Moment, Run
 
 ROWS, COLUMNS, FADING = 60, 300, 5
 # A norm of zero must look vanished, not missing; its logarithm stands at the bottom of every colour scale.
 LOGARITHM_OF_ZERO = -20.0
-STATE_COLOURS = ("--series-1", "--series-2", "--series-3", "--series-4")
 
 
 def loss_picture(run: Run) -> Figure | None:
@@ -161,20 +162,6 @@ def loss_norm_pictures(run: Run) -> dict[str, Figure]:
     return pictures
 
 
-def along_time(name: str, color: str, norms: Series, before: Series) -> list[Figure]:
-    """Draw a norm over the time steps of a window, and what it was before where that is known."""
-    drawn = []
-    for label, values, style in (
-        (name, norms, {"width": 2.5}),
-        (f"{name}, first", before, {"width": 1.5, "opacity": 0.6, "dash": "dot"}),
-    ):
-        kept = positive(values)
-        if any_known(kept):
-            at, shown = thinned(list(range(len(kept))), kept)
-            drawn.append(line(at, shown, label, color, **style))
-    return drawn
-
-
 def _logarithms(profile: Profile, state: str) -> dict[float, float | None]:
     shares = zip(profile.lags, profile.relative(state), strict=False)
     return {lag: None if share is None else _logarithm(share) for lag, share in shares}
@@ -227,34 +214,3 @@ def _fading(curves: list[tuple[int, list[float], Series]]) -> list[Figure]:
         )
         for at, (step, lags, curve) in enumerate(kept)
     ]
-
-
-def fitted_line(profile: Profile, curve: Series) -> list[Figure]:
-    """Draw the fitted line, log g(k) = level + rate · k, over the lags that are seen."""
-    if profile.rate is None or profile.level is None:
-        return []
-    lowest = 10.0**LOWEST_EXPONENT
-    visible = [lag for lag, value in zip(profile.lags, curve, strict=False) if value and value >= lowest]
-    if len(visible) < 2:
-        return []
-    ends = [visible[0], visible[-1]]
-    logs = [profile.level + profile.rate * lag for lag in ends]
-    if max(map(abs, logs)) > 600:
-        return []
-    values: Series = [math.exp(log) for log in logs]
-    return [line(ends, values, "fitted rate", "--ink", width=1.5, dash="dash", hoverinfo="skip")]
-
-
-def mark_reach(layout: Figure, profile: Profile) -> None:
-    """Draw the reach as a line with its number."""
-    if profile.reach is None:
-        return
-    text = f"reach {'≥ ' if profile.censored else ''}{profile.reach:,}"
-    style = {"color": "--accent", "width": 1.5}
-    at = profile.reach
-    layout["shapes"].append({"type": "line", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": style})
-    right = at > (max(profile.lags) + min(profile.lags)) / 2
-    layout["annotations"].append(
-        {"x": at, "y": 0.98, "yref": "paper", "text": text, "showarrow": False, "font": {"color": "--accent"}}
-        | {"xanchor": "right" if right else "left", "yanchor": "top", "xshift": -5 if right else 5}
-    )

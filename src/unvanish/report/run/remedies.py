@@ -6,11 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unvanish.report import captions
-from unvanish.report.blocks import lead, section
-from unvanish.report.markup import Child, Html, element
-from unvanish.report.run import Profile, Remedy, Run, Step
-from unvanish.report.wording import MISSING, count, decimal, layer_title, part_order, percent, prose, rough, signed
+from unvanish.report.page.blocks import lead, section
+from unvanish.report.page.markup import Child, Html, element
+from unvanish.report.page.profile import Profile
+from unvanish.report.page.wording import (
+    MISSING,
+    count,
+    decimal,
+    layer_title,
+    part_order,
+    percent,
+    prose,
+    rough,
+    signed,
+)
+from unvanish.report.run import captions
+from unvanish.report.run.read import Remedy, Run, Step
 
 _TITLES = {
     "clip": "Clip",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from unvanish.errors import MissingExtraError
-from unvanish.report.markup import Html, element
+from unvanish.report.page.markup import Html, element
 
 _NAMESPACE = "{http://www.w3.org/1998/Math/MathML}"
 # fmt: off

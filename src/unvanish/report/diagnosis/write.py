@@ -8,13 +8,13 @@ from typing import Any
 
 from unvanish.errors import OptionError
 from unvanish.record import write_atomically
-from unvanish.report import diagnosis_sections as sections
-from unvanish.report.blocks import Gallery, tile
-from unvanish.report.diagnosed import Findings, Part
-from unvanish.report.document import document
-from unvanish.report.markup import Html, element
-from unvanish.report.summary import censored_note, far, reach_tile
-from unvanish.report.wording import MISSING, count, decimal, inside, prose, rough, steps
+from unvanish.report.diagnosis import sections
+from unvanish.report.diagnosis.read import Findings, Part
+from unvanish.report.page.blocks import Gallery, tile
+from unvanish.report.page.document import document
+from unvanish.report.page.markup import Html, element
+from unvanish.report.page.profile import censored_note, far, reach_tile
+from unvanish.report.page.wording import MISSING, count, decimal, inside, prose, rough, steps
 
 PARTS_IN_TILES = 6
 GROWN = 100  # a gradient that grew so much explodes

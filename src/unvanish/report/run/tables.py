@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from unvanish.report.blocks import absent, lead, scrolling, section
-from unvanish.report.markup import Html, element
-from unvanish.report.mathml import equation
-from unvanish.report.run import Run, Sample, mapping, text
-from unvanish.report.wording import count, decimal, duration, plain
+from unvanish.record.schema import Sample, mapping, text
+from unvanish.report.page.blocks import absent, lead, scrolling, section
+from unvanish.report.page.markup import Html, element
+from unvanish.report.page.wording import count, decimal, duration, plain
+from unvanish.report.run.mathml import equation
+from unvanish.report.run.read import Run
 
 SAMPLE_CHARACTERS = 3000
 _SHOWN_AS_EQUATIONS = frozenset({"equations", "latex"})

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unvanish.report.run import Profile, Reach, Series, mapping, number, read_profile, series, text, whole
+from unvanish.record import schema
+from unvanish.record.schema import mapping, number, series, text, whole
+from unvanish.report.page.axes import Series
+from unvanish.report.page.profile import Profile, Reach, profile_of
 
 FURTHEST = 10**12  # steps back: no sequence is as long
 MOST_NUMBERS = 4096  # of a spectrum: no layer whose Jacobian is taken apart has more
@@ -199,7 +202,7 @@ def _part(one: dict[str, Any], at: int) -> Part:
 
 
 def _profile(value: Any) -> Profile:
-    found = read_profile(mapping(value))
+    found = profile_of(schema.Profile.read(value))
     sound = found.lags == sorted(found.lags) and all(0 <= lag <= FURTHEST for lag in found.lags)
     lags, norms = (found.lags, found.norms) if sound else ([], {})
     return Profile(lags, norms, found.rate, found.level, _steps(found.reach), found.censored)
