@@ -115,3 +115,8 @@ def test_no_tensor_is_made_on_the_default_device_of_whoever_calls(name: str) -> 
                 case ast.Call(ast.Attribute(ast.Name("torch"), factory)) if factory in FACTORIES:
                     given = {keyword.arg for keyword in node.keywords}
                     assert given & {"device", None}, f"{path}:{node.lineno} has no device="
+
+
+def test_finding_recurrences_needs_no_measurement() -> None:
+    for path in (SOURCE / "flow" / "finding").glob("*.py"):
+        assert not {name for name in imports(path) if name.startswith("unvanish.flow.measuring")}

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from unvanish.diagnosis.findings import steps_text
 from unvanish.diagnosis.measure import GROWTH
-from unvanish.flow.profile import REACH_SHARE
-from unvanish.flow.recorder import Recording, Track
+from unvanish.flow.finding.recorder import Recording, Track
+from unvanish.flow.measuring.profile import REACH_SHARE
 
 IN_A_ROW = 3  # samples: one batch without a gradient, or of short sequences, is no fault yet
 ROUNDING = 1e-6  # ten times the spacing of single precision: what is smaller is lost in the sum over the steps

@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
 from unvanish.diagnosis.training import StepTrace, Trial
-from unvanish.flow.observe import Observation, Seen
-from unvanish.flow.profile import REACH_SHARE
-from unvanish.flow.saturation import Memory
+from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.flow.measuring.profile import REACH_SHARE
+from unvanish.flow.measuring.saturation import Memory
 
 CAUSES = (
     "non-finite input",

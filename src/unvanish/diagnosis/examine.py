@@ -18,8 +18,8 @@ from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe, seconds_of
 from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
-from unvanish.flow.calling import called
-from unvanish.flow.observe import Observation, observe
+from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.observe import Observation, observe
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unvanish.diagnosis.alerts import Alert, Judge, ScalarLog
 from unvanish.diagnosis.training import StepTrace, traced
 from unvanish.errors import OptionError
-from unvanish.flow.recorder import Recording, record
+from unvanish.flow.finding.recorder import Recording, record
 from unvanish.nn import Recurrent
 
 FIRST = 3  # steps at the start are all sampled: most faults are there from the first one on

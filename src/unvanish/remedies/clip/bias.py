@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.calling import called
+from unvanish.flow.finding.calling import called
 from unvanish.remedies.clip.backward import go_back, untouched
 from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.step import PerStep

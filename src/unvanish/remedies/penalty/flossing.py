@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.convert import equivalent_layer
-from unvanish.flow.parts import LayerPart, States, parts_of
+from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.parts import LayerPart, States, parts_of
 from unvanish.nn import Recurrent
 from unvanish.remedies.penalty.weight import check_weight
 

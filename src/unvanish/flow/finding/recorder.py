@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
-from unvanish.flow.convert import equivalent_layer
+from unvanish.flow.finding.convert import equivalent_layer
 from unvanish.nn import Recurrent
 
 

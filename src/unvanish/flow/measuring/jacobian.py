@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.parts import Part, States, chosen, identity, parts_of, push
+from unvanish.flow.finding.parts import Part, States, chosen, identity, parts_of, push
 
 
 @dataclass(frozen=True, eq=False)

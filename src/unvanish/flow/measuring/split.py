@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unvanish.flow.back import norms_back
-from unvanish.flow.parts import Part, States, chosen, parts_of
-from unvanish.flow.profile import fit_rate
-from unvanish.flow.saturation import Steepest
+from unvanish.flow.finding.parts import Part, States, chosen, parts_of
+from unvanish.flow.measuring.back import norms_back
+from unvanish.flow.measuring.profile import fit_rate
+from unvanish.flow.measuring.saturation import Steepest
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
-from unvanish.flow.convert import equivalent_layer
+from unvanish.flow.finding.convert import equivalent_layer
 from unvanish.nn import Recurrent
 
 Loss = Callable[[Tensor], Tensor]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unvanish.flow.parts import Part
+from unvanish.flow.finding.parts import Part
 
 
 def norms_back(

@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.back import norms_back
-from unvanish.flow.calling import random_like
-from unvanish.flow.convert import equivalent_layer
-from unvanish.flow.parts import Part, as_hx
-from unvanish.flow.recorder import Track
+from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.parts import Part, as_hx
+from unvanish.flow.finding.recorder import Track
+from unvanish.flow.measuring.back import norms_back
 from unvanish.nn import Recurrent
 
 REACH_SHARE = 0.01  # of the norm must survive

@@ -21,10 +21,10 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils import _pytree as pytree
 
 from unvanish.errors import FlowError
-from unvanish.flow.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
-from unvanish.flow.convert import equivalent_cell
-from unvanish.flow.parts import CallPart, LayerPart, Part, parts_of
-from unvanish.flow.recorder import Recording, record
+from unvanish.flow.finding.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
+from unvanish.flow.finding.convert import equivalent_cell
+from unvanish.flow.finding.parts import CallPart, LayerPart, Part, parts_of
+from unvanish.flow.finding.recorder import Recording, record
 from unvanish.nn import Recurrent
 
 States = tuple[Tensor, ...] | None

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, OptionError, nearest
-from unvanish.flow.calling import random_like
-from unvanish.flow.convert import equivalent_layer
-from unvanish.flow.profile import fit_rate, reach_of
+from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.measuring.profile import fit_rate, reach_of
 from unvanish.nn import Recurrent
 
 

@@ -19,7 +19,7 @@ from unvanish.engine import evaluate
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
 from unvanish.equations.gates import keep_factors
 from unvanish.equations.system import Elementwise, System
-from unvanish.flow.parts import LayerPart, Part, States, as_hx, chosen, parts_of
+from unvanish.flow.finding.parts import LayerPart, Part, States, as_hx, chosen, parts_of
 
 FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
 # The steepest slope of an activation, and its slope from its value.
