@@ -16,7 +16,7 @@ from unvanish.diagnosis.causes import Facts, causes
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe, seconds_of
-from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
+from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.observe import Observation, observe

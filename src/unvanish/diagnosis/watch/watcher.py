@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unvanish.diagnosis.alerts import Alert, Judge, ScalarLog
-from unvanish.diagnosis.training import StepTrace, traced
+from unvanish.diagnosis.watch.alerts import Alert, Judge, ScalarLog
+from unvanish.diagnosis.watch.trace import StepTrace, traced
 from unvanish.errors import OptionError
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.nn import Recurrent
