@@ -15,7 +15,7 @@ from unvanish.nn.named import class_name
 SOURCE = Path(unvanish.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room, and the rooms that it may import. `errors` and `record` are plain and open to all.
+# A room, and the rooms that it may import. `checks`, `errors` and `record` are plain and open to all.
 LAW = {
     "equations": set(),
     "cells": {"equations"},
@@ -29,8 +29,8 @@ LAW = {
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
-OPEN = {"errors", "record"}
-TORCHLESS = {"equations", "cells", "report", "errors", "record"}
+OPEN = {"checks", "errors", "record"}
+TORCHLESS = {"equations", "cells", "report", "checks", "errors", "record"}
 
 
 def imports(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import is_whole
 from unvanish.data.dependency import Dependency, dependency
 from unvanish.diagnosis.causes import Facts, causes
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
@@ -79,7 +80,7 @@ def examine(asked: Question) -> Diagnosis:
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
     if need is not None:
-        if not isinstance(need, int) or need < 1:
+        if not is_whole(need) or need < 1:
             raise FlowError(f"the needed lag is {need!r}: give a whole number of steps from 1 on")
         return need, "given"
     if found is not None:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import whole_number
 from unvanish.diagnosis.watch.alerts import Alert, Judge, ScalarLog
 from unvanish.diagnosis.watch.trace import StepTrace, traced
-from unvanish.errors import OptionError
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.nn import Recurrent
 
@@ -42,8 +42,8 @@ class Watcher:
         hooked: bool = True,
     ) -> None:
         for name, value in (("need", need), ("every", every)):
-            if value is not None and value < 1:
-                raise OptionError(f"{name} is {value}: it counts steps; give a number from 1 on")
+            if value is not None:
+                whole_number(value, name, give="a number of steps from 1 on")
         self._model, self._optimizers, self._cells = model, tuple(optimizers), tuple(cells)
         self._every = every
         self._judge = Judge(model, self._optimizers, need, _warn if alert is None else alert, log)

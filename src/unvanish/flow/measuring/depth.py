@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError, nearest
 from unvanish.flow.finding.calling import random_like
 from unvanish.flow.finding.convert import equivalent_layer
@@ -109,8 +110,7 @@ def depth(
     >>> round(found.rate, 4), found.reach
     (-0.6931, 6)
     """
-    if draws < 1:
-        raise OptionError(f"draws is {draws}: give at least 1")
+    whole_number(draws, "draws")
     with torch.enable_grad(), _same_buffers(model):
         if isinstance(model, Recurrent | nn.RNNBase) and at is None:
             calls = _stack_calls(model, batch)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
 
 # Rounding parts the eigenvalues of a Jordan block by about the root of the precision, and so its eigenvectors
@@ -224,8 +225,7 @@ def linear(W: ArrayLike | Tensor, steps: int = 100) -> Linear:
     W_NN = _array(W)
     if W_NN.ndim != 2 or W_NN.shape[0] != W_NN.shape[1] or not W_NN.size:
         raise OptionError(f"W has shape {W_NN.shape}: a recurrence needs a square matrix, (N, N)")
-    if steps < 1:
-        raise OptionError(f"steps is {steps}: give at least 1")
+    whole_number(steps, "steps")
     if not np.isfinite(W_NN).all():
         raise FlowError("W holds a NaN or an infinity, so it has no eigenvalues: look where the weights became so")
     values_N, vectors_NN = np.linalg.eig(W_NN)
