@@ -15,22 +15,22 @@ from unvanish.nn.named import class_name
 SOURCE = Path(unvanish.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room, and the rooms that it may import. `errors` and `record` are plain and open to all.
+# A room, and the rooms that it may import. `checks`, `errors` and `record` are plain and open to all.
 LAW = {
     "equations": set(),
     "cells": {"equations"},
     "engine": {"equations", "cells"},
     "nn": {"equations", "cells", "engine"},
-    "flow": {"equations", "engine", "nn"},
+    "flow": {"equations", "engine", "nn", "data"},
     "remedies": {"equations", "engine", "nn", "flow"},
-    "diagnosis": {"cells", "nn", "flow", "remedies"},
+    "diagnosis": {"cells", "nn", "flow", "remedies", "data"},
     "data": set(),
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
-OPEN = {"errors", "record"}
-TORCHLESS = {"equations", "cells", "report", "errors", "record"}
+OPEN = {"checks", "errors", "record"}
+TORCHLESS = {"equations", "cells", "report", "checks", "errors", "record"}
 
 
 def imports(path: Path) -> set[str]:
@@ -115,3 +115,8 @@ def test_no_tensor_is_made_on_the_default_device_of_whoever_calls(name: str) -> 
                 case ast.Call(ast.Attribute(ast.Name("torch"), factory)) if factory in FACTORIES:
                     given = {keyword.arg for keyword in node.keywords}
                     assert given & {"device", None}, f"{path}:{node.lineno} has no device="
+
+
+def test_finding_recurrences_needs_no_measurement() -> None:
+    for path in (SOURCE / "flow" / "finding").glob("*.py"):
+        assert not {name for name in imports(path) if name.startswith("unvanish.flow.measuring")}

@@ -17,7 +17,7 @@ import unvanish
 from tests.diagnosis.zoo import Last, Loop, OwnCell, changed, looped, sound, turned
 from unvanish.diagnosis import VERDICTS, diagnose
 from unvanish.diagnosis.findings import worst
-from unvanish.diagnosis.training import trace_step
+from unvanish.diagnosis.watch.trace import trace_step
 from unvanish.errors import FlowError
 
 T, B, I, H = 60, 4, 2, 16

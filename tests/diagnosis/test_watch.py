@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 import unvanish
 from unvanish import flow
-from unvanish.diagnosis.alerts import Alert
-from unvanish.diagnosis.watch import Watcher, watch
+from unvanish.diagnosis.watch import Alert, Watcher, watch
 from unvanish.errors import FlowError, OptionError
 
 T, B, I, H = 24, 3, 2, 5

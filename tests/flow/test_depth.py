@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import unvanish
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.depth import depth
+from unvanish.flow.measuring.depth import depth
 
 WIDTH = 8
 

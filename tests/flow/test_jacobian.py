@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import unvanish
 from unvanish import Cell, Recurrent, flow
 from unvanish.errors import FlowError
-from unvanish.flow.parts import chosen, parts_of
-from unvanish.flow.profile import profile_of
+from unvanish.flow.finding.parts import chosen, parts_of
+from unvanish.flow.measuring.profile import profile_of
 
 T, B, I, H = 6, 2, 3, 4
 LINEAR = Cell("linear", "h[t] = U_h @ h[t-1] + W_h @ x[t]")

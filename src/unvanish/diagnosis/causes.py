@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
-from unvanish.diagnosis.training import StepTrace, Trial
-from unvanish.flow.observe import Observation, Seen
-from unvanish.flow.profile import REACH_SHARE
-from unvanish.flow.saturation import Memory
+from unvanish.diagnosis.watch.trace import StepTrace, Trial
+from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.flow.measuring.profile import REACH_SHARE
+from unvanish.flow.measuring.saturation import Memory
 
 CAUSES = (
     "non-finite input",

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import is_whole
+from unvanish.data.dependency import Dependency, dependency
 from unvanish.diagnosis.causes import Facts, causes
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe, seconds_of
-from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
+from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
-from unvanish.flow import Dependency, dependency
-from unvanish.flow.calling import called
-from unvanish.flow.observe import Observation, observe
+from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.observe import Observation, observe
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def examine(asked: Question) -> Diagnosis:
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
     if need is not None:
-        if not isinstance(need, int) or need < 1:
+        if not is_whole(need) or need < 1:
             raise FlowError(f"the needed lag is {need!r}: give a whole number of steps from 1 on")
         return need, "given"
     if found is not None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unvanish.flow import Dependency, Profile, Saturation, Split
+from unvanish.data.dependency import Dependency
+from unvanish.flow import Profile, Saturation, Split
 from unvanish.record import finite
 
 VERDICTS = ("healthy", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first

@@ -11,11 +11,11 @@ from torch import nn
 
 from unvanish.diagnosis.findings import PartFinding, steps_text
 from unvanish.flow import Part, Profile, Split
-from unvanish.flow.jacobian import jacobian_of, lyapunov_of
-from unvanish.flow.observe import Observation, Seen
-from unvanish.flow.profile import REACH_SHARE, profile_of
-from unvanish.flow.saturation import saturation_of
-from unvanish.flow.split import split_of
+from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.flow.measuring.jacobian import jacobian_of, lyapunov_of
+from unvanish.flow.measuring.profile import REACH_SHARE, profile_of
+from unvanish.flow.measuring.saturation import saturation_of
+from unvanish.flow.measuring.split import split_of
 from unvanish.nn import Recurrent
 
 GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from unvanish.cells import CATALOGUE
 from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription
 from unvanish.diagnosis.measure import judge
-from unvanish.flow.convert import KNOWN, as_ours
-from unvanish.flow.observe import Seen, observe
-from unvanish.flow.profile import profile_of
+from unvanish.flow.finding.convert import KNOWN, as_ours
+from unvanish.flow.finding.observe import Seen, observe
+from unvanish.flow.measuring.profile import profile_of
 from unvanish.nn import Recurrent, init
 
 TIMED = 3

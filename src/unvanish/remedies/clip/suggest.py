@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.calling import called
+from unvanish.flow.finding.calling import called
 from unvanish.remedies.clip.backward import go_back, untouched
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 

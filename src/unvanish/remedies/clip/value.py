@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from unvanish.remedies.clip.base import Clip, positive
+from unvanish.checks import positive
+from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, grouped, tensor_norms, together
 from unvanish.remedies.clip.record import ClipRecord
 
@@ -29,7 +30,7 @@ class ByValue(Clip):
 
     def __init__(self, threshold: float, *, nonfinite: str = "skip") -> None:
         super().__init__(nonfinite=nonfinite)
-        self._threshold = positive("threshold", threshold)
+        self._threshold = positive(threshold, "threshold")
 
     @property
     def threshold(self) -> float:
