@@ -1,12 +1,16 @@
-# Everything a person or CI does here. PYTHON may name another interpreter: make PYTHON=python3.12 test
+# Everything a person or CI does here; `make help` lists it. PYTHON may name another interpreter: make PYTHON=python3.12 test
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 # The constraints pin torch to one build: a bare requirement may bring gigabytes of CUDA packages along.
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine bench-engine-quick bench-clip bench-omega \
-	bench-remedies bench-remedies-quick golden clean
+.DEFAULT_GOAL := help
+.PHONY: help demo check test test-fast test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
+	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick golden clean
+
+help: ## List what can be made.
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -24,9 +28,10 @@ $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 	$(INSTALL) --editable '.[bench]'
 	@touch $@ $(VENV)/.app
 
-# Train on this machine's own Python library, watch the reach of the gradient, write the report.
-demo: $(VENV)/.app
+demo: $(VENV)/.app ## Train on this machine's own Python library, watch the reach of the gradient, write the report.
 	$(RUN)/unvanish train --epochs 2 --seed 1
+
+check: lint types bench-engine-quick bench-remedies-quick test ## Run all that CI runs.
 
 # The engine's half compiles kernels, and runs beside the rest, on a thread each: its lines come last.
 # In random order, so that no test leans on another: make test SEED=17 runs in the order of that number.
@@ -36,83 +41,82 @@ ifndef SEED
 SEED := $(shell date +%s)
 endif
 PYTEST := $(RUN)/python -m pytest --quiet --randomly-seed=$(SEED) $(ONLY)
-test test-engine test-rest: export OMP_NUM_THREADS := 1
-test: $(VENV)/.test
+test test-fast test-engine test-rest: export OMP_NUM_THREADS := 1
+test: $(VENV)/.test ## Run all tests, in two halves side by side: ONLY='-k word' runs some, SEED=17 repeats an order.
 	@echo "order of the tests: SEED=$(SEED)"
 	@$(PYTEST) $(ENGINE_TESTS) >$(VENV)/engine-tests.txt 2>&1 & engine=$$!; \
 	$(PYTEST) $(ENGINE_TESTS:%=--ignore=%); rest=$$?; \
 	wait $$engine; engine=$$?; cat $(VENV)/engine-tests.txt; exit $$((rest + engine))
 
-test-engine: $(VENV)/.test
+# The language, the plans, the command line; and of each battery over cells the part of one cell.
+FAST_TESTS := tests/equations tests/test_house.py tests/engine/test_plan.py tests/engine/test_recognise.py tests/cli/test_commands.py
+BATTERIES := tests/cells/test_catalogue.py tests/engine/test_native.py tests/engine/test_backends.py \
+	tests/nn/test_sequences.py tests/nn/test_module.py tests/nn/test_reset.py
+test-fast: $(VENV)/.test ## Run the tests for work in progress, in a minute or so.
+	@$(PYTEST) $(BATTERIES) -k 'lstm and not peephole' >$(VENV)/battery-tests.txt 2>&1 & batteries=$$!; \
+	$(PYTEST) $(FAST_TESTS); fast=$$?; \
+	wait $$batteries; batteries=$$?; cat $(VENV)/battery-tests.txt; exit $$((fast + batteries))
+
+test-engine: $(VENV)/.test ## Run the half that compiles kernels.
 	@echo "order of the tests: SEED=$(SEED)"
 	@$(PYTEST) $(ENGINE_TESTS)
 
-test-rest: $(VENV)/.test
+test-rest: $(VENV)/.test ## Run the other half.
 	@echo "order of the tests: SEED=$(SEED)"
 	@$(PYTEST) $(ENGINE_TESTS:%=--ignore=%)
 
 # The contract on the oldest versions that pyproject.toml allows, in an environment of its own: older torch brings
 # gigabytes of CUDA packages, and may warn of what the tests do not know of.
 FLOOR := .venv-floor
-test-floor:
+test-floor: ## Run the tests of layers and engine on the oldest versions that are allowed.
 	$(PYTHON) -m venv $(FLOOR)
 	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check pytest hypothesis $$($(PYTHON) -c \
 	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])' | sed 's/>=/==/g')
 	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest --quiet $(ONLY) tests/nn tests/engine
 
-# 20,000 steps of training in one process: the memory stays the same. Some minutes.
-test-memory: $(VENV)/.test
+test-memory: $(VENV)/.test ## Train 20,000 steps in one process: the memory stays the same. Some minutes.
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.test_memory
 
-# Kill a small training inside every operation on its files, 200 times, and resume it: about ten minutes.
-storm: $(VENV)/.test
+storm: $(VENV)/.test ## Kill a small training inside every operation on its files, 200 times, and resume it. Ten minutes.
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.storm --kills 200
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test ## Check style and form.
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 
-types: $(VENV)/.test
+types: $(VENV)/.test ## Check the types.
 	$(RUN)/mypy
 
-format: $(VENV)/.test
+format: $(VENV)/.test ## Mend style and form where a machine can.
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
-# Time `unvanish train` beside a plain PyTorch loop: make bench-train TEXT=input.txt
-bench-train: $(VENV)/.app
+bench-train: $(VENV)/.app ## Time `unvanish train` beside a plain PyTorch loop: make bench-train TEXT=input.txt
 	$(RUN)/python benchmarks/train_text.py $(TEXT)
 
-# Time the layers beside their peers (torch.nn, eager loops, JAX, torchrecurrent). Wants a quiet machine.
-bench-engine: $(VENV)/.bench
+bench-engine: $(VENV)/.bench ## Time the layers beside torch.nn, eager loops, JAX, torchrecurrent. Needs a quiet machine.
 	$(RUN)/python benchmarks/engine.py
 
-# The same on small shapes, to see that it works, beside the peers that are there: writes nothing.
-bench-engine-quick: $(VENV)/.test
+bench-engine-quick: $(VENV)/.test ## See that this works, on small shapes, beside the peers that are there; writes nothing.
 	$(RUN)/python benchmarks/engine.py --quick --threads 1 --table training-torch training-loops inference streaming telemetry
 
-# Time every clip beside torch's own. Wants a quiet machine.
-bench-clip: $(VENV)/.test
+bench-clip: $(VENV)/.test ## Time every clip beside torch's own. Needs a quiet machine.
 	$(RUN)/python benchmarks/clip.py
 
-# Time a training step with Ω beside the same without.
-bench-omega: $(VENV)/.test
+bench-omega: $(VENV)/.test ## Time a training step with Ω beside the same without.
 	$(RUN)/python benchmarks/omega.py
 
-# Remedy by cell: the reach before and after training, temporal order solved or not, the cost. About an hour.
-bench-remedies: $(VENV)/.test
+bench-remedies: $(VENV)/.test ## Remedy by cell: the reach before and after training, what is solved, the cost. An hour.
 	$(RUN)/python benchmarks/remedies.py --write
 
-# All three with a few updates and one size, to see that they work: they write nothing.
-bench-remedies-quick: $(VENV)/.test
+bench-remedies-quick: $(VENV)/.test ## See that the last three work, with a few updates and one size; they write nothing.
 	$(RUN)/python benchmarks/clip.py --quick
 	$(RUN)/python benchmarks/omega.py --quick
 	$(RUN)/python benchmarks/remedies.py --cells gru --seeds 1 --updates 50 --rounds 3 --out /dev/null
 
-# Keep the texts of three kernels anew, after reading what has changed.
-golden: $(VENV)/.test
+golden: $(VENV)/.test ## Keep the texts of three kernels anew, after reading what has changed.
 	$(RUN)/python -m tests.engine.test_golden
 
-clean:
+clean: ## Remove the environments and what tools leave behind.
 	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -89,15 +89,29 @@ def test_public_names() -> None:
         assert getattr(unvanish, class_name(cell))(2, 3).cell is cell
 
 
-@pytest.mark.parametrize("module", ["unvanish.equations", "unvanish.report", "unvanish.record"])
-def test_module_does_not_load_torch(module: str) -> None:
-    # The package's own __init__ loads everything; the room alone must not need it.
-    code = (
-        "import sys, types; package = types.ModuleType('unvanish'); "
-        f"package.__path__ = [{str(SOURCE)!r}]; sys.modules['unvanish'] = package; "
-        f"import {module}; assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+LIGHT = f"""
+import importlib, sys
+for room in {sorted(TORCHLESS)}:
+    importlib.import_module(f"unvanish.{{room}}")
+    assert "torch" not in sys.modules, room
+import unvanish
+assert unvanish.flow.__name__ == "unvanish.flow"
+assert unvanish.cells["lstm"], "the catalogue, not the room of that name"
+assert unvanish.LSTM is unvanish.nn.LSTM
+assert {{*unvanish.__all__}} <= {{*dir(unvanish)}}
+names = {{}}
+exec("from unvanish import *", names)
+assert {{*unvanish.__all__}} == {{*names}} - {{"__builtins__"}}
+"""
+
+
+def test_the_package_and_its_torchless_rooms_load_no_torch_until_a_name_is_asked_for() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT], check=True)
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    for name in ("LSTN", "__wrapped__"):
+        assert not hasattr(unvanish, name)
 
 
 def test_package_is_typed() -> None:

@@ -7,6 +7,9 @@ import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
@@ -14,10 +17,12 @@ import pytest
 import torch
 
 from tests.train.runs import make_text, small, straight
-from unvanish import cells
+from unvanish import Recurrent, cells
 from unvanish.cli import main
 from unvanish.cli.app import app
+from unvanish.engine import ENGINES
 from unvanish.engine.native.build import compiler
+from unvanish.errors import OptionError
 from unvanish.record import RunRecord
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
@@ -165,6 +170,28 @@ def test_cells_has_one_row_for_every_cell(capsys: Capture) -> None:
         assert row.rstrip().endswith(cell.note)
 
 
+TORCHS_OWN = {"aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"}
+
+
+def what_runs(layer: Recurrent) -> str | None:
+    """The back end that runs a layer, as the profiler sees it; None where the layer is refused."""
+    try:
+        with torch.autograd.profiler.profile(use_kineto=False) as profile:
+            layer(torch.zeros(3, 2, layer.input_size))
+    except OptionError:
+        return None
+    seen = {event.name for event in profile.function_events}
+    return "native" if "NativePass" in seen else "builtin" if seen & TORCHS_OWN else "reference"
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+def test_cells_names_an_engine_where_it_runs_the_cell(capsys: Capture, engine: str) -> None:
+    for row in shown(capsys, "cells").splitlines()[1:]:
+        cell = cells[row.split()[0]]
+        named = engine in row.removesuffix(cell.note).replace(",", " ").split()
+        assert what_runs(Recurrent(cell, 2, 8, engine=engine)) == (engine if named else None), cell.name
+
+
 @pytest.mark.parametrize("name", list(cells))
 def test_cells_shows_equations_parameters_options_and_citation(capsys: Capture, name: str) -> None:
     cell, text = cells[name], shown(capsys, "cells", name)
@@ -204,6 +231,23 @@ def test_env_finds_the_compiler_that_is_asked_for(
         assert "none found: install g++" in shown(capsys, "env")
     finally:
         compiler.cache_clear()
+
+
+def test_version_is_that_of_the_package(capsys: Capture) -> None:
+    assert shown(capsys, "--version") == f"unvanish {version('unvanish')}\n"
+
+
+LIGHT = """
+import sys
+from unvanish.cli import main
+for line in ("--version", "cells", "--help", *(f"{command} --help" for command in sys.argv[1:])):
+    assert main(line.split()) == 0, line
+    assert not {"torch", "sympy", "lightning", "numpy", "plotly"} & set(sys.modules), line
+"""
+
+
+def test_version_list_of_cells_and_help_do_not_wait_for_torch() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT, *COMMANDS], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

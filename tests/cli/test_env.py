@@ -13,7 +13,7 @@ import pytest
 
 import unvanish
 from tests.engine.building.made import compiler_script
-from unvanish.cli import env, main
+from unvanish.cli import machine, main
 from unvanish.engine import native
 from unvanish.engine.native import build
 
@@ -57,7 +57,7 @@ def test_env_tells_that_the_compiler_asked_for_is_not_used(
 
 
 def test_env_compiles_and_times_every_cell(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(env, "REPEATS", 1)
+    monkeypatch.setattr(machine, "REPEATS", 1)
     assert main(["env", "--compile"]) == 0
     lines = capsys.readouterr().out.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("cell "))
@@ -70,7 +70,7 @@ def test_env_compiles_and_times_every_cell(capsys: Capture, monkeypatch: pytest.
 
 
 def test_env_tells_why_a_cell_has_no_kernel(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(env, "CATALOGUE", {"rnn": unvanish.cells["rnn"]})
+    monkeypatch.setattr(machine, "CATALOGUE", {"rnn": unvanish.cells["rnn"]})
     monkeypatch.setattr(native, "cannot_plan", lambda plan: "its equations are too beautiful")
     assert main(["env", "--compile"]) == 0
     assert re.search(r"rnn +none +\d+\.\d ms +its equations are too beautiful", capsys.readouterr().out)
@@ -90,8 +90,9 @@ def test_env_without_a_compiler_says_what_it_means(
 def fresh(tmp_path: Path, first: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Compile one cell in a process and a cache of its own."""
     code = (
-        f"{first}import sys, unvanish; from unvanish.cli import env, main; "
-        "env.REPEATS, env.CATALOGUE = 1, {'rnn': unvanish.cells['rnn']}; sys.exit(main(['env', '--compile']))"
+        f"{first}import sys, unvanish; from unvanish.cli import machine, main; "
+        "machine.REPEATS, machine.CATALOGUE = 1, {'rnn': unvanish.cells['rnn']}; "
+        "sys.exit(main(['env', '--compile']))"
     )
     given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=given)

@@ -10,6 +10,7 @@ from hypothesis import given
 from unvanish import Cell, cells
 from unvanish.engine import Plan, make_plan
 from unvanish.engine.plan import Group
+from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Phase, walk
 from unvanish.equations.system import Elementwise, Product, Statement, System, reads
 
@@ -50,6 +51,7 @@ def check(system: System) -> None:
     for statement in system.statements:
         if statement.target.name in states or depends_on_a_step(statement, stepped):
             stepped.add(statement.target.name)
+    assert bool(plan.stages) == (unsupported_by_native(system) is None)
     in_stages = {s.target.name for stage in plan.stages for s in flat((*stage.groups, *stage.statements))}
     assert in_stages == stepped  # all that is no state and depends on no step is out of time
     for parts in (plan.hoisted, *(stage.groups for stage in plan.stages)):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unvanish import Cell, Recurrent, cells
-from unvanish.engine.recognise import recognise
+from unvanish.equations.recognise import recognise
 from unvanish.errors import OptionError
 
 LSTM = {

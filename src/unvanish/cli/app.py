@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from unvanish.cli import cells, diagnose, env, generate, report, train
+from unvanish.cli.show import plain
 from unvanish.errors import OptionError
 
 app = typer.Typer(
@@ -15,6 +18,25 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        plain(f"unvanish {version('unvanish')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("diagnose")(diagnose.diagnose)

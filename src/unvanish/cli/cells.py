@@ -10,9 +10,9 @@ from rich.table import Table
 
 from unvanish.cells import CATALOGUE, find
 from unvanish.cli.show import console, plain
-from unvanish.engine import make_plan
-from unvanish.engine.recognise import recognise
+from unvanish.cli.starting import at_once
 from unvanish.equations import Cell
+from unvanish.equations.backends import back_ends
 
 
 def cells(
@@ -24,19 +24,21 @@ def cells(
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("cell", no_wrap=True, min_width=max(map(len, CATALOGUE)))
-    for column in ("states", "matrices", "kernel"):
+    for column in ("states", "matrices", "engines"):
         table.add_column(column, no_wrap=True)
     table.add_column("what it is", no_wrap=True)
     for cell in CATALOGUE.values():
         system = cell.system()
         matrices = sum(1 for parameter in system.parameters if parameter.columns)
         states = ", ".join(state.name for state in system.states)
-        kernel = "torch" if recognise(system) else "reference"
-        table.add_row(cell.name, states, str(matrices), kernel, cell.note)
+        table.add_row(cell.name, states, str(matrices), ", ".join(back_ends(system)), cell.note)
     console.print(table)
 
 
 def _show(cell: Cell) -> None:
+    with at_once():
+        from unvanish.engine import make_plan
+
     system = cell.system()
     plain(f"{cell.name}: {cell.note}\n")
     plain(textwrap.indent(textwrap.dedent(cell.equations).strip("\n"), "    ") + "\n")

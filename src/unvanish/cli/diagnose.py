@@ -6,16 +6,18 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from unvanish.cli.show import console, note, plain
-from unvanish.diagnosis import Diagnosis
-from unvanish.diagnosis.findings import steps_text
+from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
+
+if TYPE_CHECKING:
+    from unvanish.diagnosis import Diagnosis
 
 COLOURS = {"healthy": "green", "vanishing": "yellow", "exploding": "red", "dead": "red", "non-finite": "red"}
 KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
@@ -43,8 +45,9 @@ def diagnose(
 
     The exit status is 0 where the verdict is healthy, 1 where it is not, 2 where there is no verdict.
     """
-    from unvanish.diagnosis import diagnose as ask
-    from unvanish.report import write_diagnosis
+    with at_once():
+        from unvanish.diagnosis import diagnose as ask
+        from unvanish.report import write_diagnosis
 
     asked = _subject(target)
     given: dict[str, Any] = {"need": need, "data": data, "cells": [c for c in cells.split(",") if c]}
@@ -124,15 +127,17 @@ def _show(found: Diagnosis, out: Path | None) -> None:
         plain("\nnot known: " + ";\n           ".join(found.unknown))
     if out is not None:
         plain(f"\nreport: {out}")
-    words = f"{found.verdict}: needed {steps_text(found.need)} (from {found.need_from}), reached {_reached(found)}"
     console.print()
-    console.print(Text(words, style=f"bold {COLOURS[found.verdict]}"))
+    console.print(Text(_in_words(found), style=f"bold {COLOURS[found.verdict]}"))
 
 
-def _reached(found: Diagnosis) -> str:
+def _in_words(found: Diagnosis) -> str:
+    from unvanish.diagnosis.findings import steps_text
+
     best = max(found.parts, key=lambda part: min(part.profile.reach, part.window))
     reach = min(best.profile.reach, best.window)
-    return f"{'at least ' if best.profile.censored and reach == best.profile.reach else ''}{steps_text(reach)}"
+    reached = f"{'at least ' if best.profile.censored and reach == best.profile.reach else ''}{steps_text(reach)}"
+    return f"{found.verdict}: needed {steps_text(found.need)} (from {found.need_from}), reached {reached}"
 
 
 def _parts(found: Diagnosis) -> Table:

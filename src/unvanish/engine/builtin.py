@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unvanish.engine.plan import Plan
-from unvanish.engine.recognise import Fused, recognise
 from unvanish.engine.sequence import Result, Run
 from unvanish.engine.tracing import by_example
+from unvanish.equations.backends import unsupported_by_builtin
+from unvanish.equations.recognise import Fused, recognise
 
 _KERNELS: dict[str, Callable[..., Any]] = {
     "lstm": torch.lstm,
@@ -27,9 +28,7 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 
 def cannot_plan(plan: Plan) -> str | None:
     """Say why this back end can run no pass of a plan, or None."""
-    if plan.system.masks:
-        return "torch's fused kernels take no masks"
-    return None if recognise(plan.system) else "torch has no fused kernel for these equations"
+    return unsupported_by_builtin(plan.system)
 
 
 def cannot_run(run: Run) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import sympy
-
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref
 from unvanish.equations.parse import Line
 from unvanish.equations.words import WORDS
@@ -29,6 +27,8 @@ def latex_lines(lines: tuple[Line, ...], functions: Mapping[str, str]) -> tuple[
 
 
 def _name(name: str, delay: int | str | None) -> str:
+    import sympy  # half a second, which a list of cells need not wait for
+
     symbol = str(sympy.latex(sympy.Symbol(name)))
     if delay is None:
         return symbol

@@ -20,13 +20,13 @@ from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import no_compiler
 from unvanish.engine.native.kernel import DTYPES, Loaded, load
 from unvanish.engine.native.lower import Kernel, lower
-from unvanish.engine.native.lower import refusal as not_lowered
 from unvanish.engine.native.memory import memory_of
 from unvanish.engine.native.passes import Job
 from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
 from unvanish.engine.native.stepper import Stepper
 from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Recorder, Result, Run, Told
+from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Mask
 
@@ -40,7 +40,7 @@ STREAM_FOLD_UP_TO = 1024  # where there is one step, nothing is won by multiplyi
 
 def cannot_plan(plan: Plan) -> str | None:
     """Say why this back end can run no pass of a plan, or None."""
-    return no_compiler() or not_lowered(plan)
+    return no_compiler() or unsupported_by_native(plan.system)
 
 
 def cannot_run(run: Run) -> str | None:

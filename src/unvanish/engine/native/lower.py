@@ -135,13 +135,6 @@ class Kernel:
         return sum(any(pull.operand == ref for pull in pulls) for pulls in self.pulls) == 1
 
 
-def refusal(plan: Plan) -> str | None:
-    """Say why a plan cannot be lowered, or None."""
-    if any(isinstance(s, Rowwise) and s.function == "batchnorm" for s in plan.system.statements):
-        return "batch normalisation joins the rows of a batch, which the kernels share out"
-    return None if plan.stages else "nothing depends on an earlier step"
-
-
 @shared(256)
 def lower(plan: Plan, fold: bool) -> Kernel:
     """Bring a plan into phases; `fold` multiplies the input inside the loop, step by step."""
