@@ -11,9 +11,9 @@ import unvanish
 from tests.engine.pairs import assert_agree
 from unvanish import Cell
 from unvanish.engine import make_plan
+from unvanish.engine.ir.lower import lower
 from unvanish.engine.native import build
 from unvanish.engine.native.emit import emit
-from unvanish.engine.native.lower import lower
 from unvanish.engine.native.places import identifier, variable
 from unvanish.equations.expression import Ref
 from unvanish.equations.parse import RESERVED

@@ -20,8 +20,8 @@ from torch import Tensor
 import unvanish
 from tests.equations.strategies import cells
 from unvanish import Cell, Recurrent
+from unvanish.engine.ir.lower import COSTLY
 from unvanish.engine.native import cannot_plan
-from unvanish.engine.native.lower import COSTLY
 from unvanish.engine.native.schedule import even
 from unvanish.errors import OptionError
 

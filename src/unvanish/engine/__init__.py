@@ -12,10 +12,10 @@ from unvanish.engine import builtin, native, tracing
 from unvanish.engine.arrays import evaluate
 from unvanish.engine.clipping import StepClip
 from unvanish.engine.hoist import Timeless
+from unvanish.engine.ir.plan import Plan, make_plan
 from unvanish.engine.layout import Stack, Weights, layout
 from unvanish.engine.operator import Registered, run_as_operator
 from unvanish.engine.operator import register as _register
-from unvanish.engine.plan import Plan, make_plan
 from unvanish.engine.reference import run_reference
 from unvanish.engine.segments import run_in_segments
 from unvanish.engine.sequence import Observer, Result, Run, final_time

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unvanish.engine.plan import Plan
+from unvanish.engine.ir.plan import Plan
 from unvanish.engine.sequence import Result, Run
 from unvanish.engine.tracing import by_example
 from unvanish.equations.backends import unsupported_by_builtin

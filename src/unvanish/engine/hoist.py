@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
-from unvanish.engine.opened import opened
-from unvanish.engine.plan import Group
+from unvanish.engine.ir.opened import opened
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.sequence import Run
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack, Weights
-from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.system import Product
 from unvanish.errors import OptionError

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from unvanish.engine.arrays import as_tensor, program, rowwise
 from unvanish.engine.hoist import Hoisted, part_widths
-from unvanish.engine.opened import opened
-from unvanish.engine.plan import Group, Stage
+from unvanish.engine.ir.opened import opened
+from unvanish.engine.ir.plan import Group, Stage
 from unvanish.engine.sequence import Result, Run
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.clipping import StepClip
+from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Weights
-from unvanish.engine.plan import Plan
 from unvanish.equations.expression import Ref
 
 # Normalises over the rows of the batch: (B, W) of a step, or (T, B, W) of all where the step is None.

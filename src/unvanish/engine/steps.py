@@ -19,10 +19,10 @@ from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
 from unvanish.engine.hoist import Timeless
+from unvanish.engine.ir.lower import Kernel, KernelPhase, Pull, lower
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.layout import Weights
-from unvanish.engine.native.lower import Kernel, KernelPhase, Pull, lower
-from unvanish.engine.native.product import times_transposed
-from unvanish.engine.plan import Group
+from unvanish.engine.product import times_transposed
 from unvanish.engine.sequence import Run
 from unvanish.engine.tape import Tape
 from unvanish.equations.calculus import Scale, partials

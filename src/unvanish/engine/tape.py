@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.product import weight_gradient
+from unvanish.engine.product import weight_gradient
 from unvanish.engine.sequence import Result, Run, Told
 from unvanish.equations.expression import Ref
 

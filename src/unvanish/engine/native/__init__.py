@@ -14,17 +14,17 @@ from torch.autograd import forward_ad
 
 from unvanish.engine import tracing
 from unvanish.engine.hoist import Timeless
+from unvanish.engine.ir.lower import Kernel, lower
+from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Weights
 from unvanish.engine.native import fallback, passes
 from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import no_compiler
 from unvanish.engine.native.kernel import DTYPES, Loaded, load
-from unvanish.engine.native.lower import Kernel, lower
 from unvanish.engine.native.memory import memory_of
 from unvanish.engine.native.passes import Job
 from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
 from unvanish.engine.native.stepper import Stepper
-from unvanish.engine.plan import Plan
 from unvanish.engine.sequence import Recorder, Result, Run, Told
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Ref

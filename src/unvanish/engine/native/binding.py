@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.layout import Stack
 from unvanish.engine.native.kernel import Loaded
-from unvanish.engine.plan import Group
 from unvanish.engine.shared import shared
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from unvanish.engine.ir.lower import Kernel, KernelPhase, Pull
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.native.body import Body, pulled, text
-from unvanish.engine.native.lower import Kernel, KernelPhase, Pull
 from unvanish.engine.native.places import TABLES, Places, adjoint, identifier, local, variable
-from unvanish.engine.plan import Group
 from unvanish.engine.shared import shared
 from unvanish.equations.expression import Phase, Ref, refs, walk
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unvanish.engine.ir.lower import Kernel
 from unvanish.engine.native.build import library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
-from unvanish.engine.native.lower import Kernel
 from unvanish.engine.native.workshop import BuildError
 from unvanish.engine.shared import shared
 

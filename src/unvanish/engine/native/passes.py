@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.clipping import StepClip
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.memory import Memory
-from unvanish.engine.native.product import careful_weight_gradient, times_transposed, weight_gradient
 from unvanish.engine.native.schedule import Schedule
 from unvanish.engine.native.written import Written
-from unvanish.engine.plan import Group
+from unvanish.engine.product import careful_weight_gradient, times_transposed, weight_gradient
 from unvanish.engine.sequence import Observer, Told
 from unvanish.equations.expression import Ref
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unvanish.engine.native.lower import Kernel
+from unvanish.engine.ir.lower import Kernel
 from unvanish.equations.expression import Ref
 
 TABLES = ("rows", "at", "kept at")  # and one for each state: where the values of its steps begin

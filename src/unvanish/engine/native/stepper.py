@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.native.passes import Job, begin, call_of, set_block, set_pointer, split
-from unvanish.engine.native.product import times_transposed
+from unvanish.engine.product import times_transposed
 
 
 class Stepper:

@@ -12,7 +12,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from unvanish.engine.plan import Group, Plan, Stage, grouped, stages_of
+from unvanish.engine.ir.plan import Group, Plan, Stage, grouped, stages_of
 from unvanish.engine.shared import shared
 from unvanish.equations.calculus import Scale, partials, read, slopes
 from unvanish.equations.expression import Call, Compare, Expr, Number, Ref, rebuild, refs
