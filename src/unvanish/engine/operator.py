@@ -23,11 +23,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack, Weights
-from unvanish.engine.sequence import Result, Run
+from unvanish.engine.sequence import Pass, Result
 from unvanish.equations.system import Product
 from unvanish.errors import OptionError
 
-Engine = Callable[[Run], Result]
+Engine = Callable[[Pass], Result]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def _run(word: str, groups: Sequence[Sequence[Tensor]], optional: Sequence[Tenso
     system = plan.system
     names = [*system.numbers, *(statement.target.name for statement in plan.once)]
     return engine(
-        Run(
+        Pass(
             plan=plan,
             weights=Weights(stacks, dict(zip((stack.name for stack in stacks), arrays, strict=True))),
             numbers=dict(zip(names, numbers, strict=True)),
@@ -213,24 +213,24 @@ def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
 sequence.register_autograd(_backward, setup_context=_keep)
 
 
-def run_as_operator(run: Run, word: str, timeless: Callable[[str], Tensor]) -> Result:
+def run_as_operator(job: Pass, word: str, timeless: Callable[[str], Tensor]) -> Result:
     """Put a pass into a graph as one operator."""
-    system = run.plan.system
-    names = [*system.numbers, *(statement.target.name for statement in run.plan.once)]
+    system = job.plan.system
+    names = [*system.numbers, *(statement.target.name for statement in job.plan.once)]
     found = torch.ops.unvanish.sequence(
         word,
-        [run.x_TBI, *(run.weights.arrays[stack.name] for stack in run.weights.stacks)],
+        [job.x_TBI, *(job.weights.arrays[stack.name] for stack in job.weights.stacks)],
         [timeless(name) for name in names],
-        [run.states[state.name] for state in system.states],
-        [run.masks[mask.name] for mask in system.masks],
-        run.time_B1,
-        run.lengths_B,
-        run.reset_TB,
-        run.wants_all_states,
+        [job.states[state.name] for state in system.states],
+        [job.masks[mask.name] for mask in system.masks],
+        job.time_B1,
+        job.lengths_B,
+        job.reset_TB,
+        job.wants_all_states,
     )
     count = len(system.states)
     names = [state.name for state in system.states]
-    every = dict(zip(names, found[1 + count :], strict=True)) if run.wants_all_states else None
+    every = dict(zip(names, found[1 + count :], strict=True)) if job.wants_all_states else None
     return Result(found[0], dict(zip(names, found[1 : 1 + count], strict=True)), every)
 
 

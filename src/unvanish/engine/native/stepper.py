@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.passes import Job, begin, call_of, set_block, set_pointer, split
+from unvanish.engine.native.forward import begin
+from unvanish.engine.native.prepared import Prepared, call_of, set_block, set_pointer, split
 from unvanish.engine.product import times_transposed
 
 
@@ -22,38 +23,38 @@ class Stepper:
     common, the step index begins again.
     """
 
-    def __init__(self, job: Job, given: list[Tensor], time_B1: Tensor | None) -> None:
-        self.memory, self.binding, self.given = job.memory, job.binding, given
-        self.kernel, self.states = job.memory.kernel, job.memory.states
-        memory, like = job.memory, given[0]
-        self.rows = job.schedule.rows
+    def __init__(self, ready: Prepared, given: list[Tensor], time_B1: Tensor | None) -> None:
+        self.memory, self.binding, self.given = ready.memory, ready.binding, given
+        self.kernel, self.states = ready.memory.kernel, ready.memory.states
+        memory, like = ready.memory, given[0]
+        self.rows = ready.schedule.rows
         self.period = math.lcm(*(state.depth + 1 for state in self.states))
-        _, arrays, initial, _ = split(job, given)
+        _, arrays, initial, _ = split(ready, given)
         self.arrays = tuple(arrays)
         self.block = torch.zeros(memory.kept.total, dtype=like.dtype, device="cpu")
         self.fresh = {meaning: like.new_zeros(count) for meaning, count in memory.given_out.items()}
-        self._make_call(job)
+        self._make_call(ready)
         for meaning, values in self.fresh.items():
-            set_pointer(job, self.call, meaning, values)
+            set_pointer(ready, self.call, meaning, values)
         self.rings: dict[str, Tensor] = {}
         for state, value in zip(self.states, initial, strict=True):
             shape = state.depth + 1, self.rows, self.binding.width(state.name)
             ring = like.new_zeros(shape)
             begin(ring.view(-1, shape[2]), value, state.depth)
             self.rings[state.name] = ring
-            set_pointer(job, self.call, f"state {state.name}", ring)
+            set_pointer(ready, self.call, f"state {state.name}", ring)
         self.time_B = None if time_B1 is None else time_B1[:, 0].clone()
         if self.time_B is not None:
-            set_pointer(job, self.call, "time", self.time_B)
+            set_pointer(ready, self.call, "time", self.time_B)
         self.step, self.steps = 0, 0
         self._pack = True
 
-    def _make_call(self, job: Job) -> None:
+    def _make_call(self, ready: Prepared) -> None:
         loaded = self.binding.loaded
         self.tables = self._tables()
         sizes = self.memory.sizes | {"T": self.period, "threads": 1, "parts": 1, "by_units": 0}
         # The struct stays where it is: only the input and the step change from call to call.
-        self.call = call_of(job, self.given)
+        self.call = call_of(ready, self.given)
         blank = loaded.new_call([table.data_ptr() for table in self.tables], sizes)
         self.call[len(loaded.emitted.pointers) :] = blank[len(loaded.emitted.pointers) :]
         set_block(self.call, self.memory.kept_slots, self.block)

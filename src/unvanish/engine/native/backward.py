@@ -1,177 +1,39 @@
-"""One pass of a kernel over a sequence, forward and backward.
+"""The backward pass of a kernel over a sequence: the gradients of what the pass was given.
 
-What a pass is given: the input, the stored arrays of the layer, loose vectors, initial states, masks. What it
-gives: the output of all steps, the final states, and the states of all steps where they are asked for. Everything
-else lies in one block of memory that is used again.
-
-Shapes: N values of all steps, P rows (pieces), W width, D depth in time, I input, J products side by side.
+Shapes: N values of all steps, P rows (pieces), W width, D depth in time, J products side by side.
 """
 
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from unvanish.engine.clipping import StepClip
 from unvanish.engine.ir.plan import Group
-from unvanish.engine.native.binding import Binding
-from unvanish.engine.native.memory import Memory
-from unvanish.engine.native.schedule import Schedule
-from unvanish.engine.native.written import Written
+from unvanish.engine.native.prepared import Prepared, call_of, set_block, set_pointer, split
 from unvanish.engine.product import careful_weight_gradient, times_transposed, weight_gradient
-from unvanish.engine.sequence import Observer, Told
+from unvanish.engine.sequence import Told
 from unvanish.equations.expression import Ref
 
 # Sizes between which the kernels' own sum of outer products is faster than a product through torch.
 OUTER_FROM, OUTER_UP_TO = 8, 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What a pass is, besides its arrays: where they lie, the index of each row's first step, who wants to know the
-    norms of the states' adjoints, who clips them, and who is told all of them.
-    """
-
-    memory: Memory
-    schedule: Schedule
-    time_P: Tensor | None = None
-    observer: Observer | None = None
-    step_clip: StepClip | None = None
-    tell: Callable[[Told, Ref, Tensor], None] | None = None
-
-    @property
-    def binding(self) -> Binding:
-        """The kernel and the stored arrays."""
-        return self.memory.binding
-
-
-def split(job: Job, given: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-    """The input; stored arrays and loose vectors; initial states; masks."""
-    arrays = 1 + len(job.binding.stacks) + len(job.binding.loose)
-    states = arrays + len(job.memory.states)
-    return given[0], given[1:arrays], given[arrays:states], given[states:]
-
-
-def call_of(job: Job, given: Sequence[Tensor]) -> array[int]:
-    """A call that holds the addresses of what a pass is given."""
-    call = job.memory.blank[:]
-    x_NI, arrays, _, masks = split(job, given)
-    starts = [stored.data_ptr() for stored in arrays]
-    size = x_NI.element_size()
-    for slot, position, offset in job.binding.slots:
-        call[slot] = starts[position] + offset * size
-    set_pointer(job, call, "x", x_NI)
-    for mask, values in zip(job.memory.kernel.plan.system.masks, masks, strict=True):
-        set_pointer(job, call, f"mask {mask.name}", values)
-    if job.time_P is not None:
-        set_pointer(job, call, "time", job.time_P)
-    return call
-
-
-def set_pointer(job: Job, call: array[int], meaning: str, values: Tensor) -> None:
-    """Let a call point to an array, if the kernel has any use for it."""
-    slot = job.binding.loaded.slots.get(meaning)
-    if slot is not None:
-        call[slot] = values.data_ptr()
-
-
-def set_block(call: array[int], slots: Sequence[tuple[int, int]], block: Tensor) -> None:
-    """Let a call point to the arrays of a block."""
-    start, size = block.data_ptr(), block.element_size()
-    for slot, place in slots:
-        call[slot] = start + place * size
-
-
-# -- forward -----------------------------------------------------------------------------------------------
-
-
-def forward(job: Job, given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Run a kernel over all steps; return the outputs, and what the backward pass reads again."""
-    memory, binding, schedule = job.memory, job.binding, job.schedule
-    x_NI, arrays, states, _ = split(job, given)
-    block = binding.loaded.arena.take(memory.kept.total, x_NI)
-    fresh = {meaning: x_NI.new_empty(count) for meaning, count in memory.given_out.items()}
-    call = call_of(job, given)
-    set_block(call, memory.kept_slots, block)
-    for meaning, values in fresh.items():
-        set_pointer(job, call, meaning, values)
-    pasts = []
-    for state, initial in zip(memory.states, states, strict=True):
-        meaning, width = f"state {state.name}", binding.width(state.name)
-        past = fresh[meaning].view(-1, width) if meaning in fresh else memory.kept.view(block, meaning, -1, width)
-        begin(past, initial, state.depth)
-        pasts.append(past)
-    streams = memory.kernel.streams
-    for first, last in memory.chunks if streams else [(0, schedule.steps)]:
-        rows = x_NI[schedule.starts[first] : schedule.starts[last]]
-        products = [times_transposed(rows, binding.weight(stream, tuple(arrays))) for stream in streams]
-        for number, product in enumerate(products):
-            set_pointer(job, call, f"stream {number}", product)
-        memory.set_steps(call, first, last, pack=first == 0)
-        binding.loaded.run(binding.loaded.forward, call)
-    return _outputs(job, pasts, fresh), [block, *fresh.values()]
-
-
-def begin(past: Tensor, initial: Tensor, depth: int) -> None:
-    """Put the initial values, newest first side by side, before the first step, oldest first."""
-    rows = initial.shape[0]
-    for back, part in enumerate(initial.chunk(depth, -1) if depth > 1 else (initial,)):
-        past[(depth - 1 - back) * rows : (depth - back) * rows] = part
-
-
-def _outputs(job: Job, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Tensor]:
-    """The output of all steps, the final states, the states of all steps."""
-    memory, schedule, name = job.memory, job.schedule, job.memory.kernel.plan.system.output.name
-    finals, steps = [], {}
-    for state, past in zip(memory.states, pasts, strict=True):
-        finals.append(_final(schedule, past, state.depth, not memory.is_whole(state.name)))
-        if state.name == name or memory.wants_all:
-            steps[state.name] = _no_view(past[state.depth * schedule.rows :])
-    if name in steps:
-        output = steps[name].clone() if memory.wants_all else steps[name]
-    else:
-        output = _no_view(fresh[f"saved {name}"].view(-1, memory.binding.width(name)))
-    return [output, *finals, *(steps.values() if memory.wants_all else ())]
-
-
-def _no_view(values: Tensor) -> Tensor:
-    """The same memory, not as a view: torch lets nobody change a view that a function of autograd returns."""
-    return values.new_empty(0).set_(
-        values.untyped_storage(), values.storage_offset(), values.shape, values.stride()
-    )
-
-
-def _final(schedule: Schedule, past: Tensor, depth: int, ring: bool) -> Tensor:
-    rows = schedule.rows
-    if schedule.lengths_P is not None:
-        return torch.cat([past[schedule.newest(depth, back, ring)] for back in range(depth)], -1)
-    slots = [depth + schedule.steps - 1 - back for back in range(depth)]
-    slots = [slot % (depth + 1) for slot in slots] if ring else slots
-    parts = [past[slot * rows : (slot + 1) * rows] for slot in slots]
-    return parts[0].clone() if depth == 1 else torch.cat(parts, -1)
-
-
-# -- backward ----------------------------------------------------------------------------------------------
-
-
 def backward(
-    job: Job,
+    ready: Prepared,
     given: Sequence[Tensor],
     kept: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Give the gradients of what a pass was given, where they are needed."""
-    found = Backward(job, given, kept, needed)
+    found = Backward(ready, given, kept, needed)
     found.run(gradients)
     if not found.is_finite():
         # A state that overflowed but is not in the loss must not send NaN: 0 · inf counts as zero.
-        found = Backward(job, given, kept, needed, careful=True)
+        found = Backward(ready, given, kept, needed, careful=True)
         found.run(gradients)
     return found.gradients()
 
@@ -184,47 +46,56 @@ class Backward:
 
     def __init__(
         self,
-        job: Job,
+        ready: Prepared,
         given: Sequence[Tensor],
         kept: Sequence[Tensor],
         needed: Sequence[bool],
         careful: bool = False,
     ) -> None:
-        self.job, self.memory, self.binding, self.schedule = job, job.memory, job.binding, job.schedule
-        self.kernel, self.needed, self.careful = job.memory.kernel, needed, careful
-        self.x_NI, self.arrays, self.states, self.masks = split(job, given)
+        self.ready, self.memory, self.binding, self.schedule = (
+            ready,
+            ready.memory,
+            ready.binding,
+            ready.schedule,
+        )
+        self.kernel, self.needed, self.careful = ready.memory.kernel, needed, careful
+        self.x_NI, self.arrays, self.states, self.masks = split(ready, given)
         self.block = kept[0]
-        self.fresh = dict(zip(job.memory.given_out, kept[1:], strict=True))
-        self.work = self.binding.loaded.arena.take(job.memory.worked_in.total, self.x_NI)
-        self.work[: job.memory.zeroed].zero_()
-        self.call = call_of(job, given)
+        self.fresh = dict(zip(ready.memory.given_out, kept[1:], strict=True))
+        self.work = self.binding.loaded.arena.take(ready.memory.worked_in.total, self.x_NI)
+        self.work[: ready.memory.zeroed].zero_()
+        self.call = call_of(ready, given)
         set_block(self.call, self.memory.kept_slots, self.block)
         set_block(self.call, self.memory.work_slots, self.work)
         for meaning, values in self.fresh.items():
-            set_pointer(job, self.call, meaning, values)
+            set_pointer(ready, self.call, meaning, values)
         self.squares: Tensor | None = None
-        if job.observer is not None:
+        if ready.observer is not None:
             self.squares = torch.zeros(
-                job.memory.parts, self.schedule.steps, len(job.memory.states), dtype=torch.float64, device="cpu"
+                ready.memory.parts,
+                self.schedule.steps,
+                len(ready.memory.states),
+                dtype=torch.float64,
+                device="cpu",
             )
-            set_pointer(job, self.call, "norms", self.squares)
+            set_pointer(ready, self.call, "norms", self.squares)
         self.clip: Tensor | None = None
-        if job.step_clip is not None:
-            self.clip = torch.zeros(2 + 3 * job.memory.parts, dtype=torch.float64, device="cpu")
-            self.clip[0], self.clip[1] = job.step_clip.limit, job.step_clip.by == "norm"
-            set_pointer(job, self.call, "clip", self.clip)
+        if ready.step_clip is not None:
+            self.clip = torch.zeros(2 + 3 * ready.memory.parts, dtype=torch.float64, device="cpu")
+            self.clip[0], self.clip[1] = ready.step_clip.limit, ready.step_clip.by == "norm"
+            set_pointer(ready, self.call, "clip", self.clip)
         # Before a step goes back its adjoint is settled, if anybody wants to clip it or to know it.
-        self.settles = job.step_clip is not None or job.tell is not None
+        self.settles = ready.step_clip is not None or ready.tell is not None
         self.call[self.binding.loaded.slots["size settle"]] = self.settles
-        self.written = None if job.tell is None else Written(self)
+        self.written = None if ready.tell is None else Written(self)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
-            set_pointer(job, self.call, "adjoint x", self.adjoint_x.zero_())
+            set_pointer(ready, self.call, "adjoint x", self.adjoint_x.zero_())
         self.weights: dict[int, Tensor] = {}
 
     def point(self, meaning: str, values: Tensor) -> None:
         """Let the call point to an array, if the kernel has any use for it."""
-        set_pointer(self.job, self.call, meaning, values)
+        set_pointer(self.ready, self.call, meaning, values)
 
     def run(self, gradients: Sequence[Tensor | None]) -> None:
         """Walk back through all steps."""
@@ -248,10 +119,10 @@ class Backward:
 
     def gradients(self) -> list[Tensor | None]:
         """Tell whoever listens, and give the gradients."""
-        if self.job.observer is not None and self.squares is not None:
-            self.job.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
-        if self.job.step_clip is not None and self.clip is not None:
-            self.job.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
+        if self.ready.observer is not None and self.squares is not None:
+            self.ready.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
+        if self.ready.step_clip is not None and self.clip is not None:
+            self.ready.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
         if self.written is not None:
             self.written.tell()
             self.written = (
@@ -277,7 +148,10 @@ class Backward:
                 alive.append(gradient.contiguous())
                 settled = self.settles and meaning.removeprefix("gradient ") in names
                 set_pointer(
-                    self.job, self.call, meaning.replace("gradient", "given") if settled else meaning, alive[-1]
+                    self.ready,
+                    self.call,
+                    meaning.replace("gradient", "given") if settled else meaning,
+                    alive[-1],
                 )
         return alive
 
@@ -390,3 +264,45 @@ class Backward:
                     rows = binding.stacks[position].rows[matrix]
                     gradient[rows] += weight[part * height : (part + 1) * height]
         return gradient
+
+
+class Written:
+    """What a backward pass keeps of all steps, for a tape: adjoints, and what came to the states."""
+
+    def __init__(self, work: Backward) -> None:
+        self.work, self.arrays = work, dict[tuple[Told, Ref], Tensor]()
+        kinds: tuple[Told, ...] = ("adjoint", "came")
+        shapes: dict[tuple[Told, Ref], int] = {
+            (kind, Ref(state.name, 0)): work.binding.width(state.name)
+            for kind in kinds
+            for state in work.memory.states
+        }
+        groups = list(enumerate(work.kernel.all_groups))
+        own = {n: group.products[0].target for n, group in groups if work.kernel.same_adjoint[n] == n}
+        shapes |= {("products", ref): work.binding.height(work.kernel.all_groups[n]) for n, ref in own.items()}
+        count = work.schedule.count
+        block = work.binding.loaded.arena.take(count * sum(shapes.values()), work.x_NI)
+        parts = block.split([count * width for width in shapes.values()])  # type: ignore[no-untyped-call]
+        for (what, width), part in zip(shapes.items(), parts, strict=True):
+            self.arrays[what] = part.view(count, width)
+            kind, ref = what
+            if kind != "products":
+                work.point(f"{kind} of {ref.name}", part)
+        self.products = {number: self.arrays["products", ref] for number, ref in own.items()}
+
+    def point(self, first: int) -> None:
+        """Let the adjoints of the products of a chunk of steps be written where those of all steps are kept."""
+        for number, kept_NJ in self.products.items():
+            place = kept_NJ[self.work.schedule.starts[first] :]
+            self.work.point(f"adjoint {number}", place)
+
+    def tell(self) -> None:
+        work, tell = self.work, self.work.ready.tell
+        assert tell is not None
+        for (kind, ref), values in self.arrays.items():
+            tell(kind, ref, values)
+        for ref in work.kernel.saved:
+            meaning = f"saved {ref.name}"
+            if meaning not in work.fresh:
+                shape = work.schedule.count, work.binding.width(ref.name)
+                tell("value", ref, work.memory.kept.view(work.block, meaning, *shape))
