@@ -26,7 +26,7 @@ import torch
 from hypothesis import Phase, given, settings
 from torch import Tensor
 
-from tests.equations.strategies import cells as random_cells
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
 from unvanish.engine import native
 from unvanish.engine.native import build, cannot_plan, kernel, memory, passes
