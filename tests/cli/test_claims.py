@@ -15,8 +15,8 @@ from pathlib import Path
 import latex2mathml.converter  # noqa: F401  (another user may not read it)
 import pytest
 
-from tests.cli.test_processes import ENVIRONMENT, SMALL, start, wait_for_steps
-from tests.train.runs import make_text, silent, small, stopped_run
+from tests.support.processes import ENVIRONMENT, SMALL, start, wait_for_steps
+from tests.support.runs import make_text, silent, small, stopped_run
 from unvanish.cli import main
 from unvanish.errors import RunError
 from unvanish.record import Claim

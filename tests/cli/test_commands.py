@@ -16,7 +16,7 @@ import platformdirs
 import pytest
 import torch
 
-from tests.train.runs import make_text, small, straight
+from tests.support.runs import make_text, small, straight
 from unvanish import Recurrent, cells
 from unvanish.cli import main
 from unvanish.cli.app import app

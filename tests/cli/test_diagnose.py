@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.runs import make_text, small, straight
+from tests.support.runs import make_text, small, straight
 from unvanish.cli import main
 
 Capture = pytest.CaptureFixture[str]

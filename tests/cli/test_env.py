@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import unvanish
-from tests.engine.building.made import compiler_script
+from tests.support.compilers import compiler_script
 from unvanish.cli import machine, main
 from unvanish.engine.native import build
 

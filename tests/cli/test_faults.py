@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.runs import make_text, state_of, stopped_run
+from tests.support.runs import make_text, state_of, stopped_run
 from unvanish.cli import main
 from unvanish.train.checkpoint import Checkpoints
 

@@ -8,35 +8,15 @@ import pty
 import resource
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from tests.train.runs import assert_same_run, at_step, events, make_text, numbers, state_of
+from tests.support.processes import ENVIRONMENT, SMALL, start, wait_for_steps
+from tests.support.runs import assert_same_run, at_step, events, make_text, numbers, state_of
 from unvanish.cli import main
-from unvanish.record import RECORDS
 from unvanish.train import load_model
-
-SMALL = [
-    "--hidden",
-    "8",
-    "--length",
-    "12",
-    "--batch-size",
-    "4",
-    "--dropout",
-    "0.3",
-    "--probes",
-    "2",
-    "--device",
-    "cpu",
-]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 @pytest.fixture
@@ -44,25 +24,6 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text(make_text(2700), encoding="utf-8")  # 51 windows an epoch
     return path
-
-
-def start(*arguments: str, **more: Any) -> subprocess.Popen[str]:
-    """Start `python -m unvanish` with its output in pipes."""
-    options: dict[str, Any] = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "env": ENVIRONMENT,
-        "text": True,
-    }
-    return subprocess.Popen([sys.executable, "-m", "unvanish", *arguments], **{**options, **more})
-
-
-def wait_for_steps(run: Path, count: int) -> None:
-    """Wait until a run has written down so many steps."""
-    records, until = run / RECORDS, time.monotonic() + 600
-    while not records.is_file() or records.read_bytes().count(b'"kind": "step"') < count:
-        assert time.monotonic() < until, "the run does not get on"
-        time.sleep(0.001)
 
 
 def test_ctrl_c_saves_reports_and_says_how_to_go_on(tmp_path: Path, text: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.runs import make_text
+from tests.support.runs import make_text
 from unvanish.cli import main
 from unvanish.record import RunRecord
 from unvanish.train import fit as runs

@@ -8,10 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent
 from unvanish.errors import OptionError
-
-from ..equations.strategies import cells as random_cells
 
 
 def layer_of(cell: Cell | str, **options: Any) -> Recurrent:

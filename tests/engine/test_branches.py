@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.engine.pairs import pair
+from tests.support.pairs import pair
 from unvanish import Cell
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}

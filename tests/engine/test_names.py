@@ -8,7 +8,7 @@ import re
 import pytest
 
 import unvanish
-from tests.engine.pairs import assert_agree
+from tests.support.pairs import assert_agree
 from unvanish import Cell
 from unvanish.engine import make_plan
 from unvanish.engine.ir.lower import lower

@@ -5,6 +5,7 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import subprocess
@@ -18,46 +19,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 import unvanish
-from tests.equations.strategies import cells
+from tests.support.pairs import assert_agree
+from tests.support.strategies import cells
 from unvanish import Cell, Recurrent
-from unvanish.engine.ir.lower import COSTLY
 from unvanish.engine.native.schedule import even
 from unvanish.equations.backends import unsupported_by_native
+from unvanish.equations.words import COSTLY
 from unvanish.errors import OptionError
 
 NARROW, WIDE = 5, 21
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-4}
 
 
-def results(layer: Recurrent, x_TBI: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
-    """Output, final states, all states, and the gradients of everything under random cotangents."""
-    layer.zero_grad()
-    x_TBI = x_TBI.clone().requires_grad_()
-    given = [s.clone().requires_grad_() if s.is_floating_point() else s for s in states]
-    output, final, every = layer(
-        x_TBI, tuple(given) if len(given) > 1 else given[0] if given else None, all_states=True
-    )
-    final = final if isinstance(final, tuple) else (final,)
-    values = [v for v in (output, *final, *every.values()) if v.is_floating_point()]
-    generator = torch.Generator().manual_seed(1)
-    sum((v * torch.randn(v.shape, generator=generator, dtype=v.dtype)).sum() for v in values).backward()
-    leaves = [x_TBI, *(s for s in given if s.is_floating_point()), *layer.parameters()]
-    return [v.detach() for v in values] + [torch.zeros(()) if v.grad is None else v.grad for v in leaves]
-
-
-def assert_same(
-    cell: Cell | str, hidden: int, batch: int, steps: int, dtype: torch.dtype, width: int = 5, **options: object
-) -> None:
-    layers = [Recurrent(cell, width, hidden, dtype=dtype, engine=e, **options) for e in ("reference", "native")]
-    layers[1].load_state_dict(layers[0].state_dict())
-    x_TBI = torch.randn(steps, batch, width, dtype=dtype)
-    states = tuple(
-        s + torch.randn(s.shape, dtype=dtype) if s.is_floating_point() else s + 3
-        for s in layers[0].zero_states(batch)
-    )
-    for wanted, found in zip(*(results(layer, x_TBI, states) for layer in layers), strict=True):
-        scale = float(wanted.abs().max()) + 1e-3
-        torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=TOLERANCE[dtype])
+assert_same = functools.partial(assert_agree, from_states=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
@@ -65,7 +38,7 @@ def assert_same(
 def test_every_cell_equals_the_reference(name: str, dtype: torch.dtype) -> None:
     for hidden, batch, steps in itertools.product((1, 7, 16, 33, 100), (1, 3, 17), (1, 2, 50)):
         # A narrow input is multiplied inside the loop over time, a wide one before it.
-        assert_same(name, hidden, batch, steps, dtype, width=NARROW if hidden % 3 else WIDE)
+        assert_same(name, NARROW if hidden % 3 else WIDE, hidden, batch, steps, dtype)
 
 
 @pytest.mark.parametrize("name", sorted(unvanish.cells))
@@ -74,8 +47,8 @@ def test_chunks_of_steps_change_nothing(name: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_HEIGHTS", 0)
     even.clear()  # what is worked out once for a schedule
     try:
-        assert_same(name, 7, 3, 20, torch.float64, width=WIDE)
-        assert_same(name, 7, 3, 20, torch.float64, width=NARROW)
+        assert_same(name, WIDE, 7, 3, 20, torch.float64)
+        assert_same(name, NARROW, 7, 3, 20, torch.float64)
     finally:
         even.clear()
 
@@ -88,8 +61,8 @@ def test_random_cells_equal_the_reference(cell: Cell) -> None:
     except OptionError:
         return
     if unsupported_by_native(system) is None:
-        assert_same(cell, 19, 5, 4, torch.float64, width=NARROW)
-        assert_same(cell, 19, 3, 4, torch.float64, width=WIDE)  # too few rows to multiply inside the loop
+        assert_same(cell, NARROW, 19, 5, 4, torch.float64)
+        assert_same(cell, WIDE, 19, 3, 4, torch.float64)  # too few rows to multiply inside the loop
 
 
 def test_rows_of_no_steps_send_no_gradient() -> None:
@@ -104,7 +77,7 @@ def test_threads_do_not_change_the_numbers_beyond_rounding() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        assert_same("peephole_lstm", 33, 7, 9, torch.float64)
+        assert_same("peephole_lstm", NARROW, 33, 7, 9, torch.float64)
     finally:
         torch.set_num_threads(before)
 
@@ -167,8 +140,8 @@ def test_functions_of_whole_rows(function: str) -> None:
         f"c[t] = tanh(W @ x[t] + c[t-1])\nh[t] = tanh({function}(c[t-2] + p) + U @ h[t-1])",
     ):
         for hidden, batch, steps in ((1, 1, 1), (7, 3, 4), (33, 17, 5)):
-            assert_same(Cell("rows", lines), hidden, batch, steps, torch.float64)
-            assert_same(Cell("rows", lines), hidden, batch, steps, torch.float64, width=WIDE)
+            assert_same(Cell("rows", lines), NARROW, hidden, batch, steps, torch.float64)
+            assert_same(Cell("rows", lines), WIDE, hidden, batch, steps, torch.float64)
 
 
 def test_matrix_that_is_used_twice_and_products_of_different_widths() -> None:
@@ -178,8 +151,8 @@ def test_matrix_that_is_used_twice_and_products_of_different_widths() -> None:
         "m[t] = tanh(A @ h[t-1] + W_m @ x[t])\nh[t] = tanh(B @ m[t] + C @ h[t-1] + W @ x[t])",
         widths={"m": "memory"},
     )
-    assert_same(twice, 19, 5, 6, torch.float64)
-    assert_same(wide, 19, 5, 6, torch.float64, memory_size=9)
+    assert_same(twice, NARROW, 19, 5, 6, torch.float64)
+    assert_same(wide, NARROW, 19, 5, 6, torch.float64, memory_size=9)
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

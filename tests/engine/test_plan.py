@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, cells
 from unvanish.engine import Plan, make_plan
 from unvanish.engine.ir.plan import Group
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Phase, walk
 from unvanish.equations.system import Elementwise, Product, Statement, System, reads
-
-from ..equations.strategies import cells as random_cells
 
 
 def flat(parts: tuple[Group | Statement, ...]) -> Iterator[Statement]:

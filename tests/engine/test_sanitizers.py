@@ -26,7 +26,7 @@ import torch
 from hypothesis import Phase, given, settings
 from torch import Tensor
 
-from tests.equations.strategies import cells as random_cells
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
 from unvanish.engine.native import backend, backward, build, forward, kernel, memory
 from unvanish.equations.backends import unsupported_by_native

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import unvanish
-from tests.engine.pairs import assert_agree
+from tests.support.pairs import assert_agree
 from unvanish import Cell
 from unvanish.engine.native import backend
 

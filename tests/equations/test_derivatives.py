@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, cells
 from unvanish.engine import Pass, Weights, layout, make_plan
 from unvanish.engine.reference import Reference
@@ -22,7 +23,6 @@ from unvanish.equations.expression import Ref
 from unvanish.errors import CellError
 from unvanish.nn.options import fixed_number
 
-from .strategies import cells as random_cells
 from .walker import Walker
 
 BATCH, INPUT, HIDDEN = 3, 4, 5

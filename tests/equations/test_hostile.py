@@ -13,11 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
 from unvanish.equations.calculus import linearise
 from unvanish.errors import CellError, OptionError
-
-from .strategies import cells as random_cells
 
 CODE = [
     "h[t] = __import__('os').system('touch {0}')",

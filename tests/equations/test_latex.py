@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from latex2mathml.converter import convert
 
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, cells
-
-from .strategies import cells as random_cells
 
 
 def test_the_lstm_reads_as_in_its_paper() -> None:

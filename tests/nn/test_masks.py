@@ -17,13 +17,13 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
 from unvanish import engine as engines
 from unvanish.engine import Pass, Result
 from unvanish.equations.masks import with_recurrent_dropout
 from unvanish.errors import OptionError
 
-from ..equations.strategies import cells as random_cells
 from .layers import INPUT, as_tuple, each_cell, made, noise, random_states
 
 TIME, BATCH = 6, 4

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+JUNK: list[Any] = [None, True, "text", "", [], {}, -1, 0, 1e308, 5e-324, 10**400, [None], {"l0": None}, [[1]], 0.5]
 SECTIONS = [
     "Loss",
     "The gradient along time",

@@ -12,12 +12,10 @@ import pytest
 from unvanish.record import RunRecord
 from unvanish.report import write_report
 
-from .reading import SECTIONS, Page
+from .reading import JUNK, SECTIONS, Page
 
 Start = Callable[..., RunRecord]
 Fill = Callable[[RunRecord], None]
-
-JUNK: list[Any] = [None, True, "text", "", [], {}, -1, 0, 1e308, 5e-324, 10**400, [None], {"l0": None}, [[1]], 0.5]
 
 
 def shown(record: RunRecord) -> tuple[Page, str]:

@@ -13,8 +13,7 @@ from unvanish.report import write_report
 
 from .browsing import BACKGROUNDS, assert_no_overflow, needs_chromium, opened
 from .conftest import MARKUP, profile
-from .reading import SECTIONS, Page
-from .test_edges import JUNK
+from .reading import JUNK, SECTIONS, Page
 
 Start = Callable[..., RunRecord]
 Fill = Callable[[RunRecord], None]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from tests.train.runs import events, load_state, numbers, silent, small, weights
+from tests.support.runs import events, load_state, numbers, silent, small, weights
 from unvanish.record import CONFIG, RECORDS, RunRecord
 from unvanish.record.files import LOCK
 from unvanish.train import fit, resume, train

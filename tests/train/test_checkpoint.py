@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.train.runs import (
+from tests.support.runs import (
     assert_same_run,
     at_step,
     interrupt,

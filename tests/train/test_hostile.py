@@ -17,7 +17,17 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tests.train.runs import keep_state, latest_of, load_state, numbers, sign, silent, small, stopped_run, straight
+from tests.support.runs import (
+    keep_state,
+    latest_of,
+    load_state,
+    numbers,
+    sign,
+    silent,
+    small,
+    stopped_run,
+    straight,
+)
 from unvanish.errors import RunError, UnvanishError
 from unvanish.record import CONFIG, RECORDS, RunRecord
 from unvanish.report import write_report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.runs import make_text
+from tests.support.runs import make_text
 
 QUICK, LONG = 900, 20_000
 TRAIN = """

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.runs import events, latest_of, load_state, numbers, silent, small, weights
+from tests.support.runs import events, latest_of, load_state, numbers, silent, small, weights
 from unvanish import Cell
 from unvanish.data.text import Vocabulary, Windows, load_corpus
 from unvanish.errors import NonFiniteError

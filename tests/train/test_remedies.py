@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tests.train.runs import (
+from tests.support.runs import (
     KilledError,
     assert_same_run,
     at_step,

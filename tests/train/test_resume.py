@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.runs import (
+from tests.support.runs import (
     KilledError,
     assert_same_run,
     at_step,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.train.runs import load_state, numbers, silent, small, straight, weights
+from tests.support.runs import load_state, numbers, silent, small, straight, weights
 from unvanish.cells import find
 from unvanish.data.text import Vocabulary, load_corpus
 from unvanish.errors import OptionError

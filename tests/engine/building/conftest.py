@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.building.made import forget
+from tests.support.compilers import forget
 
 
 @pytest.fixture(autouse=True)

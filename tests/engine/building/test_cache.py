@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.building.made import TEXT, compiles, forget, kept, with_checksum, works
+from tests.support.compilers import TEXT, compiles, forget, kept, with_checksum, works
 from unvanish.engine.native import build
 from unvanish.engine.native import cache as kept_by
 from unvanish.engine.native.build import library

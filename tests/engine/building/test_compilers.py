@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.building.made import TEXT, break_compiler, compiler_script, compiles, ends, kept, works
+from tests.support.compilers import TEXT, break_compiler, compiler_script, compiles, ends, kept, works
 from unvanish.engine.native import build, workshop
 from unvanish.engine.native.build import compiler, library
 from unvanish.engine.native.workshop import BuildError

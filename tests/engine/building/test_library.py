@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.building.made import TEXT, break_compiler, compiler_script, compiles, kept, works
+from tests.support.compilers import TEXT, break_compiler, compiler_script, compiles, kept, works
 from unvanish.engine.native import build
 from unvanish.engine.native.build import compiler, library
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.building.made import TEXT, kept, with_checksum
+from tests.support.compilers import TEXT, kept, with_checksum
 from unvanish.engine.native.build import library
 from unvanish.engine.native.cache import CHECKSUM
 
