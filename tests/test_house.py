@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from unvanish.nn.named import class_name
 SOURCE = Path(unvanish.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room, and the rooms that it may import. `checks`, `errors` and `record` are plain and open to all.
+# A room, and the rooms that it may import. `checks`, `errors` and `record` are plain and open to all; the private
+# names of torch are open to whoever may import torch.
 LAW = {
     "equations": set(),
     "cells": {"equations"},
@@ -29,7 +31,7 @@ LAW = {
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
-OPEN = {"checks", "errors", "record"}
+OPEN = {"checks", "errors", "record", "torch_internals"}
 TORCHLESS = {"equations", "cells", "report", "checks", "errors", "record"}
 
 
@@ -44,6 +46,24 @@ def imports(path: Path) -> set[str]:
             found.add(node.module or "")
             found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "unvanish"}
     return found
+
+
+PRIVATE = {"_C", "_version", "_cdata", "_current_level", "_execution_engine", "_disable_current_modes"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_private_names_of_torch_stand_in_one_file(path: Path) -> None:
+    if path.name == "torch_internals.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            whole = ast.unparse(node)
+            assert node.attr not in PRIVATE, whole
+            assert not re.match(r"torch\._[a-zA-Z]", whole), whole
+            assert not (whole.startswith("torch.ops.mkldnn") and node.attr.startswith("_")), whole
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("torch", "lightning"):
+            assert not any(part.startswith("_") for part in (node.module or "").split(".")), node.module
+            assert not any(alias.name.startswith("_") for alias in node.names), ast.unparse(node)
 
 
 def room(path: Path) -> str:

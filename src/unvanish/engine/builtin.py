@@ -14,9 +14,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from unvanish.engine.backend import BackEnd, Unsupported
 from unvanish.engine.sequence import Pass, Result
-from unvanish.engine.tracing import by_example
 from unvanish.equations.backends import unsupported_by_builtin
 from unvanish.equations.recognise import Fused, recognise
+from unvanish.torch_internals import by_example, inside_vmap_or_grad
 
 _KERNELS: dict[str, Callable[..., Any]] = {
     "lstm": torch.lstm,
@@ -58,7 +58,7 @@ def _unsupported_pass(job: Pass) -> str | None:
         return "a fused kernel hides its steps, and this pass is being recorded or clipped step by step"
     if job.wants_all_states and (len(job.plan.system.states) > 1 or job.lengths_B is not None):
         return "a fused kernel hides all states but its output, and that past the end of a row"
-    if torch._C._functorch.maybe_current_level() is not None:
+    if inside_vmap_or_grad():
         return "a function transform such as vmap cannot look into a fused kernel"
     if job.reset_TB is not None and bool(job.reset_TB.any()):
         return "a fused kernel cannot restart rows in mid-sequence"

@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from unvanish.engine import tracing
+from unvanish import torch_internals
 from unvanish.engine.backend import BackEnd
 from unvanish.engine.builtin import Builtin
 from unvanish.engine.hoist import Timeless
@@ -63,10 +63,10 @@ def run(
     at every operation, the pass becomes one operator.
     """
     listens = job.step_clip is not None or job.tape is not None or bool(job.normalisers)
-    if not torch.compiler.is_compiling() and tracing.by_example():
+    if not torch.compiler.is_compiling() and torch_internals.by_example():
         return _traced(job, engine, None if listens else registered)
     graph = registered is not None and engine in ("auto", "native") and not listens
-    if graph and job.x_TBI.device.type == "cpu" and tracing.sees_operators(job.x_TBI):
+    if graph and job.x_TBI.device.type == "cpu" and torch_internals.sees_operators(job.x_TBI):
         assert registered is not None
         return run_as_operator(job, registered.word, Timeless(job).__getitem__)
     return _eager(job, engine, memory)

@@ -9,11 +9,10 @@ Shapes: T time, B batch, I input, W width, D depth in time.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from unvanish.engine.layout import Stack, Weights
 from unvanish.engine.sequence import Pass, Result
 from unvanish.equations.system import Product
 from unvanish.errors import OptionError
+from unvanish.torch_internals import graph_recorded
 
 Engine = Callable[[Pass], Result]
 
@@ -158,7 +158,7 @@ def sequence_backward(
     """Give the gradients of `arrays`, `numbers` and `states`, one after the other."""
     groups = [[value.detach().requires_grad_() for value in group] for group in (arrays, numbers, states)]
     leaves = [leaf for group in groups for leaf in group]
-    with _graph_recorded():
+    with graph_recorded():
         result = _run(word, (*groups, masks), (time_B1, lengths_B, reset_TB), every)
         pairs = [(o, g) for o, g in zip(_listed(word, result), gradients, strict=True) if o.requires_grad]
         found = torch.autograd.grad([o for o, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True)
@@ -166,16 +166,6 @@ def sequence_backward(
         torch.zeros_like(leaf) if gradient is None else gradient.clone(memory_format=torch.contiguous_format)
         for leaf, gradient in zip(leaves, found, strict=True)
     ]
-
-
-@contextlib.contextmanager
-def _graph_recorded() -> Iterator[None]:
-    """Let autograd see what is done inside an operator, where torch has switched it off."""
-    kinds = torch._C.DispatchKey
-    with torch._C._PreserveDispatchKeyGuard(), torch.enable_grad():
-        for kind in (kinds.AutogradFunctionality, kinds.AutogradOther, kinds.ADInplaceOrView):
-            torch._C._dispatch_tls_set_dispatch_key_excluded(kind, False)
-        yield
 
 
 @sequence_backward.register_fake

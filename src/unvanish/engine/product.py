@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.shared import shared
+from unvanish.torch_internals import onednn_product
 
 SMALL = 1 << 21  # multiplications under which the detour costs more than it saves
 
@@ -31,15 +32,10 @@ def onednn_is_faster() -> bool:
 
 def _works() -> bool:
     try:
-        found = _onednn(torch.eye(3, device="cpu"), torch.ones(2, 3, device="cpu"))
+        found = onednn_product(torch.eye(3, device="cpu"), torch.ones(2, 3, device="cpu"))
     except (AttributeError, RuntimeError):
         return False
     return bool(torch.equal(found, torch.ones(3, 2, device="cpu")))
-
-
-def _onednn(x_NI: Tensor, weight_JI: Tensor) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, weight_JI, None, "none", [], "")
-    return found
 
 
 def _goes_to_onednn(x_NI: Tensor, weight_JI: Tensor) -> bool:
@@ -49,13 +45,13 @@ def _goes_to_onednn(x_NI: Tensor, weight_JI: Tensor) -> bool:
 
 def times_transposed(x_NI: Tensor, weight_JI: Tensor) -> Tensor:
     """Return x · weightᵀ, contiguous, (N, J); not differentiable."""
-    return _onednn(x_NI, weight_JI) if _goes_to_onednn(x_NI, weight_JI) else x_NI @ weight_JI.t()
+    return onednn_product(x_NI, weight_JI) if _goes_to_onednn(x_NI, weight_JI) else x_NI @ weight_JI.t()
 
 
 def weight_gradient(adjoint_NJ: Tensor, x_NI: Tensor) -> Tensor:
     """Return Σ over the rows of adjoint ⊗ x, (J, I); not differentiable."""
     if _goes_to_onednn(x_NI.t(), adjoint_NJ.t()) and x_NI.shape[1] > 1:
-        return _onednn(x_NI.t(), adjoint_NJ.t()).t()
+        return onednn_product(x_NI.t(), adjoint_NJ.t()).t()
     return adjoint_NJ.t() @ x_NI
 
 

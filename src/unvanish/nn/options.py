@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from unvanish.checks import flag, is_number, is_whole, whole_number
-from unvanish.engine.tracing import has_numbers
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.cell import check_delay, check_number
 from unvanish.errors import OptionError, nearest
+from unvanish.torch_internals import has_numbers
 
 # What every layer takes: a mistyped one arrives among the keywords of the cell.
 COMMON = (

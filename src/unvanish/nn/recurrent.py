@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unvanish import engine as engines
 from unvanish.engine import Observer, Pass, StepClip, Tape
-from unvanish.engine.tracing import by_example
 from unvanish.errors import OptionError
 from unvanish.nn.given import Given, in_dtype, stacked
 from unvanish.nn.packing import (
@@ -32,6 +31,7 @@ from unvanish.nn.packing import (
 from unvanish.nn.stack import CellStack
 from unvanish.nn.stream import Stream
 from unvanish.nn.torchlayer import as_leaf, autocast_dtype, autocasts, is_proxy
+from unvanish.torch_internals import by_example
 
 States = Tensor | tuple[Tensor, ...]
 

@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 
 from unvanish.remedies import clip as clips
+from unvanish.torch_internals import code_of
 
 
 @dataclass
@@ -85,17 +86,12 @@ class StepTrace:
 STEPS_KNOWN = 20  # before, running means are of too few gradients
 
 
-def _code(function: Any) -> CodeType:
-    found: CodeType = getattr(function, "__wrapped__", function).__code__
-    return found
-
-
 _CLIPS = {
-    _code(clip_grad.clip_grad_norm_): ("norm", "max_norm"),
-    _code(clip_grad.clip_grad_value_): ("value", "clip_value"),
+    code_of(clip_grad.clip_grad_norm_): ("norm", "max_norm"),
+    code_of(clip_grad.clip_grad_value_): ("value", "clip_value"),
 }
-_OURS = _code(clips.Clip.__call__)
-_BACKWARD = _code(torch.autograd.backward)
+_OURS = code_of(clips.Clip.__call__)
+_BACKWARD = code_of(torch.autograd.backward)
 
 
 @contextlib.contextmanager

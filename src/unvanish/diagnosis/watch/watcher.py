@@ -16,6 +16,7 @@ from unvanish.diagnosis.watch.alerts import Alert, Judge, ScalarLog
 from unvanish.diagnosis.watch.trace import StepTrace, traced
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.nn import Recurrent
+from unvanish.torch_internals import after_backward
 
 FIRST = 3  # steps at the start are all sampled: most faults are there from the first one on
 TRACED = 2  # steps in which every Python call is looked at, for clips that cannot act
@@ -164,7 +165,7 @@ class Watcher:
         """Without an optimiser, the end of a backward pass is the end of a step."""
         if not self._queued:
             self._queued = True
-            torch.autograd.Variable._execution_engine.queue_callback(self._on_backward_end)
+            after_backward(self._on_backward_end)
 
     def _on_backward_end(self) -> None:
         self._queued = False

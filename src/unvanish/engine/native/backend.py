@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from unvanish.engine import tracing
+from unvanish import torch_internals
 from unvanish.engine.backend import BackEnd, Unsupported
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.lower import Kernel, lower
@@ -119,9 +118,9 @@ def _unsupported_pass(job: Pass) -> str | None:
         return "this pass is being recorded step by step"
     if x_TBI.shape[1] == 0 or x_TBI.shape[0] == 0:
         return "there is nothing to run"
-    if torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0:
+    if torch_internals.inside_vmap_or_grad() or torch_internals.inside_forward_mode():
         return "function transforms see through plain torch only"
-    if tracing.is_subclass(x_TBI):
+    if torch_internals.is_subclass(x_TBI):
         return "a tensor that takes its operations itself has no memory to work in"
     return None if load(_kernel(job), x_TBI.dtype, job.name) else "the compiler failed"
 
@@ -223,7 +222,7 @@ class NativePass(torch.autograd.Function):
         ctx.ready, ctx.weights, ctx.count = ready, weights, len(given)
         # The output of all steps lies where the backward pass reads it; a detached twin counts changes in place.
         ctx.twins = [output.detach() for output in outputs]
-        ctx.versions = [twin._version for twin in ctx.twins]
+        ctx.versions = [torch_internals.changes(twin) for twin in ctx.twins]
         ctx.save_for_backward(*given, *kept)
         ctx.set_materialize_grads(False)
         return tuple(outputs)
@@ -232,7 +231,7 @@ class NativePass(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         saved: Sequence[Tensor] = ctx.saved_tensors
         given, kept, needed = saved[: ctx.count], saved[ctx.count :], ctx.needs_input_grad[2:]
-        if [twin._version for twin in ctx.twins] != ctx.versions:
+        if [torch_internals.changes(twin) for twin in ctx.twins] != ctx.versions:
             kept = forward(ctx.ready, given)[1]
         if fallback.needs_plain_torch(gradients):
             found = fallback.backward(ctx.ready, ctx.weights, given, gradients, needed)

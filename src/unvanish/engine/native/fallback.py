@@ -17,16 +17,12 @@ from unvanish.engine.layout import Weights
 from unvanish.engine.native.prepared import Prepared, split
 from unvanish.engine.reference import Reference
 from unvanish.engine.sequence import Pass
+from unvanish.torch_internals import is_batched
 
 
 def needs_plain_torch(gradients: Sequence[Tensor | None]) -> bool:
     """Whether a backward pass asks for more than the kernels give."""
-    return torch.is_grad_enabled() or any(_is_batched(gradient) for gradient in gradients if gradient is not None)
-
-
-def _is_batched(gradient: Tensor) -> bool:
-    functorch = torch._C._functorch
-    return functorch.is_batchedtensor(gradient) or functorch.is_legacy_batchedtensor(gradient)
+    return torch.is_grad_enabled() or any(is_batched(gradient) for gradient in gradients if gradient is not None)
 
 
 def backward(

@@ -19,6 +19,7 @@ from unvanish.engine.native.build import library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
 from unvanish.engine.native.workshop import BuildError
 from unvanish.engine.shared import shared
+from unvanish.torch_internals import holders
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -40,7 +41,7 @@ class Arena:
             return self._taken(count, count * like.element_size(), like)
 
     def _taken(self, count: int, wanted: int, like: Tensor) -> Tensor:
-        free = [block for block in self.blocks if torch._C._storage_Use_Count(block._cdata) == 1]
+        free = [block for block in self.blocks if holders(block) == 1]
         fitting = [block for block in free if block.nbytes() >= wanted]
         if fitting:
             block = min(fitting, key=lambda block: block.nbytes())

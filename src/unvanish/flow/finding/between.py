@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils import _pytree as pytree
+
+from unvanish.torch_internals import pytree
 
 SAME = 1e-5  # of the norm: as much is rounding
 Calls = list[tuple[Any, Any, Any]]  # arguments, keywords, what was returned

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-from torch.utils import _pytree as pytree
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
@@ -26,6 +25,7 @@ from unvanish.flow.finding.convert import equivalent_cell
 from unvanish.flow.finding.parts import CallPart, LayerPart, Part, parts_of
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.nn import Recurrent
+from unvanish.torch_internals import pytree
 
 States = tuple[Tensor, ...] | None
 LAYERS = (Recurrent, nn.RNNBase)
