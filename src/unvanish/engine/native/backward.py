@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.ir.plan import Group
+from unvanish.engine.native.places import Slot
 from unvanish.engine.native.prepared import Prepared, call_of, set_block, set_pointer, split
 from unvanish.engine.product import careful_weight_gradient, times_transposed, weight_gradient
 from unvanish.engine.sequence import Told
@@ -67,8 +68,8 @@ class Backward:
         self.call = call_of(ready, given)
         set_block(self.call, self.memory.kept_slots, self.block)
         set_block(self.call, self.memory.work_slots, self.work)
-        for meaning, values in self.fresh.items():
-            set_pointer(ready, self.call, meaning, values)
+        for slot, values in self.fresh.items():
+            self.point(slot, values)
         self.squares: Tensor | None = None
         if ready.observer is not None:
             self.squares = torch.zeros(
@@ -78,24 +79,24 @@ class Backward:
                 dtype=torch.float64,
                 device="cpu",
             )
-            set_pointer(ready, self.call, "norms", self.squares)
+            self.point(Slot("norms"), self.squares)
         self.clip: Tensor | None = None
         if ready.step_clip is not None:
             self.clip = torch.zeros(2 + 3 * ready.memory.parts, dtype=torch.float64, device="cpu")
             self.clip[0], self.clip[1] = ready.step_clip.limit, ready.step_clip.by == "norm"
-            set_pointer(ready, self.call, "clip", self.clip)
+            self.point(Slot("clip"), self.clip)
         # Before a step goes back its adjoint is settled, if anybody wants to clip it or to know it.
         self.settles = ready.step_clip is not None or ready.tell is not None
-        self.call[self.binding.loaded.slots["size settle"]] = self.settles
+        self.call[self.binding.loaded.slots[Slot("size", "settle")]] = self.settles
         self.written = None if ready.tell is None else Written(self)
         self.adjoint_x = torch.empty_like(self.x_NI) if needed[0] or self.kernel.reads_x_by_unit else None
         if self.adjoint_x is not None and self.kernel.reads_x_by_unit:
-            set_pointer(ready, self.call, "adjoint x", self.adjoint_x.zero_())
+            self.point(Slot("adjoint", "x"), self.adjoint_x.zero_())
         self.weights: dict[int, Tensor] = {}
 
-    def point(self, meaning: str, values: Tensor) -> None:
+    def point(self, slot: Slot, values: Tensor) -> None:
         """Let the call point to an array, if the kernel has any use for it."""
-        set_pointer(self.ready, self.call, meaning, values)
+        set_pointer(self.ready, self.call, slot, values)
 
     def run(self, gradients: Sequence[Tensor | None]) -> None:
         """Walk back through all steps."""
@@ -134,30 +135,23 @@ class Backward:
         """Put the gradients of the steps where the kernel finds them, those of the final states where they wait."""
         alive = []
         count, names = len(self.memory.states), {state.name for state in self.memory.states}
-        of_steps = {f"gradient {self.kernel.plan.system.output.name}": gradients[0]}
+        of_steps = {self.kernel.plan.system.output.name: gradients[0]}
         for index, state in enumerate(self.memory.states):
             final = gradients[1 + index]
             if final is not None:
                 self._wait(state.name, state.depth, final)
             if self.memory.wants_all:
-                meaning, more = f"gradient {state.name}", gradients[1 + count + index]
-                both = [g for g in (of_steps.get(meaning), more) if g is not None]
-                of_steps[meaning] = both[0] + both[1] if len(both) == 2 else both[0] if both else None
-        for meaning, gradient in of_steps.items():
+                both = [g for g in (of_steps.get(state.name), gradients[1 + count + index]) if g is not None]
+                of_steps[state.name] = both[0] + both[1] if len(both) == 2 else both[0] if both else None
+        for name, gradient in of_steps.items():
             if gradient is not None:
                 alive.append(gradient.contiguous())
-                settled = self.settles and meaning.removeprefix("gradient ") in names
-                set_pointer(
-                    self.ready,
-                    self.call,
-                    meaning.replace("gradient", "given") if settled else meaning,
-                    alive[-1],
-                )
+                self.point(Slot("given" if self.settles and name in names else "gradient", name), alive[-1])
         return alive
 
     def _carry(self, name: str, depth: int) -> Tensor:
         width = self.binding.width(name)
-        return self.memory.worked_in.view(self.work, f"carry {name}", depth + 1, self.schedule.rows, width)
+        return self.memory.worked_in.view(self.work, Slot("carry", name), depth + 1, self.schedule.rows, width)
 
     def _wait(self, name: str, depth: int, final: Tensor) -> None:
         carry, lengths_P = self._carry(name, depth), self.schedule.lengths_P
@@ -173,7 +167,7 @@ class Backward:
             start = self.schedule.starts[first]
             return self.written.products[self.kernel.same_adjoint[number]][start : start + count]
         height = self.binding.height(self.kernel.all_groups[number])
-        place, _ = self.memory.worked_in.places[f"adjoint {self.kernel.same_adjoint[number]}"]
+        place, _ = self.memory.worked_in.places[Slot("adjoint", self.kernel.same_adjoint[number])]
         return self.work[place : place + count * height].view(count, height)
 
     def _products(self, first: int, last: int) -> None:
@@ -215,11 +209,11 @@ class Backward:
             return self.x_NI[start:end]
         width = self.binding.width(name)
         state = next((state for state in self.memory.states if state.name == name), None)
-        meaning = f"state {name}" if state else f"saved {name}"
-        if meaning in self.fresh:
-            values = self.fresh[meaning].view(-1, width)
+        slot = Slot("state", name) if state else Slot("saved", name)
+        if slot in self.fresh:
+            values = self.fresh[slot].view(-1, width)
         else:
-            values = self.memory.kept.view(self.block, meaning, -1, width)
+            values = self.memory.kept.view(self.block, slot, -1, width)
         if state is None:
             return values[start:end]
         back = state.depth - int(group.operand.delay or 0)
@@ -231,7 +225,7 @@ class Backward:
         binding, found = self.binding, list[Tensor | None]()
         found.append(self.adjoint_x if self.needed[0] else None)
         parts, total = self.memory.parts, binding.vectors_total
-        sums = self.memory.worked_in.view(self.work, "adjoint vectors", parts, total).sum(0)
+        sums = self.memory.worked_in.view(self.work, Slot("adjoint vectors"), parts, total).sum(0)
         for position, stored in enumerate(self.arrays):
             if not self.needed[1 + position]:
                 found.append(None)
@@ -260,7 +254,7 @@ class Backward:
             group, weight = self.kernel.all_groups[number], self.weights[number]
             height = weight.shape[0] // len(group.products)
             for part, matrix in enumerate(group.matrices):
-                if binding.pointers[f"weight {matrix}"][0] == position:
+                if binding.pointers[Slot("weight", matrix)][0] == position:
                     rows = binding.stacks[position].rows[matrix]
                     gradient[rows] += weight[part * height : (part + 1) * height]
         return gradient
@@ -287,14 +281,14 @@ class Written:
             self.arrays[what] = part.view(count, width)
             kind, ref = what
             if kind != "products":
-                work.point(f"{kind} of {ref.name}", part)
+                work.point(Slot("adjoint of" if kind == "adjoint" else "came of", ref.name), part)
         self.products = {number: self.arrays["products", ref] for number, ref in own.items()}
 
     def point(self, first: int) -> None:
         """Let the adjoints of the products of a chunk of steps be written where those of all steps are kept."""
         for number, kept_NJ in self.products.items():
             place = kept_NJ[self.work.schedule.starts[first] :]
-            self.work.point(f"adjoint {number}", place)
+            self.work.point(Slot("adjoint", number), place)
 
     def tell(self) -> None:
         work, tell = self.work, self.work.ready.tell
@@ -302,7 +296,7 @@ class Written:
         for (kind, ref), values in self.arrays.items():
             tell(kind, ref, values)
         for ref in work.kernel.saved:
-            meaning = f"saved {ref.name}"
-            if meaning not in work.fresh:
+            slot = Slot("saved", ref.name)
+            if slot not in work.fresh:
                 shape = work.schedule.count, work.binding.width(ref.name)
-                tell("value", ref, work.memory.kept.view(work.block, meaning, *shape))
+                tell("value", ref, work.memory.kept.view(work.block, slot, *shape))

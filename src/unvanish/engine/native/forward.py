@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unvanish.engine.native.places import Slot
 from unvanish.engine.native.prepared import Prepared, call_of, set_block, set_pointer, split
 from unvanish.engine.native.schedule import Schedule
 from unvanish.engine.product import times_transposed
@@ -22,15 +23,15 @@ def forward(ready: Prepared, given: Sequence[Tensor]) -> tuple[list[Tensor], lis
     memory, binding, schedule = ready.memory, ready.binding, ready.schedule
     x_NI, arrays, states, _ = split(ready, given)
     block = binding.loaded.arena.take(memory.kept.total, x_NI)
-    fresh = {meaning: x_NI.new_empty(count) for meaning, count in memory.given_out.items()}
+    fresh = {slot: x_NI.new_empty(count) for slot, count in memory.given_out.items()}
     call = call_of(ready, given)
     set_block(call, memory.kept_slots, block)
-    for meaning, values in fresh.items():
-        set_pointer(ready, call, meaning, values)
+    for slot, values in fresh.items():
+        set_pointer(ready, call, slot, values)
     pasts = []
     for state, initial in zip(memory.states, states, strict=True):
-        meaning, width = f"state {state.name}", binding.width(state.name)
-        past = fresh[meaning].view(-1, width) if meaning in fresh else memory.kept.view(block, meaning, -1, width)
+        slot, width = Slot("state", state.name), binding.width(state.name)
+        past = fresh[slot].view(-1, width) if slot in fresh else memory.kept.view(block, slot, -1, width)
         begin(past, initial, state.depth)
         pasts.append(past)
     streams = memory.kernel.streams
@@ -38,7 +39,7 @@ def forward(ready: Prepared, given: Sequence[Tensor]) -> tuple[list[Tensor], lis
         rows = x_NI[schedule.starts[first] : schedule.starts[last]]
         products = [times_transposed(rows, binding.weight(stream, tuple(arrays))) for stream in streams]
         for number, product in enumerate(products):
-            set_pointer(ready, call, f"stream {number}", product)
+            set_pointer(ready, call, Slot("stream", number), product)
         memory.set_steps(call, first, last, pack=first == 0)
         binding.loaded.run(binding.loaded.forward, call)
     return _outputs(ready, pasts, fresh), [block, *fresh.values()]
@@ -51,7 +52,7 @@ def begin(past: Tensor, initial: Tensor, depth: int) -> None:
         past[(depth - 1 - back) * rows : (depth - back) * rows] = part
 
 
-def _outputs(ready: Prepared, pasts: list[Tensor], fresh: dict[str, Tensor]) -> list[Tensor]:
+def _outputs(ready: Prepared, pasts: list[Tensor], fresh: dict[Slot, Tensor]) -> list[Tensor]:
     """The output of all steps, the final states, the states of all steps."""
     memory, schedule, name = ready.memory, ready.schedule, ready.memory.kernel.plan.system.output.name
     finals, steps = [], {}
@@ -62,7 +63,7 @@ def _outputs(ready: Prepared, pasts: list[Tensor], fresh: dict[str, Tensor]) -> 
     if name in steps:
         output = steps[name].clone() if memory.wants_all else steps[name]
     else:
-        output = _no_view(fresh[f"saved {name}"].view(-1, memory.binding.width(name)))
+        output = _no_view(fresh[Slot("saved", name)].view(-1, memory.binding.width(name)))
     return [output, *finals, *(steps.values() if memory.wants_all else ())]
 
 

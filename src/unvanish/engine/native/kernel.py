@@ -17,6 +17,7 @@ from torch import Tensor
 from unvanish.engine.ir.lower import Kernel
 from unvanish.engine.native.build import library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
+from unvanish.engine.native.places import Slot
 from unvanish.engine.native.workshop import BuildError
 from unvanish.engine.shared import shared
 from unvanish.torch_internals import holders
@@ -76,10 +77,12 @@ class Loaded:
     arena: Arena = field(default_factory=Arena)
 
     @functools.cached_property
-    def slots(self) -> dict[str, int]:
+    def slots(self) -> dict[Slot, int]:
         """Where a call holds the address of what a pointer means, or a size."""
-        fields = [*self.emitted.pointers, *self.emitted.tables, *(f"size {size}" for size in self.emitted.sizes)]
-        return {meaning: place for place, meaning in enumerate(fields)}
+        fields = list(self.emitted.pointers)
+        fields += [Slot("table", table) for table in self.emitted.tables]
+        fields += [Slot("size", size) for size in self.emitted.sizes]
+        return {slot: place for place, slot in enumerate(fields)}
 
     def new_call(self, tables: Sequence[int], sizes: Mapping[str, int]) -> array[int]:
         """Return a call that points to nothing yet."""

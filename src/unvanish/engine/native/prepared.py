@@ -14,6 +14,7 @@ from torch import Tensor
 from unvanish.engine.clipping import StepClip
 from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.memory import Memory
+from unvanish.engine.native.places import KINDS, Slot
 from unvanish.engine.native.schedule import Schedule
 from unvanish.engine.sequence import Observer, Told
 from unvanish.equations.expression import Ref
@@ -55,19 +56,20 @@ def call_of(ready: Prepared, given: Sequence[Tensor]) -> array[int]:
     size = x_NI.element_size()
     for slot, position, offset in ready.binding.slots:
         call[slot] = starts[position] + offset * size
-    set_pointer(ready, call, "x", x_NI)
+    set_pointer(ready, call, Slot("x"), x_NI)
     for mask, values in zip(ready.memory.kernel.plan.system.masks, masks, strict=True):
-        set_pointer(ready, call, f"mask {mask.name}", values)
+        set_pointer(ready, call, Slot("mask", mask.name), values)
     if ready.time_P is not None:
-        set_pointer(ready, call, "time", ready.time_P)
+        set_pointer(ready, call, Slot("time"), ready.time_P)
     return call
 
 
-def set_pointer(ready: Prepared, call: array[int], meaning: str, values: Tensor) -> None:
+def set_pointer(ready: Prepared, call: array[int], slot: Slot, values: Tensor) -> None:
     """Let a call point to an array, if the kernel has any use for it."""
-    slot = ready.binding.loaded.slots.get(meaning)
-    if slot is not None:
-        call[slot] = values.data_ptr()
+    assert slot.kind in KINDS, slot
+    place = ready.binding.loaded.slots.get(slot)
+    if place is not None:
+        call[place] = values.data_ptr()
 
 
 def set_block(call: array[int], slots: Sequence[tuple[int, int]], block: Tensor) -> None:
