@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unvanish.diagnosis.causes import CAUSES
 from unvanish.diagnosis.examine import Question, examine
-from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription
+from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription, Untried
 from unvanish.diagnosis.watch import Alert, Watcher, watch
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Diagnosis",
     "PartFinding",
     "Prescription",
+    "Untried",
     "Watcher",
     "diagnose",
     "watch",

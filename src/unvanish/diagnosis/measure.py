@@ -87,7 +87,9 @@ def _measure(
     elif any(not math.isfinite(value) for norms in losses.values() for value in norms):
         judged = Judgement("non-finite", "the gradient of the loss is not finite here", math.nan, False)
     size, sound = sum(part.widths.values()), judged.verdict != "non-finite"
-    eigenvalues = jacobian_of(part).eigenvalues[0] if deep and sound and size <= SPECTRUM_UP_TO else ()
+    eigenvalues = (
+        np.linalg.eigvals(jacobian_of(part).matrix_BNN[0]) if deep and sound and size <= SPECTRUM_UP_TO else ()
+    )
     skip = part.steps // 4 if part.steps > 3 else 0
     exponents = lyapunov_of(part, min(size, EXPONENTS), skip, generator).exponents if deep and sound else ()
     return PartFinding(

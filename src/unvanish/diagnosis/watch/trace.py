@@ -6,7 +6,6 @@ Calls are seen by the code that is run, not by the name that it was imported und
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad
 
+from unvanish.flow.finding.untouched import untouched
 from unvanish.remedies import clip as clips
 from unvanish.torch_internals import code_of
 
@@ -158,20 +158,6 @@ def norm_of(parameters: list[Tensor]) -> float:
 
 def trace_step(model: nn.Module, optimizer: torch.optim.Optimizer | None, step: Callable[[], Any]) -> StepTrace:
     """Run one training step under watch, and give the model and its optimiser back as they were."""
-    parameters = {p: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in model.parameters()}
-    buffers = {b: b.detach().clone() for b in model.buffers()}
-    state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
-    with torch.random.fork_rng([]):
-        try:
-            with traced(optimizer) as trace:
-                step()
-        finally:
-            with torch.no_grad():
-                for parameter, (value, gradient) in parameters.items():
-                    parameter.copy_(value)
-                    parameter.grad = gradient
-                for buffer, value in buffers.items():
-                    buffer.copy_(value)
-            if optimizer is not None and state is not None:
-                optimizer.load_state_dict(state)
+    with untouched(model, optimizer, weights=True), traced(optimizer) as trace:
+        step()
     return trace

@@ -13,8 +13,12 @@ def called(model: nn.Module, batch: Any) -> Any:
     """Run a model on a batch: a tuple is spread over its arguments, a mapping over their names."""
     if isinstance(batch, Mapping):
         return model(**batch)
-    spread = isinstance(batch, tuple) and not hasattr(batch, "_fields")  # a PackedSequence is one argument
-    return model(*batch) if spread else model(batch)
+    return model(*arguments(batch))
+
+
+def arguments(batch: Any) -> tuple[Any, ...]:
+    """Return what a batch is spread into: itself, where it is a named tuple such as a PackedSequence."""
+    return batch if isinstance(batch, tuple) and not hasattr(batch, "_fields") else (batch,)
 
 
 def random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,7 +9,7 @@ Shapes: T time, B batch, I input, N full state.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,9 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from unvanish.errors import FlowError
 from unvanish.flow.finding.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
 from unvanish.flow.finding.convert import equivalent_cell
-from unvanish.flow.finding.parts import CallPart, LayerPart, Part, parts_of
+from unvanish.flow.finding.parts import CallPart, LayerPart, Part, as_states, parts_of
 from unvanish.flow.finding.recorder import Recording, record
+from unvanish.flow.finding.untouched import untouched
 from unvanish.nn import Recurrent
 from unvanish.torch_internals import pytree
 
@@ -64,6 +65,7 @@ class Observation:
         parts: every layer and direction of them by itself.
         recording: ‖∂L/∂s_t‖ of every part; empty where no gradient came.
         gradients: of every parameter, None where none came.
+        links: how the modules that are called once a step hand their states on.
     """
 
     loss: Tensor
@@ -71,6 +73,7 @@ class Observation:
     parts: dict[str, Part]
     recording: Recording
     gradients: dict[str, Tensor | None]
+    links: Mapping[str, Link]
 
     def module_of(self, part: str) -> Seen:
         """The recurrent module that a part belongs to."""
@@ -78,7 +81,12 @@ class Observation:
 
 
 def observe(
-    model: nn.Module, loss: Callable[[], Tensor], *, cells: Iterable[str] = (), rows: int = 4
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    *,
+    cells: Iterable[str] = (),
+    links: Mapping[str, Link] | None = None,
+    rows: int = 4,
 ) -> Observation:
     """Run a model with its loss and its gradients, and take its recurrences apart.
 
@@ -86,6 +94,7 @@ def observe(
         model: any module.
         loss: runs the model once and returns its loss.
         cells: names of modules that are called once a step, where they do not hand on what they return.
+        links: how such modules hand their states on, where an earlier observation has found it out.
         rows: so many rows of the batch are kept with the parts, for measurements.
 
     The model's gradients, its buffers and the state of the random numbers are afterwards what they were before.
@@ -93,8 +102,8 @@ def observe(
     Raises:
         FlowError: the model has no recurrence, the loss is no single number or has no gradient.
     """
-    with _untouched(model):
-        links = _links(model, loss, cells)
+    with untouched(model):
+        links = _links(model, loss, cells) if links is None else links
         if not links and not any(isinstance(module, LAYERS) for module in model.modules()):
             raise FlowError(
                 "the model has no recurrent layer, and no module called once a step that takes what it gave: "
@@ -111,7 +120,7 @@ def observe(
     for name, (changed, norms_KS) in through.items():
         if name in parts:
             parts[name].changed_between, parts[name].norms_KS = changed, norms_KS
-    return Observation(value.detach(), catcher.seen, parts, recording, gradients)
+    return Observation(value.detach(), catcher.seen, parts, recording, gradients, links)
 
 
 def _check_loss(value: object) -> None:
@@ -120,25 +129,6 @@ def _check_loss(value: object) -> None:
         raise FlowError(f"the loss is {given}: return one number, as a tensor, such as the mean over the batch")
     if not value.requires_grad:
         raise FlowError("the loss has no gradient: it was computed under no_grad, or detached from the model")
-
-
-@contextlib.contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Give a model back as it was: gradients, buffers, random numbers."""
-    gradients = {parameter: parameter.grad for parameter in model.parameters()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng([device.index or 0 for device in devices]), torch.enable_grad():
-        for parameter in gradients:
-            parameter.grad = None
-        try:
-            yield
-        finally:
-            for parameter, gradient in gradients.items():
-                parameter.grad = gradient
-            for name, buffer in model.named_buffers():
-                if name in buffers and buffer.shape == buffers[name].shape:
-                    buffer.data.copy_(buffers[name])
 
 
 # -- modules that are called once a step -------------------------------------------------------------------------
@@ -293,7 +283,7 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
     given = [*args, *([keywords["input"]] if "input" in keywords else [])]
     x = given[0]
     hx = given[1] if len(given) > 1 else keywords.get("hx")
-    states = None if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    states = None if hx is None else as_states(hx)
     if isinstance(x, PackedSequence):
         padded, lengths = pad_packed_sequence(x, batch_first=module.batch_first)
         longest = (lengths == lengths.max()).nonzero()[:, 0].to(padded.device)

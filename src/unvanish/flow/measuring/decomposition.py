@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.parts import as_hx, as_states
 from unvanish.nn import Recurrent
 
 Loss = Callable[[Tensor], Tensor]
@@ -231,12 +232,12 @@ def _check_size(layer: Recurrent, rows: Mapping[str, tuple[str, slice]], steps: 
 
 def _unroll(layer: Recurrent, x_TBI: Tensor, hx: Tensor | tuple[Tensor, ...] | None) -> list[_Step]:
     """Run the steps one by one, each from its own leaves."""
-    given = layer.zero_states(x_TBI.shape[1]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    given = layer.zero_states(x_TBI.shape[1]) if hx is None else as_states(hx)
     steps = []
     for x_BI in x_TBI:
         leaves = [s.detach().requires_grad_() if s.is_floating_point() else s for s in given]
-        output_1BW, after = layer(x_BI[None], tuple(leaves) if len(leaves) != 1 else leaves[0])
-        given = (after,) if isinstance(after, Tensor) else after
+        output_1BW, after = layer(x_BI[None], as_hx(tuple(leaves)))
+        given = as_states(after)
         moving = [i for i, s in enumerate(leaves) if s.is_floating_point()]  # not the time index
         steps.append(_Step([leaves[i] for i in moving], [given[i] for i in moving], output_1BW[0]))
     return steps

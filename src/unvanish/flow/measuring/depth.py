@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError, nearest
-from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.calling import arguments, called, random_like
 from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.parts import as_hx, as_states
+from unvanish.flow.finding.untouched import untouched
 from unvanish.flow.measuring.profile import fit_rate, reach_of
 from unvanish.nn import Recurrent
 
@@ -111,7 +113,7 @@ def depth(
     (-0.6931, 6)
     """
     whole_number(draws, "draws")
-    with torch.enable_grad(), _same_buffers(model):
+    with untouched(model, random=False):  # the next call draws other directions
         if isinstance(model, Recurrent | nn.RNNBase) and at is None:
             calls = _stack_calls(model, batch)
         else:
@@ -219,10 +221,7 @@ def _calls(model: nn.Module, batch: Any, layers: Mapping[nn.Module, str]) -> lis
     with contextlib.ExitStack() as stack:
         for module in layers:
             stack.callback(module.register_forward_hook(hook).remove)
-        if isinstance(batch, Mapping):
-            model(**batch)
-        else:
-            model(*batch) if isinstance(batch, tuple) else model(batch)
+        called(model, batch)
     return calls
 
 
@@ -240,30 +239,18 @@ def _kept(name: str, output: Any) -> tuple[Tensor, Any]:
     return kept, kept.clone()
 
 
-@contextlib.contextmanager
-def _same_buffers(model: nn.Module) -> Iterator[None]:
-    """Undo what a pass does to running means."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
-
-
 # -- recurrent stacks --------------------------------------------------------------------------------------------
 
 
 def _stack_calls(model: Recurrent | nn.RNNBase, batch: Any) -> list[_Call]:
     """Run a stack layer by layer, and keep the output of every layer."""
     ours = equivalent_layer(model) if isinstance(model, nn.RNNBase) else model
-    x, hx = (*batch, None)[:2] if isinstance(batch, tuple) else (batch, None)
+    x, hx = (*arguments(batch), None)[:2]
     if not isinstance(x, Tensor) or x.dim() != 3:
         raise FlowError("the layers of a stack are looked at with a batched tensor as input: give (T, B, I)")
     swap: Callable[[Tensor], Tensor] = _swapped if ours.batch_first else _same
     x_TBW = swap(x.detach())
-    given = ours.zero_states(x_TBW.shape[1]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    given = ours.zero_states(x_TBW.shape[1]) if hx is None else as_states(hx)
     calls: list[_Call] = []
     beside: list[Tensor] = []
     held: list[Tensor] = []
@@ -271,7 +258,7 @@ def _stack_calls(model: Recurrent | nn.RNNBase, batch: Any) -> list[_Call]:
         part = ours.alone(name)
         states = tuple(state[index : index + 1].detach() for state in given)
         turn: Callable[[Tensor], Tensor] = _turned if name.endswith("_reverse") else _same
-        output_TBW = part(turn(x_TBW), states if len(states) > 1 else states[0] if states else None)[0]
+        output_TBW = part(turn(x_TBW), as_hx(states))[0]
         beside.append(turn(output_TBW))
         held += list(part.parameters())
         if len(beside) == 1 + ours.bidirectional:

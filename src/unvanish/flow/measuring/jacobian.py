@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.finding.parts import Part, States, chosen, identity, parts_of, push
+from unvanish.flow.finding.parts import Part, States, chosen, identity, parts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def jacobian_of(part: Part, at: int = -1, span: int = 1) -> Jacobian:
     s_TBN = exact.trajectory()
     product_BNN = identity(s_TBN[0])
     for t in range(last - span + 1, last + 1):
-        product_BNN = push(exact.step(t), s_TBN[t], product_BNN)
+        product_BNN = exact.push(t, s_TBN[t], product_BNN)
     return Jacobian(part.name, product_BNN.detach().cpu().numpy(), part.slices(), span)
 
 
@@ -179,7 +179,7 @@ def lyapunov_of(
     q_BNK = torch.linalg.qr(first_BNK)[0]
     sums_BK = torch.zeros(rows, count, dtype=torch.float64, device=s_TBN.device)
     for t in range(part.steps):
-        q_BNK, r_BKK = torch.linalg.qr(push(exact.step(t), s_TBN[t], q_BNK).detach())
+        q_BNK, r_BKK = torch.linalg.qr(exact.push(t, s_TBN[t], q_BNK).detach())
         if t >= skip:
             sums_BK += r_BKK.diagonal(dim1=-2, dim2=-1).abs().log()
     means_BK = (sums_BK / (part.steps - skip)).cpu().numpy()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import random_like
 from unvanish.flow.finding.convert import equivalent_layer
-from unvanish.flow.finding.parts import Part, as_hx
+from unvanish.flow.finding.parts import Part, as_hx, as_states
 from unvanish.flow.finding.recorder import Track
 from unvanish.flow.measuring.back import norms_back
 from unvanish.nn import Recurrent
@@ -157,7 +157,7 @@ def profiles(
     if x.dim() != 3 or not -steps <= at < steps:
         raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")
     watch, start = _ProfileWatch(at), ours.zero_states(x.shape[0 if ours.batch_first else 1])
-    given = start if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    given = start if hx is None else as_states(hx)
     initial = tuple(s.detach().requires_grad_() if s.is_floating_point() else s for s in given)
     with ours.watched(watch), torch.enable_grad():
         ours(x.detach(), as_hx(initial))

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
 from unvanish.flow.finding.calling import called
-from unvanish.remedies.clip.backward import go_back, untouched
+from unvanish.flow.finding.untouched import untouched
+from unvanish.remedies.clip.backward import go_back
 from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.step import PerStep
 
@@ -91,6 +92,7 @@ def bias(
         go_back(model, lambda: loss(called(model, its), *more))
 
     with untouched(model):
+        model.train()
         return _measure(model, run, clip, [slice(*ends) for ends in itertools.pairwise(borders)])
 
 

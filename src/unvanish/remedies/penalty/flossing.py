@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
 from unvanish.flow.finding.convert import equivalent_layer
-from unvanish.flow.finding.parts import LayerPart, States, parts_of
+from unvanish.flow.finding.parts import LayerPart, States, as_states, parts_of
 from unvanish.nn import Recurrent
 from unvanish.remedies.penalty.weight import check_weight
 
@@ -123,8 +123,8 @@ class Flossing:
             )
         if x.dim() == 3:
             x = x[: self.rows] if ours.batch_first else x[:, : self.rows]
-        given = (hx,) if isinstance(hx, Tensor) else hx
-        parts = parts_of(ours, x, None if given is None else tuple(state[:, : self.rows] for state in given))
+        given = None if hx is None else tuple(state[:, : self.rows] for state in as_states(hx))
+        parts = parts_of(ours, x, given)
         found = {name: self._of(ours, part) for name, part in parts.items() if part.widths}
         if not found:
             raise FlowError("the layer carries no state from step to step: there is nothing to floss")

@@ -45,6 +45,15 @@ class Remedy:
 
 
 @dataclass(frozen=True)
+class Untried:
+    """A remedy that could not be tried, and why."""
+
+    name: str
+    part: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Activation:
     """How flat one activation of a cell is, over all steps, rows and units."""
 
@@ -139,6 +148,7 @@ class Findings:
     parts: list[Part]
     causes: list[Cause]
     remedies: list[Remedy]
+    untried: list[Untried]
     unknown: list[str]
     dependency: Dependency | None
 
@@ -156,6 +166,7 @@ class Findings:
             parts=[_part(mapping(one), at) for at, one in enumerate(_list(held.get("parts")), 1)],
             causes=[_cause(mapping(one)) for one in _list(held.get("causes")) if isinstance(one, dict)],
             remedies=[_remedy(mapping(one)) for one in _list(held.get("prescriptions")) if isinstance(one, dict)],
+            untried=[_untried(mapping(one)) for one in _list(held.get("untried")) if isinstance(one, dict)],
             unknown=[line for line in map(text, _list(held.get("unknown"))) if line.strip()],
             dependency=_dependency(held.get("dependency")),
         )
@@ -225,6 +236,10 @@ def _remedy(one: dict[str, Any]) -> Remedy:
     after = Reach(part, _steps(one.get("reach")), one.get("censored") is True, None, 0)
     cost = _not_negative(one.get("cost"))
     return Remedy(name, part, said, code, _steps(one.get("reach_before")), after, verdict, cost)
+
+
+def _untried(one: dict[str, Any]) -> Untried:
+    return Untried(*(text(one.get(key)).strip() for key in ("name", "part", "reason")))
 
 
 def _activation(one: dict[str, Any]) -> Activation:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from unvanish.report.diagnosis import captions, pictures
-from unvanish.report.diagnosis.read import Activation, Cause, Findings, Memory, Part, Remedy
+from unvanish.report.diagnosis.read import Activation, Cause, Findings, Memory, Part, Remedy, Untried
 from unvanish.report.page.axes import Figure
 from unvanish.report.page.blocks import Gallery, absent, lead, scrolling, section
 from unvanish.report.page.markup import Child, Html, element, join
@@ -68,7 +68,7 @@ def remedy_section(found: Findings) -> Html:
     if not found.remedies:
         healthy = found.verdict == "healthy"
         words = "No remedy is needed." if healthy else "No remedy was tried, or none of those tried helped."
-        return section(title, absent(words))
+        return section(title, absent(words), _untried(found.untried))
     words = (
         "Each of these was tried on a copy of the model and measured again, before any training; what helps most "
         "stands first."
@@ -78,7 +78,7 @@ def remedy_section(found: Findings) -> Html:
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
     rows = [_remedy(remedy, found.need) for remedy in found.remedies]
     table = element("table", head, element("tbody", *rows))
-    return section(title, lead(words), element("div", table, class_="remedies"))
+    return section(title, lead(words), element("div", table, class_="remedies"), _untried(found.untried))
 
 
 def part_section(found: Findings, gallery: Gallery) -> Html:
@@ -157,6 +157,14 @@ def _capital(words: str) -> str:
 
 def _reach_title(need: int | None) -> str:
     return f"reach ({count(need)} needed)" if need else "reach"
+
+
+def _untried(untried: list[Untried]) -> Child:
+    if not untried:
+        return None
+    lines = (f"{one.name} on {one.part or MISSING}: {one.reason}" for one in untried)
+    listed = element("ul", *(element("li", line) for line in lines))
+    return element("div", lead("These could not be tried on a copy of the model:"), listed, class_="untried")
 
 
 def _remedy(remedy: Remedy, need: int | None) -> Html:
