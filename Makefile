@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
+.PHONY: help demo check test test-fast test-full test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
 	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick golden clean
 
 help: ## List what can be made.
@@ -56,6 +56,9 @@ test-fast: $(VENV)/.test ## Run the tests for work in progress, in a minute or s
 	@$(PYTEST) $(BATTERIES) -k 'lstm and not peephole' >$(VENV)/battery-tests.txt 2>&1 & batteries=$$!; \
 	$(PYTEST) $(FAST_TESTS); fast=$$?; \
 	wait $$batteries; batteries=$$?; cat $(VENV)/battery-tests.txt; exit $$((fast + batteries))
+
+test-full: export KERNELS := shipped
+test-full: test ## Run all tests with every kernel compiled as users get it, where test compiles most of them quicker.
 
 test-engine: $(VENV)/.test ## Run the half that compiles kernels.
 	@echo "order of the tests: SEED=$(SEED)"

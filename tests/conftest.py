@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
+from tests.support.compilers import forget
+
 hypothesis.settings.register_profile("laws", deadline=None, derandomize=True, print_blob=False, max_examples=60)
 hypothesis.settings.load_profile("laws")
 # The arrays are small, and threads that spin for work make two test runs on one machine wait for each other.
 torch.set_num_threads(1)
+# KERNELS=shipped (make test-full) compiles all kernels with the flags that users get, and not some of them alone.
+if os.environ.get("KERNELS") != "shipped":
+    os.environ["CXX"] = str(Path(__file__).parent / "support" / "quick-c++")
 # What a shell starts in the background ignores Ctrl-C, and hands that on to all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def as_shipped() -> Iterator[None]:
+    """Compile with the flags that users get."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CXX", raising=False)
+        forget()
+        yield
+    forget()
 
 
 @pytest.fixture(autouse=True)

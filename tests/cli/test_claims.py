@@ -81,11 +81,16 @@ def test_a_second_resume_is_refused_with_the_number_of_the_first_which_a_kill_en
     prepare_resume(run, say=silent).claim.release()
 
 
-@pytest.mark.parametrize("module", ["torch.fx", "torch", "sympy.core", "lightning"])
-@pytest.mark.parametrize("command", ["train", "generate"])
+# Every command imports what it needs in a block of its own; train and generate need the same.
+IMPORTS = [("train", module) for module in ("torch.fx", "torch", "sympy.core", "lightning")]
+IMPORTS += [(command, "torch") for command in ("generate", "diagnose", "env", "cells")]
+ARGUMENTS: dict[str, list[str]] = {"env": [], "cells": ["lstm"]}
+
+
+@pytest.mark.parametrize(("command", "module"), IMPORTS)
 def test_ctrl_c_during_an_import_is_one_line(tmp_path: Path, command: str, module: str) -> None:
     """Python tells of every module that it has imported: the signal comes when the first inside one has been."""
-    code = [sys.executable, "-X", "importtime", "-m", "unvanish", command, str(tmp_path)]
+    code = [sys.executable, "-X", "importtime", "-m", "unvanish", command, *ARGUMENTS.get(command, [str(tmp_path)])]
     with subprocess.Popen(code, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -27,8 +27,12 @@ BRANCHES = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
-@pytest.mark.parametrize("name", BRANCHES)
+# What blanks an adjoint is the same text for both types; single precision has its own place where exp overflows.
+SINGLE = [name for name in BRANCHES if "overflow" in name]
+CASES = [*((name, torch.float64) for name in BRANCHES), *((name, torch.float32) for name in SINGLE)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=lambda one: str(one).removeprefix("torch."))
 def test_branch_that_is_not_taken_sends_no_nan(name: str, dtype: torch.dtype) -> None:
     x_TBI, found = torch.randn(6, 3, 4, dtype=dtype), []
     for layer in pair(Cell("branches", BRANCHES[name]), 4, 5, dtype):

@@ -36,7 +36,7 @@ assert_same = functools.partial(assert_agree, from_states=True)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
 @pytest.mark.parametrize("name", sorted(unvanish.cells))
 def test_every_cell_equals_the_reference(name: str, dtype: torch.dtype) -> None:
-    for hidden, batch, steps in itertools.product((1, 7, 16, 33, 100), (1, 3, 17), (1, 2, 50)):
+    for hidden, batch, steps in itertools.product((1, 7, 16, 33, 100), (1, 3, 17), (1, 2, 17)):
         # A narrow input is multiplied inside the loop over time, a wide one before it.
         assert_same(name, NARROW if hidden % 3 else WIDE, hidden, batch, steps, dtype)
 

@@ -114,6 +114,7 @@ def slopes(names: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: gradients[f"v_{name}"].flatten() for name in names}
 
 
+@pytest.mark.usefixtures("as_shipped")
 @pytest.mark.parametrize("name", SLOPES)
 def test_slope_is_right_to_eight_units_in_the_last_place(name: str) -> None:
     truth, near = SLOPES[name][1], NEAR.get(name, lambda v: 0)

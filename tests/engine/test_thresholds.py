@@ -12,6 +12,8 @@ from tests.support.pairs import assert_agree
 from unvanish import Cell
 from unvanish.engine.native import backend
 
+pytestmark = pytest.mark.usefixtures("as_shipped")
+
 WIDTHS, BATCHES = (1, 16, 17, 100, 512, 513), (1, 3, 4, 17)
 # Each reads a product of the input, which may be worked out before the loop, in another way.
 STREAMS = {

@@ -5,7 +5,6 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -87,13 +86,13 @@ def compare(theirs: nn.RNNBase, ours: Recurrent, batch_first: bool) -> None:
 
 @each_kind
 @pytest.mark.parametrize("engine", ["reference", "builtin", "native"])
-@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_numbers_and_gradients_are_torchs(
     kind: Kind, engine: str, layers: int, bidirectional: bool, bias: bool
 ) -> None:
-    for batch_first, ours_from_theirs in itertools.product([False, True], repeat=2):
+    for batch_first, ours_from_theirs in ((False, True), (True, False)):  # weights know nothing of the batch
         theirs, ours = kind.pair(
             engine, num_layers=layers, bidirectional=bidirectional, bias=bias, batch_first=batch_first
         )

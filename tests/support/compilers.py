@@ -10,13 +10,15 @@ from pathlib import Path
 from unvanish.engine.native import build
 from unvanish.engine.native.build import library
 from unvanish.engine.native.cache import FUNCTIONS
+from unvanish.engine.native.kernel import load
 
 TEXT = "".join(f'extern "C" void {name}(int* a) {{ *a = 41; }}\n' for name in FUNCTIONS)
 
 
 def forget() -> None:
-    """Let the process know nothing of compilers, and not have warned."""
+    """Let the process know nothing of compilers, hold no kernels, and not have warned."""
     build.compiler.cache_clear()
+    load.clear()
     build._warn.cache_clear()
 
 

@@ -14,6 +14,7 @@ from tests.support.compilers import forget
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of kernels, which is not there yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CXX", raising=False)
     forget()
     yield tmp_path / "cache" / "unvanish" / "kernels"
     monkeypatch.undo()

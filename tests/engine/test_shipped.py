@@ -1,0 +1,27 @@
+"""Every cell equals the reference with the flags that users get. Most other tests compile quicker: see conftest."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import unvanish
+from tests.support.pairs import assert_agree
+from unvanish.engine.native.build import FLAGS, compiler
+
+pytestmark = pytest.mark.usefixtures("as_shipped")
+
+
+def test_these_tests_have_the_compiler_and_the_flags_of_users() -> None:
+    found = compiler()
+    assert found is not None
+    assert "quick" not in str(found)
+    assert FLAGS[0] == "-O3"
+
+
+@pytest.mark.parametrize("name", sorted(unvanish.cells))
+def test_every_cell_equals_the_reference(name: str) -> None:
+    for hidden, batch in itertools.product((7, 16, 33), (3, 17)):
+        assert_agree(name, 5, hidden, batch, 9, torch.float32, from_states=True)
