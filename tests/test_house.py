@@ -16,8 +16,8 @@ from unvanish.nn.named import class_name
 SOURCE = Path(unvanish.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room, and the rooms that it may import. `checks`, `errors` and `record` are plain and open to all; the private
-# names of torch are open to whoever may import torch.
+# A room, and the rooms that it may import. What is plain is open to all; the private names of torch are open to
+# whoever may import torch.
 LAW = {
     "equations": set(),
     "cells": {"equations"},
@@ -31,8 +31,8 @@ LAW = {
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
-OPEN = {"checks", "errors", "record", "torch_internals"}
-TORCHLESS = {"equations", "cells", "report", "checks", "errors", "record"}
+OPEN = {"checks", "errors", "layer_options", "record", "torch_internals"}
+TORCHLESS = {"equations", "cells", "report", "checks", "errors", "layer_options", "record"}
 
 
 def imports(path: Path) -> set[str]:

@@ -19,6 +19,7 @@ from torch import nn
 import unvanish
 from unvanish import Cell, Recurrent
 from unvanish.errors import OptionError
+from unvanish.layer_options import LAYER_OPTIONS
 
 I, H = 5, 7
 
@@ -154,3 +155,11 @@ def test_matrix_whose_name_ends_like_a_layer_is_found() -> None:
     layer = Recurrent(Cell("ending", "h[t] = tanh(W @ x[t] + U @ h[t-1] + U_l0 @ h[t-1])"), I, H, num_layers=2)
     assert layer["U_l0"].data_ptr() != layer["U"].data_ptr()
     assert layer["U_l0_l1"].data_ptr() != layer["U_l1"].data_ptr()
+
+
+def test_recurrent_spells_the_keywords_of_every_layer_with_their_usual_values() -> None:
+    parameters = inspect.signature(unvanish.Recurrent).parameters
+    spelt = {name: parameter.default for name, parameter in parameters.items()}
+    for name in ("cell", "input_size", "hidden_size", "options"):
+        del spelt[name]
+    assert list(spelt.items()) == [(name, option.usual) for name, option in LAYER_OPTIONS.items()]

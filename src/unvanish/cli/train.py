@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import sys
+from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +17,7 @@ from rich.table import Table
 from unvanish.cli.show import console, note, parse_settings, plain
 from unvanish.cli.starting import at_once
 from unvanish.errors import NonFiniteError, OptionError, RunError, printable
+from unvanish.layer_options import TRAINED, LayerOption
 from unvanish.record import RunRecord
 
 if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
@@ -32,24 +36,6 @@ Penalty = Annotated[
     list[str] | None,
     typer.Option(help="omega:2, omega-paper:2, orthogonal:0.01, stabilise:50 or flossing:1. Repeatable."),
 ]
-Init = Annotated[
-    list[str] | None,
-    typer.Option(help="orthogonal, identity, radius:1.1, chrono:784, forget:2, … Repeatable."),
-]
-Connect = Annotated[str, typer.Option(help="What joins the layers: plain, residual, dense or highway.")]
-LayerNorm = Annotated[bool, typer.Option("--layer-norm", help="Normalise what each matrix gives.")]
-Skips = Annotated[str, typer.Option(help="Connections from so many steps back too: 5,25.")]
-Constrain = Annotated[
-    str | None,
-    typer.Option(help="Hold recurrent matrices: orthogonal, antisymmetric:0.01, radius:0.95 or weight_norm."),
-]
-RecurrentDropout = Annotated[
-    float, typer.Option(help="Share of the states hidden from the recurrent matrices, one mask a window.")
-]
-Zoneout = Annotated[float, typer.Option(help="Probability with which a unit keeps its old value.")]
-WeightDrop = Annotated[
-    float, typer.Option(help="Share of the recurrent weights that is dropped, anew each window.")
-]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="An option of the cell: d=9, period=1,2,4. Repeatable.")
 ]
@@ -63,6 +49,35 @@ Resume = Annotated[
 ]
 
 
+def _with_layer_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the keywords of a layer as options, each of its kind."""
+    whole = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in whole.parameters.values() if parameter.kind is not Parameter.VAR_KEYWORD]
+    of_layer = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=usual, annotation=Annotated[kind, _option(name, option)])
+        for name, option in TRAINED.items()
+        for kind, usual in [_TYPED.get(option.kind, (str, option.usual))]
+    ]
+    command.__signature__ = whole.replace(parameters=[*own, *of_layer])  # type: ignore[attr-defined]
+    return command
+
+
+# What the command line takes of a kind: its type, and its value where it is not given.
+_TYPED: dict[str, tuple[Any, Any]] = {
+    "share": (float, 0.0),
+    "flag": (bool, False),
+    "delays": (str, ""),
+    "word or none": (str | None, None),
+    "words": (list[str] | None, None),
+}
+
+
+def _option(name: str, option: LayerOption) -> Any:
+    named = [f"--{name.replace('_', '-')}"] if option.kind == "flag" else []  # without its --no-…
+    return typer.Option(*named, help=option.help)
+
+
+@_with_layer_options
 def train(
     context: typer.Context,
     source: Source = None,
@@ -76,15 +91,6 @@ def train(
     optimizer: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = "adam",
     clip: Clip = "norm:5",
     penalty: Penalty = None,
-    init: Init = None,
-    connect: Connect = "plain",
-    layer_norm: LayerNorm = False,
-    skips: Skips = "",
-    constrain: Constrain = None,
-    dropout: Annotated[float, typer.Option(help="Dropout between layers.")] = 0.0,
-    recurrent_dropout: RecurrentDropout = 0.0,
-    zoneout: Zoneout = 0.0,
-    weight_drop: WeightDrop = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")] = None,
     resume: Resume = None,
@@ -93,6 +99,7 @@ def train(
     engine: Annotated[str, typer.Option(help="auto, reference, builtin or native.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     set_: Set = None,
+    **layer: Any,
 ) -> None:
     """Train a network on text; watch its loss and how far its gradient reaches; keep the run and a report."""
     if resume is not None:

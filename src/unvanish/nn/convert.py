@@ -13,9 +13,9 @@ from torch.nn.utils import parametrize
 from unvanish.cells import CATALOGUE
 from unvanish.equations import Cell
 from unvanish.errors import OptionError
+from unvanish.layer_options import LAYER_OPTIONS
 from unvanish.nn.named import CLASSES, class_name
 from unvanish.nn.recurrent import Recurrent
-from unvanish.nn.torchlayer import PLAIN
 
 _THEIRS: dict[type[nn.RNNBase], str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru"}
 
@@ -98,7 +98,7 @@ def _as_torchs(module: nn.Module) -> nn.Module | str | None:
     kind = next((kind for kind, name in _THEIRS.items() if CATALOGUE[name] is module.cell), None)
     if kind is None:
         return f"torch.nn has no {module.cell.name}"
-    changed = [name for name, usual in PLAIN.items() if getattr(module, name) != usual]
+    changed = [n for n, option in LAYER_OPTIONS.items() if option.ours and getattr(module, n) != option.usual]
     if changed or module.step_clip is not None or module.tapes is not None:
         return f"torch.nn has no {', '.join(changed) or 'clip or penalty inside the recurrence'}"
     function = module.options.get("nonlinearity", "tanh")

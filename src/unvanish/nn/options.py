@@ -18,31 +18,10 @@ from unvanish.checks import flag, is_number, is_whole, whole_number
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.cell import check_delay, check_number
 from unvanish.errors import OptionError, nearest
+from unvanish.layer_options import LAYER_OPTIONS
 from unvanish.torch_internals import has_numbers
 
-# What every layer takes: a mistyped one arrives among the keywords of the cell.
-COMMON = (
-    "num_layers",
-    "bias",
-    "batch_first",
-    "dropout",
-    "bidirectional",
-    "proj_size",
-    "device",
-    "dtype",
-    "recurrent_dropout",
-    "zoneout",
-    "weight_drop",
-    "layer_norm",
-    "batch_norm",
-    "skips",
-    "connect",
-    "constrain",
-    "engine",
-    "memory",
-    "init",
-)
-KEYWORDS = frozenset({"cell", "input_size", "hidden_size", *COMMON})
+KEYWORDS = frozenset({"cell", "input_size", "hidden_size", *LAYER_OPTIONS})
 
 
 @dataclass(slots=True)
@@ -69,7 +48,9 @@ def sort_options(cell: Cell, options: Mapping[str, Any]) -> CellOptions:
         elif name in widths:
             found.sizes[widths[name]] = check_size(name, value)
         else:
-            raise OptionError(f"{cell.name} takes no keyword '{name}': {nearest(name, [*cell.options, *COMMON])}")
+            raise OptionError(
+                f"{cell.name} takes no keyword '{name}': {nearest(name, [*cell.options, *LAYER_OPTIONS])}"
+            )
     return found
 
 

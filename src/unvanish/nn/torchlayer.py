@@ -12,36 +12,11 @@ from torch.fx import Proxy
 from torch.nn.utils import parametrize
 
 from unvanish.equations import Cell
+from unvanish.layer_options import LAYER_OPTIONS
 
 if TYPE_CHECKING:
     from unvanish.engine.layout import Stack
 
-# What a layer's `repr` shows where it is not as usual.
-_USUAL: dict[str, Any] = {
-    "num_layers": 1,
-    "bias": True,
-    "batch_first": False,
-    "dropout": 0.0,
-    "bidirectional": False,
-    "proj_size": 0,
-    "engine": "auto",
-    "memory": "fast",
-    "recurrent_dropout": 0.0,
-    "zoneout": 0.0,
-    "weight_drop": 0.0,
-    "layer_norm": False,
-    "batch_norm": 0,
-    "skips": (),
-    "connect": "plain",
-    "constrain": None,
-}
-# Of these, what torch.nn's layers do not have.
-PLAIN = {
-    name: usual
-    for name, usual in _USUAL.items()
-    if name
-    in ("recurrent_dropout", "zoneout", "weight_drop", "layer_norm", "batch_norm", "skips", "connect", "constrain")
-}
 FORMAT = 2  # of a layer's kept state: 1 is torch's, and ours from when `gru` was reset before the product
 
 
@@ -128,7 +103,9 @@ class TorchLayer(nn.Module):
     def extra_repr(self) -> str:
         """Say what the layer is, as torch's layers do."""
         changed = [
-            f"{name}={getattr(self, name)}" for name, usual in _USUAL.items() if getattr(self, name) != usual
+            f"{name}={getattr(self, name)}"
+            for name, option in LAYER_OPTIONS.items()
+            if option.shown and getattr(self, name) != option.usual
         ]
         changed += [f"{name}={value!r}" for name, value in self.options.items() if not isinstance(value, Tensor)]
         cell = [self.cell.name] if self._get_name() == "Recurrent" else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,24 +25,14 @@ class TextModel(nn.Module):
 
     def __init__(self, cell: Cell, vocabulary_size: int, settings: TrainSettings) -> None:
         super().__init__()
-        options: dict[str, Any] = dict(settings.cell_options)
         self.embedding = nn.Embedding(vocabulary_size, settings.hidden)
         self.recurrent = Recurrent(
             cell,
             settings.hidden,
             settings.hidden,
             settings.layers,
-            dropout=settings.dropout,
-            recurrent_dropout=settings.recurrent_dropout,
-            zoneout=settings.zoneout,
-            weight_drop=settings.weight_drop,
-            layer_norm=settings.layer_norm,
-            skips=settings.skips,
-            connect=settings.connect,
-            constrain=settings.constrain,
-            init=list(settings.init),
             engine=settings.engine,
-            **options,
+            **settings.keywords(),
         )
         self.head = nn.Linear(settings.hidden, vocabulary_size)
 

@@ -10,15 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unvanish.layer_options import TRAINED
 from unvanish.remedies.clip import ClipRecord, PerStep
 from unvanish.train.measure import along_depth, measure, plain_profiles, probe_seed
 from unvanish.train.model import TextModel
 from unvanish.train.module import TextModule
 from unvanish.train.settings import TrainSettings
-
-NETWORK = ("connect", "layer_norm", "skips", "constrain")
-NOISE = ("recurrent_dropout", "zoneout", "weight_drop")
-_USUAL = TrainSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +42,13 @@ def asked(settings: TrainSettings) -> Iterator[Asked]:
     [('init', 'orthogonal'), ('init', 'forget:2'), ('skips', '5, 25'), ('clip', 'norm:5')]
     """
     for place, word in enumerate(settings.init):
-        others = [*settings.init[:place], *settings.init[place + 1 :]]
-        yield Asked("init", word, dataclasses.replace(settings, init=others))
-    for name in (*NETWORK, *NOISE):
-        value, usual = getattr(settings, name), getattr(_USUAL, name)
-        if value and value != usual:
-            without = dataclasses.replace(settings, **{name: usual})
-            yield Asked(name, _word(value), without, noise=name in NOISE)
+        others: dict[str, Any] = {"init": [*settings.init[:place], *settings.init[place + 1 :]]}
+        yield Asked("init", word, dataclasses.replace(settings, **others))
+    for name, option in sorted(TRAINED.items(), key=lambda one: one[1].draws):
+        value = getattr(settings, name)
+        if name != "init" and option.title and value and value != option.usual:
+            without = dataclasses.replace(settings, **{name: option.usual})
+            yield Asked(name, _word(value), without, noise=option.draws)
     if settings.clip != "none":
         yield Asked("clip", settings.clip)
     for word in settings.penalty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import torch
@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, create_model
 
 from unvanish.engine import check_engine
 from unvanish.errors import OptionError, nearest
+from unvanish.layer_options import TRAINED
 from unvanish.nn.connect import check_connection
 from unvanish.nn.constrain import resolve_constraints
 from unvanish.nn.init.words import from_word
@@ -33,12 +34,28 @@ MAX_SEED = 2**32 - 1
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 
 
+_KINDS: dict[str, Any] = {
+    "share": Share,
+    "flag": bool,
+    "delays": Sequence[int],
+    "word": str,
+    "word or none": str | None,
+    "words": Sequence[str],
+}
+_Layer = make_dataclass(
+    "_Layer",
+    [(name, _KINDS[one.kind], () if one.kind == "words" else one.usual) for name, one in TRAINED.items()],
+    frozen=True,
+    slots=True,
+)
+
+
 @dataclass(frozen=True, slots=True)
-class TrainSettings:
+class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     """The settings of one run. `source` None means the standard library's source text.
 
     The remedies are words: `clip` as `unvanish.clip.parse` reads it, `penalty` a list of them as `unvanish.penalty`
-    does, `init`, `connect` and `constrain` as `Recurrent` does.
+    does, what `unvanish.layer_options` lists as `Recurrent` does.
     """
 
     source: str | None = None
@@ -52,15 +69,6 @@ class TrainSettings:
     optimizer: str = "adam"
     clip: str = "norm:5"
     penalty: Sequence[str] = ()
-    init: Sequence[str] = ()
-    connect: str = "plain"
-    layer_norm: bool = False
-    skips: Sequence[int] = ()
-    constrain: str | None = None
-    dropout: Share = 0.0
-    recurrent_dropout: Share = 0.0
-    zoneout: Share = 0.0
-    weight_drop: Share = 0.0
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 1
     engine: str = "auto"
     device: str = "auto"
@@ -99,8 +107,13 @@ class TrainSettings:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain data."""
-        return dataclasses.asdict(self)
+        """Return the settings as plain data, the layer's own last."""
+        plain = dataclasses.asdict(self)
+        return {name: plain[name] for name in sorted(plain, key=TRAINED.__contains__)}
+
+    def keywords(self) -> dict[str, Any]:
+        """Return what a layer is given by keyword: those of every layer, and the cell's own."""
+        return {name: getattr(self, name) for name in TRAINED} | dict(self.cell_options)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> TrainSettings:

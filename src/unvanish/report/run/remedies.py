@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unvanish.layer_options import LAYER_OPTIONS
 from unvanish.report.page.blocks import lead, section
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.profile import Profile
@@ -23,19 +24,10 @@ from unvanish.report.page.wording import (
 from unvanish.report.run import captions
 from unvanish.report.run.read import Remedy, Run, Step
 
-_TITLES = {
-    "clip": "Clip",
-    "penalty": "Penalty",
-    "init": "Initialiser",
-    "connect": "Connection between layers",
-    "layer_norm": "Layer normalisation",
-    "skips": "Skip connections through time",
-    "constrain": "Constraint on recurrent matrices",
-    "recurrent_dropout": "Recurrent dropout",
-    "zoneout": "Zoneout",
-    "weight_drop": "Weight drop",
+_TITLES = {"clip": "Clip", "penalty": "Penalty"} | {
+    name: one.title for name, one in LAYER_OPTIONS.items() if one.title
 }
-_NOISE = frozenset({"recurrent_dropout", "zoneout", "weight_drop"})
+_NOISE = frozenset(name for name, one in LAYER_OPTIONS.items() if one.draws)
 _ARROW = "\N{NO-BREAK SPACE}→ "
 _IN_TRAINING = frozenset({"clip", "penalty"})
 
