@@ -193,6 +193,11 @@ def series(value: Any) -> list[float | None]:
     return [number(inner) for inner in value] if isinstance(value, list) else []
 
 
+def texts(value: Any) -> list[str]:
+    """Take a list of texts."""
+    return [text(inner) for inner in value] if isinstance(value, list) else []
+
+
 def pair(value: Any) -> tuple[float, float]:
     """Take two counts."""
     one, other = value if isinstance(value, list) and len(value) == 2 else (0, 0)
@@ -202,6 +207,7 @@ def pair(value: Any) -> tuple[float, float]:
 Number = Annotated[float | None, BeforeValidator(number)]
 Whole = Annotated[int | None, BeforeValidator(whole)]
 Text = Annotated[str, BeforeValidator(text)]
+Texts = Annotated[list[str], BeforeValidator(texts)]
 Amount = Annotated[float, BeforeValidator(amount)]
 Series = Annotated[list[float | None], BeforeValidator(series)]
 Pair = Annotated[tuple[float, float], BeforeValidator(pair)]
@@ -325,9 +331,15 @@ class Flow(Line):
 
 
 class Depth(Lenient):
-    """The share of the gradient that is left so many layers below the last."""
+    """The share of the gradient that is left so many layers below the last: what `flow.DepthProfile` holds."""
 
+    layers: Texts = []
     norms: Series = []
+    weight_norms: Series = []
+    rate: Number = None
+    level: Number = None
+    reach: Whole = None
+    censored: Flag = False
 
 
 class Depths(Lenient):
@@ -349,6 +361,16 @@ class Remedy(Line):
     profiles: named(of(Profile)) = {}  # type: ignore[valid-type]
     without: named(of(Profile)) = {}  # type: ignore[valid-type]
     depth: of(Depths) = Depths()  # type: ignore[valid-type]
+
+
+LINES: dict[str, type[Line]] = {
+    "event": Event,
+    "sample": Sample,
+    "step": Step,
+    "valid": Valid,
+    "flow": Flow,
+    "remedy": Remedy,
+}
 
 
 def parse_line(content: str) -> dict[str, Any] | None:

@@ -103,17 +103,18 @@ class Run:
             lines.setdefault(text(line.get("kind")), []).append(line)
         spans = [number(line.get("seconds")) for kind in lines.values() for line in kind]
 
-        def read(kind: type[Found], name: str) -> list[Found]:
+        def read(kind: type[Found]) -> list[Found]:
+            name = next(name for name, model in schema.LINES.items() if model is kind)
             return [kind.read(line) for line in lines.get(name, [])]
 
         return cls(
             config=mapping(record.config),
-            steps=[_step(line) for line in read(schema.Step, "step")],
-            valids=[_valid(line) for line in read(schema.Valid, "valid")],
-            moments=[_moment(line) for line in read(schema.Flow, "flow")],
-            remedies=[_remedy(line) for line in read(schema.Remedy, "remedy")],
-            events=read(Event, "event"),
-            samples=read(Sample, "sample"),
+            steps=[_step(line) for line in read(schema.Step)],
+            valids=[_valid(line) for line in read(schema.Valid)],
+            moments=[_moment(line) for line in read(schema.Flow)],
+            remedies=[_remedy(line) for line in read(schema.Remedy)],
+            events=read(Event),
+            samples=read(Sample),
             seconds=max((span for span in spans if span is not None), default=None),
         )
 

@@ -1,0 +1,41 @@
+"""What a training writes stands in the schema of the record, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from unvanish.record import RunRecord, schema
+
+from .runs import small, straight
+
+
+def outside(kind: Any, value: Any, where: str) -> Iterator[str]:
+    """Name every field of a value that its model does not have."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+        known = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+        for name, inner in value.items():
+            yield from outside(known[name], inner, f"{where}.{name}") if name in known else [f"{where}.{name}"]
+    elif isinstance(value, dict) and get_origin(kind) is dict:
+        for name, inner in value.items():
+            yield from outside(get_args(kind)[1], inner, f"{where}.{name}")
+
+
+def test_every_field_of_a_record_is_in_the_schema(tmp_path: Path) -> None:
+    settings = small(tmp_path, clip="step:1", penalty=["omega:0.1"], init=["orthogonal"], connect="residual")
+    record = RunRecord(straight(settings, tmp_path / "run"))
+    lines = list(record.read())
+    assert {line["kind"] for line in lines} == set(schema.LINES)
+    found = {where for line in lines for where in outside(schema.LINES[line["kind"]], line, line["kind"])}
+    assert not found
+    assert not list(outside(schema.Config, record.config, "config"))
+
+
+def test_a_field_that_is_not_in_the_schema_is_found() -> None:
+    line = {"kind": "flow", "step": 1, "profiles": {"l0": {"reach": 3, "reech": 3}}, "norms": {}}
+    assert set(outside(schema.Flow, line, "flow")) == {"flow.profiles.l0.reech", "flow.norms"}
