@@ -36,15 +36,16 @@ pytestmark = pytest.mark.usefixtures("as_shipped")
 
 
 # One kernel for all: every function has a state of its own.
-LINES = [f"{name}_[t] = {name}({name}_[t-1]) + 0 * (W @ x[t])" for name in COSTLY]
-PROBE = Cell("probe", "\n".join([*LINES, "h[t] = " + " + ".join(f"{name}_[t]" for name in COSTLY)]))
+PROBED = (*COSTLY, "relu", "abs")
+LINES = [f"{name}_[t] = {name}({name}_[t-1]) + 0 * (W @ x[t])" for name in PROBED]
+PROBE = Cell("probe", "\n".join([*LINES, "h[t] = " + " + ".join(f"{name}_[t]" for name in PROBED)]))
 
 
 def through(function: str, x: Tensor) -> Tensor:
     """Send numbers through a function of the kernels, as the states of a cell that does nothing else."""
     layer = Recurrent(PROBE, 1, 60, dtype=x.dtype, engine="native")
     with torch.no_grad():
-        _, states = layer(torch.zeros(1, len(x) // 60, 1, dtype=x.dtype), (x.view(1, -1, 60),) * len(COSTLY))
+        _, states = layer(torch.zeros(1, len(x) // 60, 1, dtype=x.dtype), (x.view(1, -1, 60),) * len(PROBED))
     return states[layer.state_names.index(f"{function}_")].flatten()
 
 
@@ -94,3 +95,11 @@ def test_functions_end_where_numbers_end(dtype: torch.dtype) -> None:
     assert torch.equal(through("sigmoid", x), torch.where(infinite, one, 0.0))
     assert torch.equal(through("tanh", x), torch.where(infinite, one, -one))
     assert torch.equal(through("softplus", x), torch.where(infinite, x, 0.0))
+
+
+def test_special_values_are_those_of_torch() -> None:
+    points = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-40, 90.0, -110.0, 1e30, -1e30])
+    points = points.repeat(6)
+    for function in ("sigmoid", "tanh", "exp", "softplus", "relu", "abs"):
+        wanted = getattr(torch, function, torch.nn.functional.softplus)(points)
+        torch.testing.assert_close(through(function, points), wanted, equal_nan=True, rtol=1e-6, atol=1e-37)

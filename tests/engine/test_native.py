@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
-from torch import Tensor
 
 import unvanish
 from tests.support.pairs import assert_agree
@@ -24,7 +23,6 @@ from tests.support.strategies import cells
 from unvanish import Cell, Recurrent
 from unvanish.engine.native.schedule import even
 from unvanish.equations.backends import unsupported_by_native
-from unvanish.equations.words import COSTLY
 from unvanish.errors import OptionError
 
 NARROW, WIDE = 5, 21
@@ -82,43 +80,6 @@ def test_threads_do_not_change_the_numbers_beyond_rounding() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("function", COSTLY)
-def test_functions_of_vectors_are_accurate_to_a_few_units_in_the_last_place(function: str) -> None:
-    positive = function in ("log", "sqrt")
-    magnitude = torch.logspace(-8, 1.9, 20_000, dtype=torch.float64)
-    points = magnitude if positive else torch.cat([-magnitude, magnitude])
-    for dtype, units in ((torch.float32, 3), (torch.float64, 4)):
-        x = points.to(dtype)
-        found = _through(function, x)
-        wanted = getattr(torch, function, torch.nn.functional.softplus)(x.double())
-        error = (found.double() - wanted).abs() / torch.finfo(dtype).eps
-        scale = wanted.abs().clamp_min(torch.finfo(dtype).tiny)
-        if function in ("sin", "cos"):
-            scale = torch.ones_like(scale)
-        assert float((error / scale).max()) < units
-
-
-def _through(function: str, x: Tensor) -> Tensor:
-    """Send numbers through a function of the kernels, as the states of a cell that does nothing else."""
-    layer = Recurrent(
-        Cell("probe", f"h[t] = {function}(h[t-1]) + 0 * (W @ x[t])"), 1, 64, dtype=x.dtype, engine="native"
-    )
-    rows = -(-len(x) // 64)
-    padded = torch.ones(rows * 64, dtype=x.dtype)
-    padded[: len(x)] = x
-    with torch.no_grad():
-        output, _ = layer(torch.zeros(1, rows, 1, dtype=x.dtype), padded.view(1, rows, 64))
-    return output.flatten()[: len(x)]
-
-
-def test_special_values_are_those_of_torch() -> None:
-    points = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-40, 90.0, -110.0, 1e30, -1e30])
-    for function in ("sigmoid", "tanh", "exp", "softplus", "relu", "abs"):
-        found = _through(function, points)
-        wanted = getattr(torch, function, torch.nn.functional.softplus)(points)
-        torch.testing.assert_close(found, wanted, equal_nan=True, rtol=1e-6, atol=1e-37)
-
-
 def test_what_a_pass_cannot_do_natively_runs_on_the_reference() -> None:
     layer = unvanish.LSTM(3, 4, engine="native")
     reference = unvanish.LSTM(3, 4, engine="reference")
@@ -165,25 +126,6 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 LAYER = "import torch, unvanish; print(unvanish.RNN(2, 3, engine='native')(torch.ones(4, 1, 2))[0].shape)"
-COUNT = "from unvanish.engine.native.build import COMPILED; print(f'{len(COMPILED)} compiled')"
-
-
-def test_kernel_is_compiled_once_and_a_broken_file_again(tmp_path: Path) -> None:
-    def done() -> str:
-        process = run_python(f"{LAYER}; {COUNT}", XDG_CACHE_HOME=str(tmp_path))
-        assert process.stderr == ""
-        return process.stdout.partition("\n")[2].strip()
-
-    assert (done(), done()) == ("1 compiled", "0 compiled")
-    for kernel in (tmp_path / "unvanish" / "kernels").glob("*.so"):
-        kernel.write_bytes(b"no library")
-    assert done() == "1 compiled"
-
-
-def test_cache_folder_that_cannot_be_made_is_no_hindrance(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    done = run_python(LAYER, XDG_CACHE_HOME=str(tmp_path / "file"))
-    assert "[4, 1, 3]" in done.stdout, done.stderr
 
 
 def test_no_compiler_says_what_to_install(tmp_path: Path) -> None:
