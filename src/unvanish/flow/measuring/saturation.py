@@ -16,19 +16,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from unvanish.engine import evaluate
+from unvanish.engine.words import TORCH
+from unvanish.equations.calculus import slopes
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
 from unvanish.equations.gates import keep_factors
 from unvanish.equations.system import Elementwise, System
+from unvanish.equations.words import WORDS
 from unvanish.flow.finding.parts import LayerPart, Part, States, as_hx, chosen, parts_of
 
 FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
-# The steepest slope of an activation, and its slope from its value.
-STEEPEST = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}
-_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: y * (1 - y),
-    "tanh": lambda y: 1 - y * y,
-    "relu": lambda y: (y > 0).to(y.dtype),
-}
+STEEPEST = {name: word.steepest for name, word in WORDS.items() if word.steepest}
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Activation:
 
     Attributes:
         name: the line that it is (`f`), or what it is applied to (`tanh(c[t])`).
-        function: sigmoid, tanh or relu.
+        function: sigmoid, tanh, relu, or another function of the language that has a steepest slope.
         saturated: the share of values whose slope is under a tenth of the steepest.
         mean: the mean value.
         slope: the mean slope, as a share of the steepest.
@@ -113,8 +110,11 @@ def saturation_of(part: Part) -> Saturation:
     return Saturation(part.name, tuple(_measured(name, *values) for name, values in seen.values()), ())
 
 
-def _measured(name: str, function: str, y_TBW: Tensor) -> Activation:
-    slope = _SLOPES[function](y_TBW) / STEEPEST[function]
+def _measured(name: str, function: str, y_TBW: Tensor, a_TBW: Tensor) -> Activation:
+    """Measure the values of an activation and their arguments."""
+    known = {"y": y_TBW, "a": a_TBW}
+    found = evaluate(slopes(function)[0], lambda ref: known[ref.name], None, y_TBW)
+    slope = torch.as_tensor(found, dtype=y_TBW.dtype).expand_as(y_TBW).abs() / STEEPEST[function]
     dead = (y_TBW <= 0).flatten(0, -2).all(0).double().mean() if function == "relu" else y_TBW.new_zeros(())
     flat = (slope < FLAT).double().mean()
     return Activation(name, function, float(flat), float(y_TBW.mean()), float(slope.mean()), float(dead))
@@ -152,12 +152,16 @@ def _of_layer(part: LayerPart) -> Saturation:
     system = part.layer.system
     calls, keeps = dict(_calls(system)), dict(keep_factors(system))
     wanted: dict[str, Expr] = {f"call {name}": call for name, call in calls.items()}
+    wanted |= {f"argument {name}": call.args[0] for name, call in calls.items()}
     wanted |= {f"keep {state}": factor for state, factor in keeps.items()}
     inspector = _Inspector(wanted, part.x_TBI)
     with part.layer.watched(inspector), torch.no_grad():
         part.layer(part.x_TBI, as_hx(part.initial))
     seen = {name: torch.stack(values) for name, values in inspector.seen.items()}
-    activations = tuple(_measured(name, call.function, seen[f"call {name}"]) for name, call in calls.items())
+    activations = tuple(
+        _measured(name, call.function, seen[f"call {name}"], seen[f"argument {name}"])
+        for name, call in calls.items()
+    )
     memories = tuple(_memory(state, factor, seen[f"keep {state}"]) for state, factor in keeps.items())
     return Saturation(part.name, activations, memories)
 
@@ -197,10 +201,21 @@ def _constant(keep: Tensor) -> float:
 # -- activations of any code -----------------------------------------------------------------------------------
 
 _FUNCTIONS: dict[Any, str] = {
-    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, nn.functional.sigmoid), "sigmoid"),
-    **dict.fromkeys((torch.tanh, Tensor.tanh, nn.functional.tanh), "tanh"),
-    **dict.fromkeys((torch.relu, Tensor.relu, nn.functional.relu), "relu"),
+    **{TORCH[name]: name for name in STEEPEST},
+    **dict.fromkeys((Tensor.sigmoid, nn.functional.sigmoid), "sigmoid"),
+    **dict.fromkeys((Tensor.tanh, nn.functional.tanh), "tanh"),
+    **dict.fromkeys((Tensor.relu, nn.functional.relu), "relu"),
 }
+_SETTINGS = {nn.functional.elu: 1.0, nn.functional.leaky_relu: 0.01}
+
+
+def _activation(func: Any, args: Any, keywords: Any) -> str | None:
+    """The activation that a call of torch is, with its usual settings; None for any other call."""
+    further = [*args[1:], *keywords.values()]
+    if func is nn.functional.gelu and further == ["tanh"]:
+        return "gelu_tanh"
+    usual = all(value is False or value in ("none", _SETTINGS.get(func)) for value in further)
+    return _FUNCTIONS.get(func) if usual else None
 
 
 class _Activations(TorchFunctionMode):
@@ -208,25 +223,26 @@ class _Activations(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[tuple[int, str], list[Tensor]] = {}
+        self.found: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
         self.step, self.at, self.last = 0, 0, -1
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         value = func(*args, **(kwargs or {}))
-        function = _FUNCTIONS.get(func)
+        function = _activation(func, args, kwargs or {})
         if function is not None and isinstance(value, Tensor) and value.dim() == 2:
             self.at = 0 if self.step != self.last else self.at + 1
             self.last = self.step
-            self.found.setdefault((self.at, function), []).append(value.detach())
+            self.found.setdefault((self.at, function), []).append((value.detach(), args[0].detach()))
         return value
 
-    def values(self) -> Iterator[tuple[str, tuple[str, Tensor]]]:
+    def values(self) -> Iterator[tuple[str, tuple[str, Tensor, Tensor]]]:
         """Name what was seen: `sigmoid 1`, `sigmoid 2`, `tanh 1`, …"""
         counts: dict[str, int] = {}
-        for (_, function), seen in sorted(self.found.items()):
-            if len({value.shape for value in seen}) == 1:
+        for (_, function), seen in sorted(self.found.items(), key=lambda one: one[0]):
+            if len({value.shape for value, _ in seen}) == 1:
                 counts[function] = counts.get(function, 0) + 1
-                yield f"{function} {counts[function]}", (function, torch.stack(seen))
+                values, arguments = (torch.stack(some) for some in zip(*seen, strict=True))
+                yield f"{function} {counts[function]}", (function, values, arguments)
 
 
 class Steepest(TorchFunctionMode):
@@ -234,8 +250,8 @@ class Steepest(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         value = func(*args, **(kwargs or {}))
-        function = _FUNCTIONS.get(func)
+        function = _activation(func, args, kwargs or {})
         if function is None or not isinstance(value, Tensor):
             return value
-        (argument,) = args
+        argument = args[0]
         return value.detach() + STEEPEST[function] * (argument - argument.detach())
