@@ -76,7 +76,7 @@ test-floor: ## Run the tests of layers and engine on the oldest versions that ar
 	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check pytest hypothesis $$($(PYTHON) -c \
 	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])' | sed 's/>=/==/g')
 	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest --quiet $(ONLY) tests/nn tests/engine
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest --quiet $(ONLY) tests/nn tests/engine tests/test_torch_internals.py
 
 test-memory: $(VENV)/.test ## Train 20,000 steps in one process: the memory stays the same. Some minutes.
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.test_memory

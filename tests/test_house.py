@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,22 +16,23 @@ from unvanish.nn.named import class_name
 SOURCE = Path(unvanish.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room, and the rooms that it may import. `errors` and `record` are plain and open to all.
+# A room, and the rooms that it may import. `checks`, `errors` and `record` are plain and open to all; the private
+# names of torch are open to whoever may import torch.
 LAW = {
     "equations": set(),
     "cells": {"equations"},
     "engine": {"equations", "cells"},
     "nn": {"equations", "cells", "engine"},
-    "flow": {"equations", "engine", "nn"},
+    "flow": {"equations", "engine", "nn", "data"},
     "remedies": {"equations", "engine", "nn", "flow"},
-    "diagnosis": {"cells", "nn", "flow", "remedies"},
+    "diagnosis": {"cells", "nn", "flow", "remedies", "data"},
     "data": set(),
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
 }
-OPEN = {"errors", "record"}
-TORCHLESS = {"equations", "cells", "report", "errors", "record"}
+OPEN = {"checks", "errors", "record", "torch_internals"}
+TORCHLESS = {"equations", "cells", "report", "checks", "errors", "record"}
 
 
 def imports(path: Path) -> set[str]:
@@ -44,6 +46,24 @@ def imports(path: Path) -> set[str]:
             found.add(node.module or "")
             found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "unvanish"}
     return found
+
+
+PRIVATE = {"_C", "_version", "_cdata", "_current_level", "_execution_engine", "_disable_current_modes"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_private_names_of_torch_stand_in_one_file(path: Path) -> None:
+    if path.name == "torch_internals.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            whole = ast.unparse(node)
+            assert node.attr not in PRIVATE, whole
+            assert not re.match(r"torch\._[a-zA-Z]", whole), whole
+            assert not (whole.startswith("torch.ops.mkldnn") and node.attr.startswith("_")), whole
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("torch", "lightning"):
+            assert not any(part.startswith("_") for part in (node.module or "").split(".")), node.module
+            assert not any(alias.name.startswith("_") for alias in node.names), ast.unparse(node)
 
 
 def room(path: Path) -> str:
@@ -129,3 +149,8 @@ def test_no_tensor_is_made_on_the_default_device_of_whoever_calls(name: str) -> 
                 case ast.Call(ast.Attribute(ast.Name("torch"), factory)) if factory in FACTORIES:
                     given = {keyword.arg for keyword in node.keywords}
                     assert given & {"device", None}, f"{path}:{node.lineno} has no device="
+
+
+def test_finding_recurrences_needs_no_measurement() -> None:
+    for path in (SOURCE / "flow" / "finding").glob("*.py"):
+        assert not {name for name in imports(path) if name.startswith("unvanish.flow.measuring")}

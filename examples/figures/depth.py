@@ -6,7 +6,7 @@ import torch
 from drawing import COLOURS, folder, write
 from torch import Tensor, nn
 
-from unvanish.flow.depth import depth
+from unvanish.flow import depth
 
 DEPTH, WIDTH = 20, 32
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from drawing import COLOURS, folder, write
 
-from unvanish.flow.linear import linear
+from unvanish.flow import linear
 
 STEPS = 60
 start = np.asarray([1.0, 1.0])

@@ -5,7 +5,7 @@ import torch
 from drawing import folder, write
 from torch import nn
 
-from unvanish.flow.decomposition import decompose
+from unvanish.flow import decompose
 
 STEPS, WIDTH = 40, 8
 torch.manual_seed(0)

@@ -14,7 +14,6 @@ import pytest
 import unvanish
 from tests.support.compilers import compiler_script
 from unvanish.cli import machine, main
-from unvanish.engine import native
 from unvanish.engine.native import build
 
 Capture = pytest.CaptureFixture[str]
@@ -71,7 +70,7 @@ def test_env_compiles_and_times_every_cell(capsys: Capture, monkeypatch: pytest.
 
 def test_env_tells_why_a_cell_has_no_kernel(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "CATALOGUE", {"rnn": unvanish.cells["rnn"]})
-    monkeypatch.setattr(native, "cannot_plan", lambda plan: "its equations are too beautiful")
+    monkeypatch.setattr(machine, "unsupported_by_native", lambda system: "its equations are too beautiful")
     assert main(["env", "--compile"]) == 0
     assert re.search(r"rnn +none +\d+\.\d ms +its equations are too beautiful", capsys.readouterr().out)
 

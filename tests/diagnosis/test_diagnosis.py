@@ -10,14 +10,14 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import unvanish
 from tests.diagnosis.zoo import Last, Loop, OwnCell, changed, looped, sound, turned
 from unvanish.diagnosis import VERDICTS, diagnose
 from unvanish.diagnosis.findings import worst
-from unvanish.diagnosis.training import trace_step
+from unvanish.diagnosis.watch.trace import trace_step
 from unvanish.errors import FlowError
 
 T, B, I, H = 60, 4, 2, 16
@@ -89,6 +89,27 @@ def test_prescriptions_do_what_they_say(kind: type[nn.Module]) -> None:
         exec(remedy.code, {"model": twin, "torch": torch, "unvanish": unvanish})
         after = diagnose(twin, x_TBI, loss, need=40, prescriptions=False).parts[0]
         assert after.profile.reach > remedy.reach_before
+
+
+class Particular(Last):
+    """Does not run with another layer in the place of its own."""
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        if isinstance(self.rnn, unvanish.Recurrent):
+            raise KeyError("wants a layer of torch")
+        return super().forward(x_TBI)
+
+
+def test_remedy_that_could_not_be_tried_is_told_with_the_reason() -> None:
+    torch.manual_seed(0)
+    found = diagnose(Particular(nn.RNN(I, H), H), 0.1 * torch.randn(T, B, I), loss, need=40)
+    assert found.prescriptions
+    assert {remedy.name for remedy in found.untried} == {"skips", "lstm", "leaky_rnn"}
+    assert {remedy.reason for remedy in found.untried} == {"KeyError: 'wants a layer of torch'"}
+    assert found.to_dict()["untried"][0]["reason"] in str(found)
+    whole = diagnose(nn.RNN(I, H), 0.1 * torch.randn(T, B, I), lambda out: out[0][-1].square().mean(), need=40)
+    assert all("no place in which another could stand" in remedy.reason for remedy in whole.untried)
+    assert len(whole.untried) == 3
 
 
 def test_prescriptions_for_a_cell_and_for_an_explosion() -> None:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import unvanish
 from tests.diagnosis.zoo import Last, Loop, OwnCell, Windows
 from unvanish.errors import FlowError
-from unvanish.flow.observe import observe
+from unvanish.flow.finding.observe import observe
 
 T, B, I, H = 12, 3, 2, 5
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unvanish import clip
-from unvanish.diagnosis.training import trace_step
+from unvanish.diagnosis.watch.trace import trace_step
 
 
 @pytest.mark.parametrize(

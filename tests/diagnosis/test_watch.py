@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 import unvanish
 from unvanish import flow
-from unvanish.diagnosis.alerts import Alert
-from unvanish.diagnosis.watch import Watcher, watch
+from unvanish.diagnosis.watch import Alert, Watcher, watch
 from unvanish.errors import FlowError, OptionError
 
 T, B, I, H = 24, 3, 2, 5
@@ -632,7 +631,7 @@ def test_steps_that_are_not_sampled_are_the_same_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize("options", [{"every": 0}, {"need": 0}, {"need": -3}])
 def test_counts_under_one_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(OptionError, match="give a number from 1 on"):
+    with pytest.raises(OptionError, match="give a number of steps from 1 on"):
         watch(nn.RNN(1, 1), **options)
 
 

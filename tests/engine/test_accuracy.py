@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unvanish import Cell, Recurrent
-from unvanish.engine.native.lower import COSTLY
+from unvanish.engine.ir.lower import COSTLY
 
 TRUTH: dict[str, Callable[[Any], Any]] = {
     "exp": mpmath.exp,

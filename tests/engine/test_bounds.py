@@ -10,10 +10,10 @@ import torch
 import unvanish
 from unvanish import Cell, Recurrent
 from unvanish.engine import make_plan
+from unvanish.engine.ir.lower import lower
 from unvanish.engine.native.binding import bind
 from unvanish.engine.native.emit import emit
 from unvanish.engine.native.kernel import load
-from unvanish.engine.native.lower import lower
 from unvanish.engine.native.schedule import even
 from unvanish.engine.operator import _known, _recent
 

@@ -12,8 +12,8 @@ import pytest
 
 from unvanish import cells
 from unvanish.engine import make_plan
+from unvanish.engine.ir.lower import lower
 from unvanish.engine.native.emit import emit
-from unvanish.engine.native.lower import lower
 
 FOLDER = Path(__file__).with_name("golden")
 NAMES = ("lstm", "gru_reset_before", "clockwork_rnn")

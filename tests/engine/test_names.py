@@ -11,10 +11,10 @@ import unvanish
 from tests.support.pairs import assert_agree
 from unvanish import Cell
 from unvanish.engine import make_plan
+from unvanish.engine.ir.lower import lower
 from unvanish.engine.native import build
 from unvanish.engine.native.emit import emit
-from unvanish.engine.native.lower import lower
-from unvanish.engine.native.places import identifier, variable
+from unvanish.engine.native.places import Slot, Slots, identifier, variable
 from unvanish.equations.expression import Ref
 from unvanish.equations.parse import RESERVED
 
@@ -73,3 +73,8 @@ def test_no_two_meanings_have_one_identifier() -> None:
         variable(role, Ref(name, delay)) for role in ("v", "a", "at", "to") for name in names for delay in (0, 1, 2)
     ]
     assert len(set(locals_)) == len(locals_)
+
+
+def test_a_slot_of_an_unknown_kind_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="stat"):
+        Slots()(Slot("stat", "h"))  # type: ignore[arg-type]

@@ -21,8 +21,8 @@ import unvanish
 from tests.support.pairs import assert_agree
 from tests.support.strategies import cells
 from unvanish import Cell, Recurrent
-from unvanish.engine.native import cannot_plan
 from unvanish.engine.native.schedule import even
+from unvanish.equations.backends import unsupported_by_native
 from unvanish.errors import OptionError
 
 NARROW, WIDE = 5, 21
@@ -55,10 +55,10 @@ def test_chunks_of_steps_change_nothing(name: str, monkeypatch: pytest.MonkeyPat
 @settings(max_examples=6, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
 def test_random_cells_equal_the_reference(cell: Cell) -> None:
     try:
-        plan = Recurrent(cell, 5, 6)._plan
+        system = Recurrent(cell, 5, 6).system
     except OptionError:
         return
-    if cannot_plan(plan) is None:
+    if unsupported_by_native(system) is None:
         assert_same(cell, NARROW, 19, 5, 4, torch.float64)
         assert_same(cell, WIDE, 19, 3, 4, torch.float64)  # too few rows to multiply inside the loop
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from tests.support.strategies import cells as random_cells
 from unvanish import Cell, cells
 from unvanish.engine import Plan, make_plan
-from unvanish.engine.plan import Group
+from unvanish.engine.ir.plan import Group
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Phase, walk
 from unvanish.equations.system import Elementwise, Product, Statement, System, reads

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
-from unvanish.engine import native
-from unvanish.engine.native import build, cannot_plan, kernel, memory, passes
+from unvanish.engine.native import backend, backward, build, forward, kernel, memory
+from unvanish.equations.backends import unsupported_by_native
 from unvanish.errors import OptionError
 
 # At -O0 the checks are the same, and it compiles three times as fast as at -O1.
@@ -108,10 +108,10 @@ def drawn(count: int) -> list[Cell]:
     @given(random_cells(tame=True))
     def collect(cell: Cell) -> None:
         try:
-            plan = Recurrent(cell, 2, 3)._plan
+            system = Recurrent(cell, 2, 3).system
         except OptionError:
             return
-        if cannot_plan(plan) is None:
+        if unsupported_by_native(system) is None:
             found.append(cell)
 
     collect()
@@ -139,7 +139,7 @@ def run(cell: Cell, dtype: torch.dtype, width: int) -> None:
 
 def run_all() -> None:
     """In the process under the sanitizers: all cells in single precision, every third in double too."""
-    kernels, native.FOLD_UP_TO = 0, 16
+    kernels, backend.FOLD_UP_TO = 0, 16
     for number, cell in enumerate([*(cells[name] for name in NAMES), *drawn(2)]):
         for double, dtype in enumerate((torch.float32, torch.float64) if number % 3 == 0 else (torch.float32,)):
             sys.stdout.write(f"{dtype} {cell.name}: {cell.equations}\n")
@@ -217,7 +217,7 @@ if __name__ == "__main__":
     del os.environ["LD_PRELOAD"]  # the compiler needs none
     build.FLAGS = FLAGS
     memory.Layout, kernel.Arena.take = Gaps, take_fresh
-    passes.set_block = functools.partial(set_block, passes.set_block)
+    forward.set_block = backward.set_block = functools.partial(set_block, forward.set_block)
     kernel.Loaded.run = functools.partialmethod(closed, kernel.Loaded.run)
     torch.set_num_threads(3)
     run_all() if sys.argv[1] == "whole" else run_broken()

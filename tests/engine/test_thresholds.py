@@ -10,7 +10,7 @@ import torch
 import unvanish
 from tests.support.pairs import assert_agree
 from unvanish import Cell
-from unvanish.engine import native
+from unvanish.engine.native import backend
 
 WIDTHS, BATCHES = (1, 16, 17, 100, 512, 513), (1, 3, 4, 17)
 # Each reads a product of the input, which may be worked out before the loop, in another way.
@@ -31,7 +31,7 @@ CELLS = [*(Cell(name, text) for name, text in STREAMS.items()), *(unvanish.cells
 
 
 def test_thresholds_are_where_these_tests_look() -> None:
-    assert (native.FOLD_UP_TO, native.FOLD_FROM_ROWS, native.FOLD_ALWAYS_UP_TO) == (512, 4, 16)
+    assert (backend.FOLD_UP_TO, backend.FOLD_FROM_ROWS, backend.FOLD_ALWAYS_UP_TO) == (512, 4, 16)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)

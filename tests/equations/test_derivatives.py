@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tests.support.strategies import cells as random_cells
 from unvanish import Cell, cells
-from unvanish.engine import Run, Weights, layout, make_plan
-from unvanish.engine.reference import run_reference
+from unvanish.engine import Pass, Weights, layout, make_plan
+from unvanish.engine.reference import Reference
 from unvanish.equations.calculus import linearise
 from unvanish.equations.expression import Ref
 from unvanish.errors import CellError
@@ -35,7 +35,7 @@ TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 class Step:
     """One step of a cell in double precision, as the reference back end runs it and as the walker does."""
 
-    job: Run
+    job: Pass
     walker: Walker
     names: dict[str, Ref]  # of states that the step makes, and of the output
 
@@ -48,7 +48,7 @@ class Step:
         weights.arrays = {name: leaves[name] for name in self.job.weights.arrays}
         states = {name: leaves[name] for name in self.job.states}
         job = replace(self.job, x_TBI=leaves["x"][None], states=states, weights=weights, wants_all_states=True)
-        result = run_reference(job)
+        result = Reference().run(job)
         assert result.all_states is not None
         made = {name: values[0] for name, values in result.all_states.items()}
         return {**made, self.job.plan.system.output.name: result.output_TBW[0]}
@@ -66,7 +66,7 @@ def step_of(cell: Cell) -> Step:
     numbers = {name: fixed_number(cell, name, None, HIDDEN, None, torch.float64) for name in system.numbers}
     states = {s.name: draw(BATCH, sizes[s.width] * s.depth) for s in system.states}
     time_B1, x_1BI = torch.tensor([[0], [1], [4]]), draw(1, BATCH, INPUT)
-    job = Run(make_plan(system), weights, numbers, x_1BI, states, time_B1 if system.uses_time else None)
+    job = Pass(make_plan(system), weights, numbers, x_1BI, states, time_B1 if system.uses_time else None)
     known = {Ref("x", 0): x_1BI[0], **{Ref(name): number for name, number in numbers.items()}}
     known |= {Ref(p.name): weights[p.name] for p in system.parameters if p.columns is None}
     for state in system.states:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import unvanish
 from unvanish.errors import FlowError
-from unvanish.flow import decomposition
-from unvanish.flow.decomposition import decompose
+from unvanish.flow.measuring import decomposition
+from unvanish.flow.measuring.decomposition import decompose
 
 STEPS = 7
 INTEGRATOR = unvanish.Cell("integrator", "h[t] = w * h[t-1] + V @ x[t]")

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import unvanish
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.depth import depth
+from unvanish.flow.measuring.depth import depth
 
 WIDTH = 8
 
@@ -270,3 +271,30 @@ def test_a_layer_that_gives_no_tensor_is_told() -> None:
 
     with pytest.raises(FlowError, match="gives dict"):
         depth(Model(), inputs())
+
+
+class Frame(NamedTuple):
+    x: Tensor
+    scale: float
+
+
+class Framed(nn.Module):
+    """Takes one argument that is a tuple by type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, given: Frame | PackedSequence) -> Tensor:
+        x = given.data if isinstance(given, PackedSequence) else given.x * given.scale
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_named_tuple_is_one_argument_and_so_is_a_packed_sequence() -> None:
+    x_TBW = torch.randn(4, 2, WIDTH)
+    for batch in (Frame(x_TBW, 0.5), pack_padded_sequence(x_TBW, torch.tensor([4, 2]))):
+        assert depth(Framed(), batch).layers == ("blocks.0", "blocks.1", "blocks.2")
+    with pytest.raises(FlowError, match="batched tensor"):
+        depth(nn.GRU(WIDTH, WIDTH, 2), pack_padded_sequence(x_TBW, torch.tensor([4, 2])))

@@ -6,6 +6,7 @@ Shapes: T time, B batch, I input, N full state.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 import unvanish
 from unvanish import Cell, Recurrent, flow
 from unvanish.errors import FlowError
-from unvanish.flow.parts import chosen, parts_of
-from unvanish.flow.profile import profile_of
+from unvanish.flow.finding.parts import chosen, parts_of
+from unvanish.flow.measuring import back
+from unvanish.flow.measuring.profile import profile_of
 
 T, B, I, H = 6, 2, 3, 4
 LINEAR = Cell("linear", "h[t] = U_h @ h[t-1] + W_h @ x[t]")
@@ -57,6 +59,33 @@ def test_a_layer_of_torch_is_taken_apart_too() -> None:
     output_TBH, (_, c_LBH) = theirs(x_TBI)
     torch.testing.assert_close(trajectory_TBN[1:, :, :H], output_TBH.detach())
     torch.testing.assert_close(trajectory_TBN[-1, :, H:], c_LBH[-1].detach())
+
+
+@every_cell
+@pytest.mark.parametrize("options", [{}, {"batch_norm": 5}], ids=["plain", "batch_norm"])
+def test_directions_go_back_through_many_steps_at_once_as_through_one_after_the_other(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x_TBI = given(name, **options)
+    part = chosen(parts_of(layer.eval(), x_TBI), None)
+    found = []
+    for steps in (1, 3, 256):
+        monkeypatch.setattr(back, "AT_ONCE", steps)
+        found.append(back.norms_back(part, 2, torch.Generator().manual_seed(0)))
+    for norms_TS in found[1:]:
+        np.testing.assert_allclose(norms_TS, found[0], rtol=1e-10, atol=1e-15)
+
+
+@every_cell
+def test_trajectory_is_that_of_the_steps_and_is_worked_out_once(name: str) -> None:
+    layer, x_TBI = given(name)
+    part = chosen(parts_of(layer, x_TBI), None)
+    s_TBN = part.trajectory()
+    for t in range(T):
+        torch.testing.assert_close(part.step(t)(s_TBN[t]).detach(), s_TBN[t + 1])
+    torch.testing.assert_close(part.state_before(0), s_TBN[0])
+    assert part.trajectory() is s_TBN
+    assert part.double() is part.double().double()
 
 
 # -- Jacobians -------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.linear import Linear, linear
-from unvanish.flow.profile import fit_rate
+from unvanish.flow.measuring.linear import Linear, linear
+from unvanish.flow.measuring.profile import fit_rate
 
 
 def matrix(seed: int, size: int = 4, radius: float | None = None) -> NDArray[np.float64]:

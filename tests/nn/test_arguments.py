@@ -42,6 +42,11 @@ MADE_OF = [
         {"cell": "leaky_rnn", "alpha": [0.5] * 9},
         "alpha has shape (9,): give one finite number, or one for each",
     ),
+    (
+        {"cell": "leaky_rnn", "alpha": (0.5, 0.99)},
+        "alpha=(0.5, 0.99) may mean a range or two halves of the units: give Drawn(0.5, 0.99)",
+    ),
+    ({"cell": "leaky_rnn", "alpha": [0.5, 0.99]}, "or Grouped((0.5, 0.99)), or [0.5, 0.5, 0.99, 0.99]"),
     ({"cell": "leaky_rnn", "alpha": float("inf")}, "alpha has shape (): give one finite number"),
     ({"cell": "leaky_rnn", "alpha": Drawn(1.0, 0.0)}, "the fixed number alpha is Drawn(low=1.0, high=0.0"),
     ({"cell": "leaky_rnn", "alpha": Drawn(0.0, 1.0, "log")}, "the fixed number alpha is Drawn"),
@@ -105,3 +110,10 @@ def test_what_a_layer_cannot_run_on(
 def test_an_error_is_a_value_error_for_those_who_know_nothing_of_us() -> None:
     with pytest.raises(ValueError, match="hidden_size"):
         Recurrent("lstm", 2, 0)
+
+
+def test_halves_of_the_units_have_two_spellings_and_a_pair_is_one_for_a_cell_of_groups() -> None:
+    for halves in (Grouped((0.5, 0.99)), [0.5, 0.5, 0.99, 0.99]):
+        assert Recurrent("leaky_rnn", 2, 8, alpha=halves).alpha_l0.tolist() == pytest.approx([0.5] * 4 + [0.99] * 4)
+    assert Recurrent("clockwork_rnn", 2, 4, period=(1, 2)).period_l0.tolist() == [1, 1, 2, 2]
+    assert Recurrent("leaky_rnn", 2, 2, alpha=(0.5, 0.99)).alpha_l0.tolist() == pytest.approx([0.5, 0.99])

@@ -13,6 +13,7 @@ from torch import Tensor
 import unvanish
 from unvanish import flow
 from unvanish.errors import OptionError
+from unvanish.flow.finding.parts import parts_of
 
 KINDS = ("plain", "residual", "dense", "highway")
 
@@ -51,7 +52,7 @@ def test_each_part_is_measured_with_the_input_that_it_gets(kind: str) -> None:
     torch.manual_seed(6)
     layer = unvanish.RNN(4, 4, num_layers=3, connect=kind, zoneout=0.2, dtype=torch.float64).eval()
     x = torch.randn(6, 2, 4, dtype=torch.float64)
-    parts = flow.parts.parts_of(layer, x)
+    parts = parts_of(layer, x)
     below = x
     for depth, (name, part) in enumerate(parts.items()):
         torch.testing.assert_close(part.x_TBI, below)

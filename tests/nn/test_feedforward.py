@@ -78,14 +78,16 @@ def test_every_dense_layer_sees_every_earlier_one_by_itself() -> None:
 
 
 def test_batch_normalisation_holds_sigmoids_open_and_layer_normalisation_halves_their_decay() -> None:
-    plain, batch, layer = (through(MLP, activation="sigmoid", norm=norm) for norm in (None, "batch", "layer"))
+    plain, batch, layer = (
+        through(MLP, activation="sigmoid", **norm) for norm in ({}, {"batch_norm": True}, {"layer_norm": True})
+    )
     assert abs(batch.rate) < 0.15
     assert batch.censored
     assert plain.rate < -1.7
     assert layer.rate == pytest.approx(plain.rate / 2, rel=0.15)
     assert through(MLP, activation="tanh").reach < 15
-    for norm in ("batch", "layer"):
-        assert through(MLP, activation="tanh", norm=norm).censored
+    for norm in ("batch_norm", "layer_norm"):
+        assert through(MLP, activation="tanh", **{norm: True}).censored
 
 
 def test_he_keeps_relu_alive_and_a_batch_norm_beside_it_explodes_as_predicted() -> None:
@@ -94,7 +96,7 @@ def test_he_keeps_relu_alive_and_a_batch_norm_beside_it_explodes_as_predicted() 
         -math.log(2) / 2, abs=0.06
     )
     # Yang, G. et al. (2019). A mean field theory of batch normalization: the square grows by π/(π - 1) a layer.
-    found = through(MLP, activation="relu", norm="batch")
+    found = through(MLP, activation="relu", batch_norm=True)
     assert found.rate == pytest.approx(math.log(math.pi / (math.pi - 1)) / 2, abs=0.04)
 
 
@@ -112,7 +114,7 @@ def test_what_they_compute() -> None:
     assert torch.allclose(plain(x_BI), by_hand(plain.readout, y), atol=1e-6)
 
     for order in ("pre", "post"):
-        residual = ResidualMLP(I, H, O, 1, "relu", "layer", order=order)
+        residual = ResidualMLP(I, H, O, 1, "relu", layer_norm=True, order=order)
         layer, x = residual.layers[0], residual.entry(x_BI)
 
         def n(x: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ def test_what_they_compute() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_leading_dimensions_any_type_any_device(kind: type[FeedForward]) -> None:
-    network = kind(I, 5, O, 3, norm="layer", dtype=torch.float64)
+    network = kind(I, 5, O, 3, layer_norm=True, dtype=torch.float64)
     x = torch.randn(4, 6, I, dtype=torch.float64)
     y = network(x)
     assert y.shape == (4, 6, O)
@@ -145,7 +147,7 @@ def test_any_leading_dimensions_any_type_any_device(kind: type[FeedForward]) -> 
     assert kind(I, 5, O, 3, init="orthogonal", device="meta").readout.weight.is_meta
     with pytest.raises(OptionError, match="last width must be 8"):
         network(x[..., 1:])
-    batch = kind(I, 5, O, 3, norm="batch")
+    batch = kind(I, 5, O, 3, batch_norm=True)
     batch(torch.randn(4, 6, I)).sum().backward()
     assert all(p.grad is not None for p in batch.parameters())
 
@@ -184,7 +186,11 @@ def test_words_for_square_matrices_go_from_hidden_to_hidden() -> None:
     ("options", "message"),
     [
         ({"activation": "tanhh"}, "unknown activation 'tanhh': did you mean 'tanh'"),
-        ({"norm": "bach"}, "unknown norm 'bach': did you mean 'batch'"),
+        ({"norm": "bach"}, "norm is 'bach': give layer_norm=True or batch_norm=True"),
+        ({"batch_norm": 1}, "batch_norm is 1: give True or False"),
+        ({"batch_norm": True, "layer_norm": True}, "both set"),
+        ({"batchnorm": True}, "ResidualMLP takes no keyword 'batchnorm': did you mean 'batch_norm'?"),
+        ({"ordr": "pre"}, "ResidualMLP takes no keyword 'ordr': did you mean 'order'?"),
         ({"num_layers": 0}, "num_layers is 0"),
         ({"hidden_size": 1.5}, "hidden_size is 1.5"),
         ({"order": "both"}, "order is 'both'"),
@@ -197,3 +203,15 @@ def test_what_cannot_be_meant_so_is_refused(options: dict[str, Any], message: st
     with pytest.raises(OptionError) as caught:
         ResidualMLP(**{**sizes, **options})
     assert message in str(caught.value)
+
+
+def test_norm_by_its_old_name_warns_and_does_the_same() -> None:
+    for norm in ("batch", "layer"):
+        torch.manual_seed(0)
+        with pytest.warns(DeprecationWarning, match=f"{norm}_norm=True") as caught:
+            old = MLP(I, 5, O, 3, norm=norm)
+        assert caught[0].filename == __file__
+        new = MLP(I, 5, O, 3, **{f"{norm}_norm": True})
+        assert repr(old) == repr(new)
+        new.load_state_dict(old.state_dict())
+        assert torch.equal(old(x := torch.randn(4, I)), new(x))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unvanish import Cell, Drawn, Recurrent, cells
 from unvanish.errors import OptionError
-from unvanish.flow.parts import parts_of
+from unvanish.flow.finding.parts import parts_of
 from unvanish.nn import init
 from unvanish.nn.init import WORDS, LayerInitialiser, from_word
 

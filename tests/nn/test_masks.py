@@ -20,7 +20,7 @@ from torch import Tensor
 from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
 from unvanish import engine as engines
-from unvanish.engine import Result, Run
+from unvanish.engine import Pass, Result
 from unvanish.equations.masks import with_recurrent_dropout
 from unvanish.errors import OptionError
 
@@ -35,11 +35,11 @@ def same(found: Any, wanted: Any) -> None:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Pass]:
     """What the engine is given, pass by pass."""
-    seen, run = list[Run](), engines.run
+    seen, run = list[Pass](), engines.run
 
-    def spy(job: Run, *how: Any) -> Result:
+    def spy(job: Pass, *how: Any) -> Result:
         seen.append(job)
         return run(job, *how)
 
@@ -52,7 +52,7 @@ def given_masks(change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
     """Let passes run with other masks than those that were drawn."""
     run = engines.run
 
-    def changed(job: Run, *how: Any) -> Result:
+    def changed(job: Pass, *how: Any) -> Result:
         return run(replace(job, masks={name: change(name, mask) for name, mask in job.masks.items()}), *how)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -129,7 +129,7 @@ SHARES = {
 @pytest.mark.parametrize("options", SHARES.values(), ids=SHARES)
 @pytest.mark.parametrize("engine", ["reference", "native"])
 def test_a_step_in_training_is_the_one_written_by_hand(
-    name: str, options: dict[str, float], engine: str, jobs: list[Run]
+    name: str, options: dict[str, float], engine: str, jobs: list[Pass]
 ) -> None:
     layer = made(name, engine=engine, **options)
     x_TBI, states = noise(TIME, BATCH, INPUT), random_states(layer, BATCH)
@@ -146,7 +146,7 @@ def test_a_step_in_training_is_the_one_written_by_hand(
 
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "skip_rnn"])
 @pytest.mark.parametrize("engine", ["reference", "native"])
-def test_a_step_in_evaluation_is_the_one_with_the_expectation(name: str, engine: str, jobs: list[Run]) -> None:
+def test_a_step_in_evaluation_is_the_one_with_the_expectation(name: str, engine: str, jobs: list[Pass]) -> None:
     layer = made(name, engine=engine, recurrent_dropout=0.5, zoneout=0.25).eval()
     x_TBI, states = noise(TIME, BATCH, INPUT), random_states(layer, BATCH)
     output, final = layer(x_TBI, states if len(states) > 1 else states[0])
@@ -155,7 +155,7 @@ def test_a_step_in_evaluation_is_the_one_with_the_expectation(name: str, engine:
     same([output, *(state[0] for state in as_tuple(final))], getattr(by_hand, name)(x_TBI, *(s[0] for s in states)))
 
 
-def test_states_have_shares_of_their_own(jobs: list[Run]) -> None:
+def test_states_have_shares_of_their_own(jobs: list[Pass]) -> None:
     layer = made("lstm", zoneout={"c": 0.5, "h": 0.0})
     x_TBI = noise(TIME, BATCH, INPUT)
     output, (h, c) = layer(x_TBI)
@@ -168,7 +168,7 @@ def test_states_have_shares_of_their_own(jobs: list[Run]) -> None:
 # -- what is drawn -----------------------------------------------------------------------------------------
 
 
-def test_masks_are_drawn_with_the_probabilities_asked_for(jobs: list[Run]) -> None:
+def test_masks_are_drawn_with_the_probabilities_asked_for(jobs: list[Pass]) -> None:
     layer = Recurrent("lstm", 2, 50, recurrent_dropout=0.2, zoneout={"h": 0.1, "c": 0.6}, bidirectional=True)
     layer(torch.zeros(40, 30, 2))
     for job in jobs:
@@ -202,7 +202,7 @@ def test_a_seed_decides_in_training_and_nothing_is_drawn_otherwise(name: str) ->
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_weight_drop_drops_entries_of_the_recurrent_matrices_once_for_each_call(jobs: list[Run]) -> None:
+def test_weight_drop_drops_entries_of_the_recurrent_matrices_once_for_each_call(jobs: list[Pass]) -> None:
     layer, x_TBI = made("lstm", weight_drop=0.5, proj_size=3, engine="reference"), noise(TIME, BATCH, INPUT)
     found = gradients([layer(x_TBI)[0]], *layer.parameters())
     arrays = jobs[0].weights.arrays

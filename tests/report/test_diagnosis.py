@@ -108,6 +108,17 @@ def put(found: Found, way: tuple[Any, ...], value: Any) -> Found:
 # -- the file ----------------------------------------------------------------------------------------------------
 
 
+def test_remedy_that_could_not_be_tried_is_shown_with_its_reason(
+    found: dict[str, Any], write: Callable[[Any], Page]
+) -> None:
+    untried = {"name": "lstm", "part": "rnn.l0", "text": "an LSTM", "code": "", "reason": "TypeError: <b>no</b>"}
+    held = {**found, "untried": [untried, "not a mapping"]}
+    for shown in (held, {**held, "prescriptions": []}):
+        told = words(write(shown))
+        assert "could not be tried on a copy of the model:lstm on rnn.l0: TypeError: <b>no</b>" in told
+    assert "could not be tried" not in words(write(found))
+
+
 def test_writes_one_file_and_makes_its_folder(found: Found, tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "found.html"
     assert write_diagnosis(found, path) == path

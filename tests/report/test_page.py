@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 from unvanish.errors import MissingExtraError, RunError
 from unvanish.record import RunRecord
 from unvanish.report import write_report
+from unvanish.report.page.document import document
 
 from .reading import SECTIONS, Page
 
@@ -141,7 +142,7 @@ def test_plotly_is_there_once_and_nothing_is_fetched(record: RunRecord, page: Pa
     assert text.count(get_plotlyjs()) == 1
     assert not page.having("src")
     assert not page.having("href")
-    assert "http" not in Path(inspect.getfile(write_report)).with_name("page.js").read_text(encoding="utf-8")
+    assert "http" not in Path(inspect.getfile(document)).with_name("page.js").read_text(encoding="utf-8")
     assert "url(" not in "".join(page.texts("style"))
 
 

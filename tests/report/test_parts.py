@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from unvanish.report import axes, markup, mathml, wording
+from unvanish import report
+from unvanish.report.page import axes, markup, wording
+from unvanish.report.run import mathml
 
-FOLDER = Path(axes.__file__).parent
-MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
+FOLDER = Path(report.__file__).parent
 
 
 @pytest.mark.parametrize("module", ["markup", "wording"])
 def test_examples(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"unvanish.report.{module}"))
+    result = doctest.testmod(importlib.import_module(f"unvanish.report.page.{module}"))
     assert result.attempted
     assert not result.failed
 
@@ -36,7 +37,7 @@ def test_imports_records_and_errors_only() -> None:
         "__future__",
     }
     found = set()
-    for path in FOLDER.glob("*.py"):
+    for path in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 found.add(node.module or "")
@@ -140,7 +141,7 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_stand_out_enough(scheme: str) -> None:
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    style = (FOLDER / "page" / "page.css").read_text(encoding="utf-8")
     block = style.split("prefers-color-scheme: dark")[0 if scheme == "light" else 1].split("*, *::before")[0]
     colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", block))
     for text in ("ink", "muted", "accent"):

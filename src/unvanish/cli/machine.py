@@ -15,10 +15,10 @@ from rich.table import Table
 
 from unvanish.cells import CATALOGUE
 from unvanish.cli.show import console, plain
-from unvanish.engine import make_plan, native
-from unvanish.engine.native.build import COMPILED, command_of, compiler
+from unvanish.engine.native.build import COMPILED, command_of, compiler, no_compiler
 from unvanish.engine.native.cache import cache_folder
 from unvanish.equations import Cell
+from unvanish.equations.backends import unsupported_by_native
 from unvanish.nn import Recurrent
 
 STEPS, BATCH, HIDDEN, REPEATS = 50, 8, 64, 9
@@ -109,7 +109,7 @@ def _compile() -> None:
 def _measured(cell: Cell, said: list[warnings.WarningMessage]) -> tuple[str, ...]:
     """One row: how the kernel came to be here, both times, their ratio; or why there is no kernel."""
     reference = _milliseconds(cell, "reference")
-    refusal = native.cannot_plan(make_plan(cell.system()))
+    refusal = no_compiler() or unsupported_by_native(cell.system())
     if refusal is not None:
         return "none", "", f"{reference:.1f} ms", "", refusal
     compiled, warned = len(COMPILED), len(said)

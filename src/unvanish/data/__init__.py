@@ -1,1 +1,1 @@
-"""Readers: text so far. They see torch alone."""
+"""Readers of data, and how far back data depend on themselves. Of torch they use tensors alone."""

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unvanish.diagnosis.alerts import Alert
 from unvanish.diagnosis.causes import CAUSES
 from unvanish.diagnosis.examine import Question, examine
-from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription
-from unvanish.diagnosis.watch import Watcher, watch
+from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription, Untried
+from unvanish.diagnosis.watch import Alert, Watcher, watch
 
 __all__ = [
     "CAUSES",
@@ -22,6 +21,7 @@ __all__ = [
     "Diagnosis",
     "PartFinding",
     "Prescription",
+    "Untried",
     "Watcher",
     "diagnose",
     "watch",

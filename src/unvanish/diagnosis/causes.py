@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
-from unvanish.diagnosis.training import StepTrace, Trial
-from unvanish.flow.observe import Observation, Seen
-from unvanish.flow.profile import REACH_SHARE
-from unvanish.flow.saturation import Memory
+from unvanish.diagnosis.watch.trace import StepTrace, Trial
+from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.flow.measuring.profile import REACH_SHARE
+from unvanish.flow.measuring.saturation import Memory
+from unvanish.torch_internals import pytree
 
 CAUSES = (
     "non-finite input",

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import is_whole
+from unvanish.data.dependency import Dependency, dependency
 from unvanish.diagnosis.causes import Facts, causes
-from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, worst
+from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Untried, worst
 from unvanish.diagnosis.measure import measure
-from unvanish.diagnosis.prescriptions import prescribe, seconds_of
-from unvanish.diagnosis.training import StepTrace, Trial, noise_of, norm_of, trace_step
+from unvanish.diagnosis.prescriptions import Patient, prescribe
+from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
-from unvanish.flow import Dependency, dependency
-from unvanish.flow.calling import called
-from unvanish.flow.observe import Observation, observe
+from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.observe import Observation, observe
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,18 @@ def examine(asked: Question) -> Diagnosis:
     facts = Facts(model, asked.batch, observation, parts, need, _of_parts(observation, parts), trace, trial)
     why = causes(facts)
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
-    tried: tuple[Prescription, ...] = ()
+    helps: tuple[Prescription, ...] = ()
+    untried: tuple[Untried, ...] = ()
     if asked.prescriptions and verdict in ("vanishing", "exploding"):
-        seconds = seconds_of(model, asked.run)
-        tried = tuple(
-            remedy
-            for part in parts
-            if part.verdict == verdict
-            for remedy in prescribe(model, asked.run, part, observation.seen[part.module], need, seconds, generator)
-        )
+        ill = [part for part in parts if part.verdict == verdict]
+        helps, untried = prescribe(Patient(model, asked.run, observation, need), ill, generator)
     unknown = _unknown(found, trace, parts)
-    return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, tried, unknown, found)
+    return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, helps, unknown, found, untried)
 
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
     if need is not None:
-        if not isinstance(need, int) or need < 1:
+        if not is_whole(need) or need < 1:
             raise FlowError(f"the needed lag is {need!r}: give a whole number of steps from 1 on")
         return need, "given"
     if found is not None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unvanish.flow import Dependency, Profile, Saturation, Split
+from unvanish.data.dependency import Dependency
+from unvanish.flow import Profile, Saturation, Split
 from unvanish.record import finite
 
 VERDICTS = ("healthy", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
@@ -62,6 +63,22 @@ class Prescription:
         return f"{self.reach_before} → {'≥ ' if self.censored else ''}{self.reach}"
 
 
+@dataclass(frozen=True)
+class Untried:
+    """A remedy that could not be tried, and why: what the changed copy of the model raised.
+
+    Attributes:
+        name, part, text, code: as of a `Prescription`.
+        reason: the error, in one line.
+    """
+
+    name: str
+    part: str
+    text: str
+    code: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class PartFinding:
     """What was measured of one layer and direction.
@@ -107,6 +124,7 @@ class Diagnosis:
         parts: every layer and direction.
         causes: what explains the verdict best comes first.
         prescriptions: what helps most comes first.
+        untried: remedies that could not be tried, with the reason.
         unknown: what could not be measured, and so is not known.
         dependency: how far back the data depend on themselves, where data were given.
     """
@@ -120,12 +138,14 @@ class Diagnosis:
     prescriptions: tuple[Prescription, ...]
     unknown: tuple[str, ...]
     dependency: Dependency | None = field(default=None, repr=False)
+    untried: tuple[Untried, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: needed lag {self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
         lines += [f"  helps: {remedy.text} (reach {remedy.span})" for remedy in self.prescriptions]
+        lines += [f"  not tried: {remedy.text} ({remedy.reason})" for remedy in self.untried]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,6 +159,7 @@ class Diagnosis:
                 "parts": [_part(part) for part in self.parts],
                 "causes": [vars(cause) for cause in self.causes],
                 "prescriptions": [vars(remedy) for remedy in self.prescriptions],
+                "untried": [vars(remedy) for remedy in self.untried],
                 "unknown": list(self.unknown),
                 "dependency": None if self.dependency is None else self.dependency.to_dict(),
             }

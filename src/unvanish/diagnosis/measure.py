@@ -11,11 +11,11 @@ from torch import nn
 
 from unvanish.diagnosis.findings import PartFinding, steps_text
 from unvanish.flow import Part, Profile, Split
-from unvanish.flow.jacobian import jacobian_of, lyapunov_of
-from unvanish.flow.observe import Observation, Seen
-from unvanish.flow.profile import REACH_SHARE, profile_of
-from unvanish.flow.saturation import saturation_of
-from unvanish.flow.split import split_of
+from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.flow.measuring.jacobian import jacobian_of, lyapunov_of
+from unvanish.flow.measuring.profile import REACH_SHARE, profile_of
+from unvanish.flow.measuring.saturation import saturation_of
+from unvanish.flow.measuring.split import split_of
 from unvanish.nn import Recurrent
 
 GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes
@@ -87,7 +87,9 @@ def _measure(
     elif any(not math.isfinite(value) for norms in losses.values() for value in norms):
         judged = Judgement("non-finite", "the gradient of the loss is not finite here", math.nan, False)
     size, sound = sum(part.widths.values()), judged.verdict != "non-finite"
-    eigenvalues = jacobian_of(part).eigenvalues[0] if deep and sound and size <= SPECTRUM_UP_TO else ()
+    eigenvalues = (
+        np.linalg.eigvals(jacobian_of(part).matrix_BNN[0]) if deep and sound and size <= SPECTRUM_UP_TO else ()
+    )
     skip = part.steps // 4 if part.steps > 3 else 0
     exponents = lyapunov_of(part, min(size, EXPONENTS), skip, generator).exponents if deep and sound else ()
     return PartFinding(

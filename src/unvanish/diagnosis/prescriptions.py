@@ -9,7 +9,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.cells import CATALOGUE
-from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription
+from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription, Untried
 from unvanish.diagnosis.measure import judge
-from unvanish.flow.convert import KNOWN, as_ours
-from unvanish.flow.observe import Seen, observe
-from unvanish.flow.profile import profile_of
+from unvanish.errors import FlowError
+from unvanish.flow.finding.convert import KNOWN, as_ours
+from unvanish.flow.finding.observe import Observation, Seen, observe
+from unvanish.flow.measuring.profile import profile_of
 from unvanish.nn import Recurrent, init
 
 TIMED = 3
@@ -38,63 +39,92 @@ class Remedy:
     changes_steps: bool = False
 
 
-def prescribe(
-    model: nn.Module,
-    run: Callable[[nn.Module], Tensor],
-    part: PartFinding,
-    seen: Seen,
-    need: int,
-    seconds: float,
-    generator: torch.Generator,
-) -> tuple[Prescription, ...]:
-    """Try every remedy that fits a part; what helps most comes first, and among equals what keeps the cell.
+@dataclass(frozen=True)
+class Patient:
+    """A model that is ill, and what was seen of it; `run` runs it, or a copy, and returns its loss."""
 
-    `run` runs a model with the batch and returns its loss; `seconds` is what `seconds_of` says of the model.
+    model: nn.Module
+    run: Callable[[nn.Module], Tensor]
+    observation: Observation
+    need: int
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A remedy as it was tried: what is seen of the changed model, and what a step of it costs."""
+
+    observation: Observation
+    cost: float
+
+
+def prescribe(
+    patient: Patient, parts: Sequence[PartFinding], generator: torch.Generator
+) -> tuple[tuple[Prescription, ...], tuple[Untried, ...]]:
+    """Try every remedy that fits a part of `parts`, the same one for several of them once.
+
+    By part, what helps most comes first, and among equals what keeps the cell. Then what could not be tried.
     """
-    found: list[tuple[bool, Prescription]] = []
-    for remedy in _fitting(part, seen, need):
-        changed = copy.deepcopy(model)
-        seed = int(torch.randint(1 << 31, (), generator=generator))
-        try:
-            with torch.random.fork_rng([]):
-                torch.manual_seed(seed)
-                remedy.apply(changed)
-            result = _measured(changed, run, part, need, seed)
-            cost = seconds_of(changed, run) / seconds if remedy.changes_steps else 1.0
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
-            continue  # the model does something with the module that the changed one cannot do: no remedy for it
-        if result is not None:
-            reach, censored, verdict = result
-            text, code, now = remedy.text, remedy.code, min(part.profile.reach, part.window)
-            tried = Prescription(remedy.name, part.name, text, code, now, reach, censored, verdict, cost)
-            found.append((remedy.changes_steps, tried))
+    tried: dict[str, _Tried | Exception] = {}
+    seconds = seconds_of(patient.model, patient.run)
+    found: list[Prescription] = []
+    untried: list[Untried] = []
+    for part in parts:
+        of_part: list[tuple[bool, Prescription]] = []
+        for remedy in _fitting(part, patient.observation.seen[part.module], patient.need):
+            seed = int(torch.randint(1 << 31, (), generator=generator))
+            if remedy.code not in tried:
+                tried[remedy.code] = _try(remedy, patient, seconds, seed)
+            outcome = tried[remedy.code]
+            if isinstance(outcome, _Tried) and part.name not in outcome.observation.parts:
+                outcome = FlowError(f"the changed model has no part {part.name}")
+            if isinstance(outcome, Exception):
+                reason = f"{type(outcome).__name__}: {outcome}"
+                untried.append(Untried(remedy.name, part.name, remedy.text, remedy.code, reason))
+            else:
+                of_part.append((remedy.changes_steps, _prescription(remedy, part, outcome, patient.need, seed)))
+        found += _helpful(of_part, part, patient.need)
+    return tuple(found), tuple(untried)
+
+
+def _try(remedy: Remedy, patient: Patient, seconds: float, seed: int) -> _Tried | Exception:
+    """Change a copy of the model and look at it. Whatever its own code raises then is why it cannot be tried."""
+    changed, run = copy.deepcopy(patient.model), patient.run
+    try:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            remedy.apply(changed)
+        observation = observe(changed, lambda: run(changed), links=patient.observation.links)
+        return _Tried(observation, seconds_of(changed, run) / seconds if remedy.changes_steps else 1.0)
+    except Exception as fault:
+        return fault
+
+
+def _prescription(remedy: Remedy, part: PartFinding, tried: _Tried, need: int, seed: int) -> Prescription:
+    profile = profile_of(tried.observation.parts[part.name], 1, torch.Generator().manual_seed(seed))
+    window = tried.observation.module_of(part.name).longest
+    now, reach = min(part.profile.reach, part.window), min(profile.reach, window)
+    verdict = judge(profile, need, window).verdict
+    return Prescription(
+        remedy.name, part.name, remedy.text, remedy.code, now, reach, profile.censored, verdict, tried.cost
+    )
+
+
+def _helpful(found: list[tuple[bool, Prescription]], part: PartFinding, need: int) -> list[Prescription]:
     ill = VERDICTS.index(part.verdict)
     helpful = [(new, p) for new, p in found if VERDICTS.index(p.verdict) < ill or p.reach > p.reach_before]
     # Another cell learns other things: one that keeps the cell comes first.
-    order = sorted(helpful, key=lambda pair: (VERDICTS.index(pair[1].verdict), pair[0], -min(pair[1].reach, need)))
-    return tuple(remedy for _, remedy in order)
-
-
-def _measured(
-    changed: nn.Module, run: Callable[[nn.Module], Tensor], part: PartFinding, need: int, seed: int
-) -> tuple[int, bool, str] | None:
-    observation = observe(changed, lambda: run(changed))
-    same = observation.parts.get(part.name)
-    if same is None:
-        return None
-    profile = profile_of(same, 1, torch.Generator().manual_seed(seed))
-    window = observation.module_of(part.name).longest
-    return min(profile.reach, window), profile.censored, judge(profile, need, window).verdict
+    helpful.sort(key=lambda pair: (VERDICTS.index(pair[1].verdict), pair[0], -min(pair[1].reach, need)))
+    return [prescription for _, prescription in helpful]
 
 
 def seconds_of(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
-    """The time of a loss with its gradients, in the median."""
+    """The time of a loss with its gradients, in the median; the model has been run before."""
     times, twin = [], copy.deepcopy(model)
-    for _ in range(TIMED + 1):
+    for _ in range(TIMED):
         start = time.perf_counter()
         run(twin).backward()  # type: ignore[no-untyped-call]
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    return statistics.median(times)
 
 
 # -- the remedies ------------------------------------------------------------------------------------------------
@@ -238,7 +268,7 @@ def _exchange(name: str, cell: str, options: Mapping[str, Any]) -> Callable[[nn.
         )
         parent, _, last = name.rpartition(".")
         if not name:
-            raise TypeError("a layer that is the whole model is exchanged by hand")
+            raise FlowError("the layer is the whole model, and has no place in which another could stand")
         setattr(model.get_submodule(parent), last, new.train(old.training))
 
     return apply

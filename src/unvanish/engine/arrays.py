@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unvanish.engine.words import TORCH
+from unvanish.equations.calculus import read, slopes
 from unvanish.equations.expression import (
     LAYERNORM_EPSILON,
     Binary,
@@ -24,33 +26,12 @@ from unvanish.equations.expression import (
     Phase,
     Ref,
 )
+from unvanish.equations.words import GATES, WORDS
 
 Value = Tensor | float
 Lookup = Callable[[Ref], Tensor]
 
 
-def _half_step(a: Tensor) -> Tensor:
-    return (a > 0).to(a.dtype) + 0.5 * (a == 0).to(a.dtype)
-
-
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "identity": lambda a: a,
-    "exp": torch.exp,
-    "log": torch.log,
-    "softplus": F.softplus,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "minimum": torch.minimum,
-    "maximum": torch.maximum,
-    "sign": torch.sign,
-    "positive": lambda a: (a > 0).to(a.dtype),
-    "half_step": _half_step,
-}
 _OPERATORS: dict[str, Callable[[Value, Value], Value]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -96,10 +77,11 @@ def program(expr: Expr) -> Program:
             return _binary(_OPERATORS[op], program(left), program(right))
         case Call("where", (condition, yes, no)):
             return _where(program(condition), _branch(yes), _branch(no))
-        case Call("relu" | "maximum" | "minimum", args) if not all(map(is_linear, args)):
-            return _gate(expr.function, tuple(map(program, args)), tuple(map(_branch, args)))
+        case Call(function, args) if function in GATES and not all(map(is_linear, args)):
+            return _gate(function, tuple(map(program, args)), tuple(map(_branch, args)))
         case Call(function, args):
-            return _call(FUNCTIONS[function], tuple(program(arg) for arg in args))
+            called = _surrogate(function) if function.startswith("heaviside_") else TORCH[function]
+            return _call(called, tuple(program(arg) for arg in args))
         case Phase(period):
             return _phase(program(period))
     raise AssertionError(expr)  # pragma: no cover  (the parser makes nothing else)
@@ -158,15 +140,15 @@ def _where(condition: Program, yes: Branch, no: Branch) -> Program:
 
 
 def _gate(function: str, args: tuple[Program, ...], branches: tuple[Branch, ...]) -> Program:
-    """A function that lets the adjoint of one argument through; in a tie, and beside NaN, that of each."""
+    """A function that lets an adjoint through or blanks it: where it blanks it, the branch sends nothing at all."""
+    gates = [program(read(gate)) for gate in WORDS[function].gates]
 
     def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
         values = [as_tensor(arg(lookup, time, like), like) for arg in args]
-        left, right = values if len(values) == 2 else (values[0], torch.zeros_like(values[0]))
-        lost = [left > right, right > left] if function == "minimum" else [left < right, right < left]
-        lost = [left <= right] if function == "relu" else lost
-        taken = [branch(lookup, time, like, ~none) for branch, none in zip(branches, lost, strict=True)]
-        return FUNCTIONS[function](*(as_tensor(value, like) for value in taken))
+        known = dict(zip("ab", values, strict=False), y=TORCH[function](*values))
+        sent = [as_tensor(gate(lambda ref: known[ref.name], None, like), like) for gate in gates]
+        taken = [branch(lookup, time, like, share != 0) for branch, share in zip(branches, sent, strict=True)]
+        return TORCH[function](*(as_tensor(value, like) for value in taken))
 
     return run
 
@@ -184,3 +166,16 @@ def _phase(period: Program) -> Program:
 def as_tensor(value: Value, like: Tensor) -> Tensor:
     """Return a plain number as a tensor of the type of `like`, a tensor as it is."""
     return value if isinstance(value, Tensor) else like.new_tensor(value)
+
+
+def _surrogate(function: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A step by sign, with the slope of its row in place of its own, which is zero."""
+    step, slope = TORCH[function], program(slopes(function)[0])
+
+    def run(a: Tensor, b: Tensor) -> Tensor:
+        known = {"a": a.detach(), "b": b.detach()}
+        steepness = as_tensor(slope(lambda ref: known[ref.name], None, a), a)
+        zero = torch.where(torch.isfinite(a), a - a.detach(), 0.0)  # with the gradient of a
+        return step(a, b) + steepness * zero
+
+    return run

@@ -6,7 +6,6 @@ Shapes: B batch, N full state (all states side by side, the newest value of each
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from unvanish.checks import positive
 from unvanish.errors import OptionError
 
 
@@ -51,9 +51,7 @@ class StepClip:
     _counts: Any = field(default=0, init=False, repr=False)  # a tensor (3,), once there is something to count
 
     def __post_init__(self) -> None:
-        number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
-        if not number or not 0 < self.threshold < math.inf:
-            raise OptionError(f"the threshold is {self.threshold!r}: give a positive number")
+        positive(self.threshold, "the threshold")
         if self.by not in ("value", "norm"):
             raise OptionError(f"by={self.by!r}: an adjoint is clipped by 'value' or by 'norm'")
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
-from unvanish.engine.opened import opened
-from unvanish.engine.plan import Group
-from unvanish.engine.sequence import Run
+from unvanish.engine.ir.opened import opened
+from unvanish.engine.ir.plan import Group
+from unvanish.engine.sequence import Pass
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
@@ -25,13 +25,13 @@ class Timeless:
     Masks that are drawn once for each row are among them, (B, W).
     """
 
-    def __init__(self, run: Run) -> None:
-        self.job = run
-        self.values: dict[str, Tensor] = {**run.numbers, **masks(run, "row")}
-        for statement in run.plan.once:
+    def __init__(self, job: Pass) -> None:
+        self.job = job
+        self.values: dict[str, Tensor] = {**job.numbers, **masks(job, "row")}
+        for statement in job.plan.once:
             if statement.target.name in self.values:  # worked out before, and given
                 continue
-            self.values[statement.target.name] = value(statement, lambda ref: self[ref.name], run)
+            self.values[statement.target.name] = value(statement, lambda ref: self[ref.name], job)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.values:
@@ -47,14 +47,14 @@ class Hoisted:
         over_time: the input, what follows from it, masks of steps, (T, B, W), by name.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.job, self.timeless = run, Timeless(run)
-        self.over_time: dict[str, Tensor] = {"x": run.x_TBI, **masks(run, "step")}
-        for part in run.plan.hoisted:
+    def __init__(self, job: Pass) -> None:
+        self.job, self.timeless = job, Timeless(job)
+        self.over_time: dict[str, Tensor] = {"x": job.x_TBI, **masks(job, "step")}
+        for part in job.plan.hoisted:
             if isinstance(part, Group):
                 self._products(part)
             else:
-                self.over_time[part.target.name] = value(part, self._read, run)
+                self.over_time[part.target.name] = value(part, self._read, job)
 
     def _read(self, ref: Ref) -> Tensor:
         found = self.over_time.get(ref.name)
@@ -67,25 +67,25 @@ class Hoisted:
             self.over_time[product.target.name] = part
 
 
-def value(statement: Statement, read: Callable[[Ref], Tensor], run: Run) -> Tensor:
+def value(statement: Statement, read: Callable[[Ref], Tensor], job: Pass) -> Tensor:
     """Work out a statement that no state changes."""
     match statement:
         case Elementwise(target):
-            found = evaluate(opened(run.plan.system)[target], read, None, run.x_TBI)
-            return found if isinstance(found, Tensor) else run.x_TBI.new_tensor(found)
+            found = evaluate(opened(job.plan.system)[target], read, None, job.x_TBI)
+            return found if isinstance(found, Tensor) else job.x_TBI.new_tensor(found)
         case Rowwise(target, "batchnorm", operand):
-            return run.normalisers[target.name](read(operand), None)
+            return job.normalisers[target.name](read(operand), None)
         case Rowwise(_, function, operand):
             return rowwise(function, read(operand))
         case Product(_, matrix, operand):
-            return F.linear(read(operand), run.weights[matrix])
+            return F.linear(read(operand), job.weights[matrix])
 
 
-def masks(run: Run, of: str) -> dict[str, Tensor]:
+def masks(job: Pass, of: str) -> dict[str, Tensor]:
     """The masks of a run that were drawn for each row, or for each step."""
-    return {mask.name: run.masks[mask.name] for mask in run.plan.system.masks if mask.of == of}
+    return {mask.name: job.masks[mask.name] for mask in job.plan.system.masks if mask.of == of}
 
 
-def part_widths(group: Group, run: Run) -> list[int]:
+def part_widths(group: Group, job: Pass) -> list[int]:
     """How wide each product of a group is."""
-    return [run.weights[matrix].shape[0] for matrix in group.matrices]
+    return [job.weights[matrix].shape[0] for matrix in group.matrices]

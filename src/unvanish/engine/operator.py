@@ -9,11 +9,10 @@ Shapes: T time, B batch, I input, W width, D depth in time.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack, Weights
-from unvanish.engine.plan import Plan
-from unvanish.engine.sequence import Result, Run
+from unvanish.engine.sequence import Pass, Result
 from unvanish.equations.system import Product
 from unvanish.errors import OptionError
+from unvanish.torch_internals import graph_recorded
 
-Engine = Callable[[Run], Result]
+Engine = Callable[[Pass], Result]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def _run(word: str, groups: Sequence[Sequence[Tensor]], optional: Sequence[Tenso
     system = plan.system
     names = [*system.numbers, *(statement.target.name for statement in plan.once)]
     return engine(
-        Run(
+        Pass(
             plan=plan,
             weights=Weights(stacks, dict(zip((stack.name for stack in stacks), arrays, strict=True))),
             numbers=dict(zip(names, numbers, strict=True)),
@@ -158,7 +158,7 @@ def sequence_backward(
     """Give the gradients of `arrays`, `numbers` and `states`, one after the other."""
     groups = [[value.detach().requires_grad_() for value in group] for group in (arrays, numbers, states)]
     leaves = [leaf for group in groups for leaf in group]
-    with _graph_recorded():
+    with graph_recorded():
         result = _run(word, (*groups, masks), (time_B1, lengths_B, reset_TB), every)
         pairs = [(o, g) for o, g in zip(_listed(word, result), gradients, strict=True) if o.requires_grad]
         found = torch.autograd.grad([o for o, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True)
@@ -166,16 +166,6 @@ def sequence_backward(
         torch.zeros_like(leaf) if gradient is None else gradient.clone(memory_format=torch.contiguous_format)
         for leaf, gradient in zip(leaves, found, strict=True)
     ]
-
-
-@contextlib.contextmanager
-def _graph_recorded() -> Iterator[None]:
-    """Let autograd see what is done inside an operator, where torch has switched it off."""
-    kinds = torch._C.DispatchKey
-    with torch._C._PreserveDispatchKeyGuard(), torch.enable_grad():
-        for kind in (kinds.AutogradFunctionality, kinds.AutogradOther, kinds.ADInplaceOrView):
-            torch._C._dispatch_tls_set_dispatch_key_excluded(kind, False)
-        yield
 
 
 @sequence_backward.register_fake
@@ -213,24 +203,24 @@ def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
 sequence.register_autograd(_backward, setup_context=_keep)
 
 
-def run_as_operator(run: Run, word: str, timeless: Callable[[str], Tensor]) -> Result:
+def run_as_operator(job: Pass, word: str, timeless: Callable[[str], Tensor]) -> Result:
     """Put a pass into a graph as one operator."""
-    system = run.plan.system
-    names = [*system.numbers, *(statement.target.name for statement in run.plan.once)]
+    system = job.plan.system
+    names = [*system.numbers, *(statement.target.name for statement in job.plan.once)]
     found = torch.ops.unvanish.sequence(
         word,
-        [run.x_TBI, *(run.weights.arrays[stack.name] for stack in run.weights.stacks)],
+        [job.x_TBI, *(job.weights.arrays[stack.name] for stack in job.weights.stacks)],
         [timeless(name) for name in names],
-        [run.states[state.name] for state in system.states],
-        [run.masks[mask.name] for mask in system.masks],
-        run.time_B1,
-        run.lengths_B,
-        run.reset_TB,
-        run.wants_all_states,
+        [job.states[state.name] for state in system.states],
+        [job.masks[mask.name] for mask in system.masks],
+        job.time_B1,
+        job.lengths_B,
+        job.reset_TB,
+        job.wants_all_states,
     )
     count = len(system.states)
     names = [state.name for state in system.states]
-    every = dict(zip(names, found[1 + count :], strict=True)) if run.wants_all_states else None
+    every = dict(zip(names, found[1 + count :], strict=True)) if job.wants_all_states else None
     return Result(found[0], dict(zip(names, found[1 : 1 + count], strict=True)), every)
 
 

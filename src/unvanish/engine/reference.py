@@ -12,34 +12,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.arrays import as_tensor, program, rowwise
+from unvanish.engine.backend import BackEnd
 from unvanish.engine.hoist import Hoisted, part_widths
-from unvanish.engine.opened import opened
-from unvanish.engine.plan import Group, Stage
-from unvanish.engine.sequence import Result, Run
+from unvanish.engine.ir.opened import opened
+from unvanish.engine.ir.plan import Group, Stage
+from unvanish.engine.sequence import Pass, Result
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
 Value = Callable[[Tensor | None], Tensor]
 
 
-def run_reference(run: Run) -> Result:
-    """Run a plan over a sequence."""
-    return _Reference(run).run()
+class Reference(BackEnd):
+    """Plain torch; it can run every pass."""
+
+    name = "reference"
+
+    def unsupported(self, job: Pass) -> None:
+        """Return None: there is nothing it cannot run."""
+
+    def run(self, job: Pass) -> Result:
+        """Run a plan over a sequence."""
+        return _Steps(job).run()
 
 
-class _Reference:
-    def __init__(self, run: Run) -> None:
-        self.job, self.plan, self.x_TBI = run, run.plan, run.x_TBI
-        self.hoisted = Hoisted(run)
+class _Steps:
+    def __init__(self, job: Pass) -> None:
+        self.job, self.plan, self.x_TBI = job, job.plan, job.x_TBI
+        self.hoisted = Hoisted(job)
         self.timeless = self.hoisted.timeless
-        system = run.plan.system
+        system = job.plan.system
         self.present: dict[str, Tensor] = {}
         # For each state, its past in order of time, as later steps read it; [-1] is the last step.
         self.past: dict[str, list[Tensor]] = {
-            state.name: list(reversed(run.states[state.name].chunk(state.depth, dim=-1))) for state in system.states
+            state.name: list(reversed(job.states[state.name].chunk(state.depth, dim=-1))) for state in system.states
         }
         self.depth = {state.name: state.depth for state in system.states}
-        self.time_B1, self.step = run.time_B1, 0
+        self.time_B1, self.step = job.time_B1, 0
         self.outputs: list[Tensor] = []
         self.every: dict[str, list[Tensor]] = {name: [] for name in self.depth}
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.clipping import StepClip
+from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Weights
-from unvanish.engine.plan import Plan
 from unvanish.equations.expression import Ref
 
 # Normalises over the rows of the batch: (B, W) of a step, or (T, B, W) of all where the step is None.
@@ -72,7 +72,7 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Pass:
     """One layer, one direction, one sequence; `name` is what the user is told is run.
 
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
@@ -109,14 +109,14 @@ class Result:
     all_states: Mapping[str, Tensor] | None = None
 
 
-def final_time(run: Run) -> Tensor | None:
+def final_time(job: Pass) -> Tensor | None:
     """Return the index of the step that would come next, row by row."""
-    if run.time_B1 is None:
+    if job.time_B1 is None:
         return None
-    steps = run.x_TBI.shape[0] if run.lengths_B is None else run.lengths_B[:, None]
-    if run.reset_TB is None:
-        return run.time_B1 + steps
+    steps = job.x_TBI.shape[0] if job.lengths_B is None else job.lengths_B[:, None]
+    if job.reset_TB is None:
+        return job.time_B1 + steps
     # Time begins at 0 with the last step at which a row starts anew; counted from 1, so that 0 means none.
-    count_T1 = torch.arange(1, len(run.reset_TB) + 1, device=run.reset_TB.device)[:, None]
-    begin_B1 = (count_T1 * run.reset_TB).amax(0)[:, None]
-    return torch.where(begin_B1 > 0, steps - begin_B1 + 1, run.time_B1 + steps)
+    count_T1 = torch.arange(1, len(job.reset_TB) + 1, device=job.reset_TB.device)[:, None]
+    begin_B1 = (count_T1 * job.reset_TB).amax(0)[:, None]
+    return torch.where(begin_B1 > 0, steps - begin_B1 + 1, job.time_B1 + steps)

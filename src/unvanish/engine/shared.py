@@ -14,7 +14,8 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
+
+from unvanish.torch_internals import without_modes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,7 +24,7 @@ R = TypeVar("R")
 @contextlib.contextmanager
 def neutral_mode() -> Iterator[None]:
     """Make ordinary tensors on the CPU inside the block, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.no_grad(), _disable_current_modes(), torch.device("cpu"):
+    with torch.inference_mode(False), torch.no_grad(), without_modes(), torch.device("cpu"):
         yield
 
 

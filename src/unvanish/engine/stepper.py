@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from unvanish.engine.sequence import Result, Run, final_time
+from unvanish.engine.sequence import Pass, Result, final_time
 
 
 class Stepper(Protocol):
@@ -29,17 +29,17 @@ class Stepper(Protocol):
 class PlainStepper:
     """Runs a pass of one step at each call."""
 
-    def __init__(self, run: Run, engine: Callable[[Run], Result]) -> None:
-        self.run, self.engine = run, engine
+    def __init__(self, job: Pass, engine: Callable[[Pass], Result]) -> None:
+        self.job, self.engine = job, engine
 
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Run one step; return the output, (B, W)."""
-        run = dataclasses.replace(self.run, x_TBI=x_BI[None])
-        result = self.engine(run)
-        self.run = dataclasses.replace(run, states=result.states, time_B1=final_time(run))
+        job = dataclasses.replace(self.job, x_TBI=x_BI[None])
+        result = self.engine(job)
+        self.job = dataclasses.replace(job, states=result.states, time_B1=final_time(job))
         return result.output_TBW[0]
 
     def carried(self) -> dict[str, Tensor]:
         """The states after the last step, and the index of the next one."""
-        time = {} if self.run.time_B1 is None else {"t": self.run.time_B1}
-        return {**self.run.states, **time}
+        time = {} if self.job.time_B1 is None else {"t": self.job.time_B1}
+        return {**self.job.states, **time}

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
 from unvanish.engine.hoist import Timeless
+from unvanish.engine.ir.lower import Kernel, KernelPhase, Pull, lower
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.layout import Weights
-from unvanish.engine.native.lower import Kernel, KernelPhase, Pull, lower
-from unvanish.engine.native.product import times_transposed
-from unvanish.engine.plan import Group
-from unvanish.engine.sequence import Run
+from unvanish.engine.product import times_transposed
+from unvanish.engine.sequence import Pass
 from unvanish.engine.tape import Tape
 from unvanish.equations.calculus import Scale, partials
 from unvanish.equations.expression import Ref, refs
@@ -44,11 +44,11 @@ class Steps:
     """
 
     def __init__(self, tape: Tape) -> None:
-        if tape.run is None or not tape.adjoints:
+        if tape.job is None or not tape.adjoints:
             raise FlowError("no gradient has come to the states: call loss.backward() first, with its loss")
-        if tape.run.normalisers:
+        if tape.job.normalisers:
             raise FlowError("batch normalisation joins the rows of a batch: a step of one row has no Jacobian")
-        self.tape, self.whole = tape, _Pass(tape, tape.run)
+        self.tape, self.whole = tape, _Pass(tape, tape.job)
 
     @functools.cached_property
     def _walked(self) -> _Adjoints:
@@ -110,7 +110,7 @@ class Steps:
 class _Pass:
     """What is the same for all windows of a pass."""
 
-    def __init__(self, tape: Tape, job: Run) -> None:
+    def __init__(self, tape: Tape, job: Pass) -> None:
         self.tape, self.job = tape, job
         self.kernel: Kernel = lower(job.plan, fold=True)
         self.steps, self.batch = job.x_TBI.shape[:2]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from unvanish.engine.native.product import weight_gradient
-from unvanish.engine.sequence import Result, Run, Told
+from unvanish.engine.product import weight_gradient
+from unvanish.engine.sequence import Pass, Result, Told
 from unvanish.equations.expression import Ref
 
 
@@ -33,16 +33,16 @@ class Tape:
         outer: sums the outer products of rows, as the engine does it.
     """
 
-    run: Run | None = None
+    job: Pass | None = None
     states: Mapping[str, Tensor] = field(default_factory=dict)
     adjoints: dict[str, Tensor] = field(default_factory=dict)
     told: dict[tuple[Told, Ref], Tensor] = field(default_factory=dict)
     outer: Callable[[Tensor, Tensor], Tensor] = weight_gradient
 
-    def keep(self, run: Run, result: Result) -> None:
+    def keep(self, job: Pass, result: Result) -> None:
         """Keep what has been run: neither its graph, which leads back here, nor more of it than its values."""
-        states = {name: state.detach() for name, state in run.states.items()}
-        self.run = dataclasses.replace(run, tape=None, observer=None, x_TBI=run.x_TBI.detach(), states=states)
+        states = {name: state.detach() for name, state in job.states.items()}
+        self.job = dataclasses.replace(job, tape=None, observer=None, x_TBI=job.x_TBI.detach(), states=states)
         self.states = {name: state.detach() for name, state in (result.all_states or {}).items()}
 
     def boundary(
@@ -59,11 +59,11 @@ class Tape:
         return value
 
     def _note(self, step: int, name: str, active_B1: Tensor | None, adjoint_BW: Tensor) -> None:
-        assert self.run is not None
+        assert self.job is not None
         # Past its end a row stands still, and what its last state gets goes by: that is no step.
         adjoint_BW = adjoint_BW if active_B1 is None else torch.where(active_B1, adjoint_BW, 0.0)
         if name not in self.adjoints:
-            self.adjoints[name] = adjoint_BW.new_zeros(len(self.run.x_TBI), *adjoint_BW.shape)
+            self.adjoints[name] = adjoint_BW.new_zeros(len(self.job.x_TBI), *adjoint_BW.shape)
         self.adjoints[name][step] = adjoint_BW.detach()
 
     def sum_with(self, outer: Callable[[Tensor, Tensor], Tensor]) -> None:

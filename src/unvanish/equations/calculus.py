@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
 
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref, refs
+from unvanish.equations.parse import parse
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement, System
+from unvanish.equations.words import WORDS
 from unvanish.errors import CellError
 
 
@@ -87,83 +89,28 @@ def _elementwise(target: Ref, expression: Expr) -> tuple[Scale, ...]:
     return tuple(terms)
 
 
-class _Sigmoid(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return self * (1 - self)
+@functools.cache
+def slopes(function: str) -> tuple[Expr, ...]:
+    """Return the derivative of a function by each of its arguments, over `y`, `a` and `b` (see `Word`)."""
+    return tuple(map(read, WORDS[function].slopes))
 
 
-class _Softplus(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return _Sigmoid(self.args[0])
+@functools.cache
+def read(slope: str) -> Expr:
+    """Read the text of a derivative, which may call functions that equations may not."""
+    hidden = frozenset(name for name, word in WORDS.items() if word.arity == 1 and not word.spoken)
+    return parse(f"slope = {slope}", hidden)[0].expression
 
 
-class _Tanh(sympy.Function):  # type: ignore[misc]
-    """Not SymPy's own, which rewrites tanh(-x) and knows values that floating point does not."""
+def _function(name: str) -> Any:
+    """A function of which SymPy knows the derivative only: its own ones rewrite tanh(-x), and know exact values."""
 
-    def fdiff(self, argindex: int = 1) -> Any:
-        return 1 - self**2
+    def fdiff(self: Any, argindex: int = 1) -> Any:
+        known = {"y": self, **dict(zip("ab", self.args, strict=False))}
+        return _Filled(known).to_sympy(slopes(name)[argindex - 1])
 
-
-class _Positive(sympy.Function):  # type: ignore[misc]
-    """1 where the argument is positive, else 0: torch's derivative of relu."""
-
-    def fdiff(self, argindex: int = 1) -> Any:
-        return sympy.Integer(0)
-
-
-class _HalfStep(_Positive):
-    """1, 1/2 or 0 by sign: torch shares the derivative of minimum and maximum evenly in a tie."""
-
-
-class _Sign(_Positive):
-    """-1, 0 or 1 by sign."""
-
-
-class _Relu(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return _Positive(self.args[0])
-
-
-class _Abs(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return _Sign(self.args[0])
-
-
-class _Sqrt(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return 1 / (2 * self)
-
-
-class _Exp(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return self
-
-
-class _Log(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return 1 / self.args[0]
-
-
-class _Sin(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return _Cos(self.args[0])
-
-
-class _Cos(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        return -_Sin(self.args[0])
-
-
-class _Minimum(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        a, b = self.args
-        return _HalfStep(b - a) if argindex == 1 else _HalfStep(a - b)
-
-
-class _Maximum(sympy.Function):  # type: ignore[misc]
-    def fdiff(self, argindex: int = 1) -> Any:
-        a, b = self.args
-        return _HalfStep(a - b) if argindex == 1 else _HalfStep(b - a)
+    title = "_" + "".join(part.title() for part in name.split("_"))
+    return type(title, (sympy.Function,), {"fdiff": fdiff})
 
 
 class _Where(sympy.Function):  # type: ignore[misc]
@@ -190,24 +137,7 @@ class _Inverse(sympy.Function):  # type: ignore[misc]
         return -exponent * _Quotient(self, base)
 
 
-FUNCTIONS: dict[str, Any] = {
-    "sigmoid": _Sigmoid,
-    "tanh": _Tanh,
-    "relu": _Relu,
-    "exp": _Exp,
-    "log": _Log,
-    "softplus": _Softplus,
-    "sqrt": _Sqrt,
-    "abs": _Abs,
-    "sin": _Sin,
-    "cos": _Cos,
-    "minimum": _Minimum,
-    "maximum": _Maximum,
-    "where": _Where,
-    "sign": _Sign,
-    "positive": _Positive,
-    "half_step": _HalfStep,
-}
+FUNCTIONS: dict[str, Any] = {name: _function(name) for name in WORDS} | {"where": _Where}
 _NAMES = {function: name for name, function in FUNCTIONS.items()}
 
 
@@ -301,6 +231,18 @@ class Bridge:
         if exponent < 0:
             return Binary("/", Number(1.0), self.power(base, -exponent))
         return base if exponent == 1 else Binary("**", base, Number(float(exponent)))
+
+
+class _Filled(Bridge):
+    """Carries a derivative to SymPy, with what its names stand for put in."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        super().__init__(keeps_quotients=True)
+        self.known = known
+
+    def symbol(self, meaning: Ref | Compare) -> Any:
+        assert isinstance(meaning, Ref)
+        return self.known[meaning.name]
 
 
 def _divides_by_zero(expr: Any) -> bool:

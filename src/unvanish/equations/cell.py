@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unvanish.equations.check import Declarations
-from unvanish.equations.expression import ARITY, Call, Expr, Ref, rebuild, walk
+from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
 from unvanish.equations.latex import latex_lines
 from unvanish.equations.parse import RESERVED, Line, parse
 from unvanish.equations.system import System, build
 from unvanish.equations.transform import PROJECTION, with_projection, without_biases
 from unvanish.equations.widths import HIDDEN, INPUT
+from unvanish.equations.words import SPOKEN
 from unvanish.errors import CellError, OptionError, nearest
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 MAX_DELAY = 1_000_000
-SLOT_FUNCTIONS = tuple(name for name, arity in ARITY.items() if arity == 1)
+SLOT_FUNCTIONS = tuple(name for name, arity in SPOKEN.items() if arity == 1)
 # A layer stores matrices of a width by its name, and torch's names are taken.
 _RESERVED_WIDTHS = frozenset({INPUT, HIDDEN, PROJECTION, "one", "ih", "hh", "hr"})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unvanish.equations.expression import ROWWISE, Binary, Call, Expr, Place, Ref, children, refs, walk
+from unvanish.equations.expression import Binary, Call, Expr, Place, Ref, children, refs, walk
 from unvanish.equations.parse import Line
+from unvanish.equations.words import ROWWISE
 from unvanish.errors import CellError
 
 

@@ -12,26 +12,6 @@ from dataclasses import dataclass, field
 Place = tuple[int, int]  # line and column, both from 1
 NOWHERE: Place = (0, 0)
 
-# Functions of one elementwise argument; `where`, `minimum` and `maximum` have their own arity below.
-# The names after the gap are not part of the language: they appear only in derivatives.
-ARITY: dict[str, int] = {
-    "sigmoid": 1,
-    "tanh": 1,
-    "relu": 1,
-    "identity": 1,
-    "exp": 1,
-    "log": 1,
-    "softplus": 1,
-    "sqrt": 1,
-    "abs": 1,
-    "sin": 1,
-    "cos": 1,
-    "minimum": 2,
-    "maximum": 2,
-    "where": 3,
-}
-DERIVATIVE_ONLY: dict[str, int] = {"sign": 1, "positive": 1, "half_step": 1}
-ROWWISE = ("layernorm", "softmax")
 LAYERNORM_EPSILON = 1e-5  # inside the root, as torch.nn.LayerNorm has it
 
 

@@ -6,17 +6,9 @@ from collections.abc import Mapping
 
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref
 from unvanish.equations.parse import Line
+from unvanish.equations.words import WORDS
 
-_NAMES = {
-    "sigmoid": r"\sigma",
-    "relu": r"\operatorname{ReLU}",
-    "softplus": r"\operatorname{softplus}",
-    "layernorm": r"\operatorname{LayerNorm}",
-    "softmax": r"\operatorname{softmax}",
-    "minimum": r"\min",
-    "maximum": r"\max",
-    **{name: rf"\{name}" for name in ("tanh", "exp", "log", "sin", "cos")},
-}
+_ROWS = {"layernorm": "LayerNorm"}
 _RELATIONS = {"==": "=", "!=": r"\ne", "<": "<", "<=": r"\le", ">": ">", ">=": r"\ge"}
 _SUM, _PRODUCT, _POWER, _ATOM = 1, 2, 3, 4
 
@@ -107,6 +99,9 @@ class _Printer:
             condition, yes, no = (self.text(arg) for arg in args)
             cases = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
             return _ATOM, rf"\begin{{cases}} {cases} \end{{cases}}"
-        name = _NAMES.get(function, rf"\operatorname{{{function}}}")
+        if function.startswith("heaviside_"):
+            args = args[:1]  # the surrogate is of the derivative alone
+        word = WORDS.get(function)
+        name = word.latex if word and word.latex else rf"\operatorname{{{_ROWS.get(function, function)}}}"
         inside = ", ".join(self.text(arg) for arg in args)
         return _ATOM, rf"{name}\left({inside}\right)"

@@ -13,8 +13,6 @@ import warnings
 from dataclasses import dataclass
 
 from unvanish.equations.expression import (
-    ARITY,
-    ROWWISE,
     Binary,
     Call,
     Compare,
@@ -27,6 +25,7 @@ from unvanish.equations.expression import (
     children,
     walk,
 )
+from unvanish.equations.words import ROWWISE, SPOKEN, SURROGATES
 from unvanish.errors import CellError, nearest
 
 MAX_CHARACTERS = 20_000
@@ -40,7 +39,8 @@ MAX_NUMBER = 1e30
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**", ast.MatMult: "@"}
 _COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-RESERVED = frozenset({"t", *ARITY, *ROWWISE})
+FUNCTIONS = (*SPOKEN, "heaviside", *ROWWISE)
+RESERVED = frozenset({"t", *FUNCTIONS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,16 +242,32 @@ class _Reader:
         if not isinstance(node.func, ast.Name):
             raise self.error("only the functions of the language can be called", "name one directly", place)
         name = node.func.id
-        arity = 1 if name in ROWWISE or name in self.functions else ARITY.get(name)
+        if name == "heaviside":
+            return self.heaviside(node, depth)
+        arity = 1 if name in ROWWISE or name in self.functions else SPOKEN.get(name)
         if arity is None:
-            known = [*ARITY, *ROWWISE, *self.functions]
-            raise self.error(f"unknown function '{name}'", nearest(name, known), place)
+            raise self.error(f"unknown function '{name}'", nearest(name, [*FUNCTIONS, *self.functions]), place)
         if node.keywords or len(node.args) != arity:
             raise self.error(f"{name} takes {arity} argument{'s' * (arity > 1)}", "give just those", place)
         if name == "where":
             head: Expr = self.condition(node.args[0], depth + 1)
             return Call(name, (head, *(self.expression(arg, depth + 1) for arg in node.args[1:])), place)
         return Call(name, tuple(self.expression(arg, depth + 1) for arg in node.args), place)
+
+    def heaviside(self, node: ast.Call, depth: int) -> Call:
+        """Read heaviside(a, NAME(b)), with the surrogate slope of that name and the number b."""
+        match node.args:
+            case [argument, ast.Call(ast.Name(name), [ast.Constant() as steepness], [])] if not node.keywords:
+                if name in SURROGATES:
+                    number = self.number(steepness.value, self.place(steepness))
+                    return Call(
+                        f"heaviside_{name}", (self.expression(argument, depth + 1), number), self.place(node)
+                    )
+        raise self.error(
+            "heaviside takes an argument and a surrogate slope",
+            f"write heaviside(v, sigmoid(4)), or one of {', '.join(SURROGATES)}",
+            self.place(node),
+        )
 
     def condition(self, node: ast.expr, depth: int) -> Compare:
         if not isinstance(node, ast.Compare) or len(node.ops) != 1 or type(node.ops[0]) not in _COMPARE:

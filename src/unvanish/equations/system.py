@@ -14,7 +14,6 @@ from typing import Literal
 
 from unvanish.equations.check import Checker, Declarations, error_at
 from unvanish.equations.expression import (
-    ROWWISE,
     Binary,
     Call,
     Expr,
@@ -29,6 +28,7 @@ from unvanish.equations.expression import (
 from unvanish.equations.parse import Line
 from unvanish.equations.transform import vector_role
 from unvanish.equations.widths import INPUT, Widths, solve
+from unvanish.equations.words import ROWWISE
 
 Role = Literal["input", "recurrent", "bias", "hidden_bias", "vector", "scalar"]
 

@@ -5,24 +5,25 @@ Shapes: B rows (all leading dimensions of the input), I input, H hidden, O outpu
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import flag, whole_number
 from unvanish.errors import OptionError, nearest
 from unvanish.nn.init.arrays import ArrayInitialiser
 from unvanish.nn.init.timescales import LayerInitialiser
 from unvanish.nn.initialise import Init, apply, known, resolve
-from unvanish.nn.options import check_size
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
 }
-NORMS: dict[str, Callable[..., nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 class FeedForward(nn.Module):
@@ -34,7 +35,7 @@ class FeedForward(nn.Module):
         input_size, hidden_size, output_size: widths.
         num_layers: how many layers stand in the stack, as `flow.depth` counts them.
         activation: tanh, sigmoid or relu.
-        norm: what normalises before each activation: `batch`, `layer` or None.
+        layer_norm, batch_norm: whether torch.nn.LayerNorm, or BatchNorm1d, stands before each activation.
         init: an initialiser for every matrix (identity, sparse and radius for those from hidden to hidden), a
             mapping from parameter names or patterns to initialisers (`{"layers.*.bias": 0.0}`), or several of these
             in turn. Default: as torch.nn.Linear.
@@ -55,17 +56,26 @@ class FeedForward(nn.Module):
         init: Init = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        layer_norm: bool = False,
+        batch_norm: bool = False,
+        **unknown: object,
     ) -> None:
         super().__init__()
-        self.input_size = check_size("input_size", input_size)
-        self.hidden_size = check_size("hidden_size", hidden_size)
-        self.output_size = check_size("output_size", output_size)
-        self.num_layers = check_size("num_layers", num_layers)
-        self.activation, self.norm, self.init = activation, norm, init
+        for name in unknown:
+            raise OptionError(f"{type(self).__name__} takes no keyword '{name}': {nearest(name, _keywords(self))}")
+        self.input_size = whole_number(input_size, "input_size")
+        self.hidden_size = whole_number(hidden_size, "hidden_size")
+        self.output_size = whole_number(output_size, "output_size")
+        self.num_layers = whole_number(num_layers, "num_layers")
+        self.activation, self.init = activation, init
+        self.layer_norm, self.batch_norm = flag(layer_norm, "layer_norm"), flag(batch_norm, "batch_norm")
         if activation not in ACTIVATIONS:
             raise OptionError(f"unknown activation {activation!r}: {nearest(str(activation), ACTIVATIONS)}")
-        if norm is not None and norm not in NORMS:
-            raise OptionError(f"unknown norm {norm!r}: {nearest(str(norm), NORMS)}; or None for none")
+        if norm is not None:
+            self._take_norm(norm)
+        if self.layer_norm and self.batch_norm:
+            raise OptionError("layer_norm and batch_norm are both set: each would undo the other; give one of them")
         self._kind: dict[str, Any] = {"device": device, "dtype": dtype}
         self.entry = self._entry()
         self.layers = nn.ModuleList(self._layer(index) for index in range(self.num_layers))
@@ -92,8 +102,18 @@ class FeedForward(nn.Module):
 
     def extra_repr(self) -> str:
         """Say what the network is."""
-        norm = f", norm={self.norm}" if self.norm else ""
+        norm = ", layer_norm=True" if self.layer_norm else ", batch_norm=True" if self.batch_norm else ""
         return f"{self.input_size}, {self.hidden_size}, {self.output_size}, activation={self.activation}{norm}"
+
+    def _take_norm(self, norm: str) -> None:
+        if norm not in ("batch", "layer"):
+            raise OptionError(f"norm is {norm!r}: give layer_norm=True or batch_norm=True")
+        warnings.warn(
+            f"norm={norm!r} is spelled {norm}_norm=True, as in Recurrent; norm= goes away in the next version",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        setattr(self, f"{norm}_norm", True)
 
     def _entry(self) -> nn.Module:
         """What brings the input to the width of the layers."""
@@ -115,16 +135,16 @@ class FeedForward(nn.Module):
         return nn.Linear(columns, rows, **self._kind)
 
     def _active(self, width: int) -> Active:
-        return Active(width, self.activation, self.norm, self._kind)
+        norm = nn.LayerNorm if self.layer_norm else nn.BatchNorm1d if self.batch_norm else None
+        return Active(self.activation, None if norm is None else norm(width, **self._kind))
 
 
 class Active(nn.Module):
     """A normalisation, where there is one, and an activation."""
 
-    def __init__(self, width: int, activation: str, norm: str | None, kind: Mapping[str, Any]) -> None:
+    def __init__(self, activation: str, norm: nn.Module | None) -> None:
         super().__init__()
-        self.activation = activation
-        self.norm = None if norm is None else NORMS[norm](width, **kind)
+        self.activation, self.norm = activation, norm
 
     def forward(self, x_BH: Tensor) -> Tensor:
         """(B, H) -> (B, H)."""
@@ -283,6 +303,13 @@ class HighwayMLP(FeedForward):
         width = self.hidden_size
         plain = PlainLayer(self._linear(width, width), self._active(width))
         return HighwayLayer(plain, self._linear(width, width), self.gate_bias)
+
+
+def _keywords(network: FeedForward) -> set[str]:
+    """The keywords that a network takes."""
+    kinds = (FeedForward, type(network))
+    found = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+    return found - {"self", "args", "keywords", "unknown", "norm"}
 
 
 def _fill(network: FeedForward, init: Init) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from unvanish.checks import is_number
 from unvanish.equations.system import System
 from unvanish.errors import OptionError, nearest
 from unvanish.nn.init.arrays import ArrayInitialiser, constant
@@ -120,7 +121,7 @@ def known(initialiser: object) -> Known:
         return initialiser
     if isinstance(initialiser, str):
         return from_word(initialiser)
-    if isinstance(initialiser, int | float) and not isinstance(initialiser, bool):
+    if is_number(initialiser):
         try:
             return constant(initialiser)
         except OptionError:

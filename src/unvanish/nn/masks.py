@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unvanish import checks
 from unvanish.equations import System
 from unvanish.equations.masks import with_recurrent_dropout, with_zoneout, zoneout_mask
 from unvanish.equations.transform import PROJECTION
@@ -58,8 +59,8 @@ class Noise:
 
 def make_noise(name: str, system: System, recurrent_dropout: float, zoneout: Zoneout, weight_drop: float) -> Noise:
     """Check what a layer of the cell `name` is to draw; what would do nothing there is refused."""
-    dropout = check_share("recurrent_dropout", recurrent_dropout)
-    weight_drop = check_share("weight_drop", weight_drop)
+    dropout = checks.share(recurrent_dropout, "recurrent_dropout")
+    weight_drop = checks.share(weight_drop, "weight_drop")
     shares = _shares(name, system, zoneout)
     dropped = with_recurrent_dropout(system) if dropout else system
     if dropout and not dropped.masks:
@@ -82,7 +83,7 @@ def _shares(name: str, system: System, zoneout: Zoneout) -> dict[str, float]:
     """The probability with which each state is kept, of those for which it is not zero."""
     states = [state.name for state in system.states]
     if not isinstance(zoneout, Mapping):
-        zoneout = check_share("zoneout", zoneout)
+        zoneout = checks.share(zoneout, "zoneout")
         if zoneout and not states:
             raise OptionError(f"{name} carries no state: zoneout has nothing to keep")
         zoneout = dict.fromkeys(states, zoneout)
@@ -91,12 +92,5 @@ def _shares(name: str, system: System, zoneout: Zoneout) -> dict[str, float]:
             raise OptionError(
                 f"zoneout names {state!r}, which is no state of {name}: {nearest(str(state), states)}"
             )
-    shares = {state: check_share(f"zoneout of {state}", share) for state, share in zoneout.items()}
+    shares = {state: checks.share(share, f"zoneout of {state}") for state, share in zoneout.items()}
     return {state: share for state, share in shares.items() if share}
-
-
-def check_share(name: str, share: object) -> float:
-    """Refuse what is no probability, and 1, which would leave nothing."""
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise OptionError(f"{name} is {share!r}: give a probability from 0 on that is less than 1")
-    return float(share)

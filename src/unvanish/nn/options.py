@@ -9,16 +9,16 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unvanish.engine.tracing import has_numbers
+from unvanish.checks import flag, is_number, is_whole, whole_number
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.cell import check_delay, check_number
 from unvanish.errors import OptionError, nearest
+from unvanish.torch_internals import has_numbers
 
 # What every layer takes: a mistyped one arrives among the keywords of the cell.
 COMMON = (
@@ -82,21 +82,17 @@ def check_names(cell: Cell) -> None:
 
 def check_size(name: str, value: object, least: int = 1) -> int:
     """Refuse a value that is not a whole number, or too small."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise OptionError(f"{name} is {value!r}: give a whole number from {least} on")
-    return int(value)
+    return whole_number(value, name, at_least=least)
 
 
 def check_bool(name: str, value: object) -> bool:
     """Refuse a value that is neither True nor False."""
-    if not isinstance(value, bool):
-        raise OptionError(f"{name} is {value!r}: give True or False")
-    return value
+    return flag(value, name)
 
 
 def check_dropout(dropout: object, num_layers: int) -> float:
     """Refuse a value that is not a probability; warn of one that does nothing."""
-    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) <= 1:
+    if not is_number(dropout) or not 0 <= dropout <= 1:
         raise OptionError(f"dropout is {dropout!r}: give a probability between 0 and 1")
     if float(dropout) > 0 and num_layers == 1:
         warnings.warn(
@@ -109,30 +105,26 @@ def check_dropout(dropout: object, num_layers: int) -> float:
 
 def check_projection(proj_size: object, hidden_size: int) -> int:
     """Refuse a width that is not under the hidden size."""
-    if isinstance(proj_size, bool) or not isinstance(proj_size, Integral) or not 0 <= int(proj_size) < hidden_size:
-        raise OptionError(f"proj_size is {proj_size!r}: give 0 for none, or less than hidden_size={hidden_size}")
-    return int(proj_size)
+    give = f"0 for none, or less than hidden_size={hidden_size}"
+    return whole_number(proj_size, "proj_size", at_least=0, at_most=hidden_size - 1, give=give)
 
 
 def check_steps(batch_norm: object) -> int:
     """Refuse what is no number of steps that have statistics of their own."""
-    if isinstance(batch_norm, bool) or not isinstance(batch_norm, int) or batch_norm < 0:
-        raise OptionError(
-            f"batch_norm is {batch_norm!r}: give the number of steps that have statistics of their own, such as "
-            "the length of a sequence; 0 for none"
-        )
-    return batch_norm
+    give = "the number of steps that have statistics of their own, such as the length of a sequence; 0 for none"
+    return whole_number(batch_norm, "batch_norm", at_least=0, give=give)
 
 
 def check_skips(skips: object) -> tuple[int, ...]:
     """Refuse what is no list of delays of two steps or more, each once."""
     given = tuple(skips) if isinstance(skips, Iterable) else (skips,)
-    whole = all(isinstance(delay, int) and not isinstance(delay, bool) and delay >= 2 for delay in given)
+    whole = all(is_whole(delay) and delay >= 2 for delay in given)
     if not whole or len(set(given)) < len(given):
         raise OptionError(f"skips is {skips!r}: give delays of 2 steps or more, each once, such as (5, 25)")
-    for delay in given:
+    found = tuple(int(delay) for delay in given)
+    for delay in found:
         check_delay("of a skip", delay)
-    return given
+    return found
 
 
 def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dtype: torch.dtype) -> Tensor:
@@ -145,6 +137,12 @@ def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dt
         drawn_H = torch.empty(hidden, device=device, dtype=dtype).uniform_(low, high)
         return drawn_H.exp() if rule.spacing == "log" else drawn_H
     if isinstance(rule, list | tuple) and 1 <= len(rule) < hidden:
+        if len(rule) == 2 and not isinstance(cell.numbers[name], Grouped):
+            low, high = rule
+            raise OptionError(
+                f"{name}={given!r} may mean a range or two halves of the units: give Drawn({low}, {high}) to draw "
+                f"one for each unit, or Grouped(({low}, {high})), or {[low, low, high, high]}, for two halves"
+            )
         rule = Grouped(tuple(rule))
     if isinstance(rule, Grouped):
         groups = min(len(rule.values), hidden)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from unvanish.engine.tracing import has_numbers
 from unvanish.errors import OptionError
+from unvanish.torch_internals import has_numbers
 
 
 def unpack(packed: PackedSequence) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unvanish import engine as engines
-from unvanish.engine import Observer, Run, StepClip, Tape
-from unvanish.engine.tracing import by_example
+from unvanish.engine import Observer, Pass, StepClip, Tape
 from unvanish.errors import OptionError
 from unvanish.nn.given import Given, in_dtype, stacked
 from unvanish.nn.packing import (
@@ -32,6 +31,7 @@ from unvanish.nn.packing import (
 from unvanish.nn.stack import CellStack
 from unvanish.nn.stream import Stream
 from unvanish.nn.torchlayer import as_leaf, autocast_dtype, autocasts, is_proxy
+from unvanish.torch_internals import by_example
 
 States = Tensor | tuple[Tensor, ...]
 
@@ -363,7 +363,7 @@ class Recurrent(CellStack):
         states: list[Tensor],
         wants_all: bool,
         tape: Tape | None = None,
-    ) -> Run:
+    ) -> Pass:
         plan, lengths_B, reset_TB1 = self._plan, sequence.lengths_B, sequence.reset_TB1
         named = dict(zip(self._state_widths, states, strict=True))
         time_B1 = named.pop("t", None) if plan.system.uses_time else None
@@ -373,7 +373,7 @@ class Recurrent(CellStack):
         if suffix.endswith("_reverse"):
             x_TBI = turn_round(x_TBI, lengths_B)
             reset_TB1 = None if reset_TB1 is None else turn_borders(reset_TB1, lengths_B)
-        return Run(
+        return Pass(
             plan=plan,
             weights=self._weights(layer, suffix),
             numbers={name: getattr(self, f"{name}_{suffix}") for name in plan.system.numbers},

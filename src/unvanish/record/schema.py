@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from unvanish.checks import is_number
 from unvanish.errors import printable
 
 FORMAT = 2
@@ -153,7 +154,7 @@ class Config(Strict):
 
 def number(value: Any) -> float | None:
     """Take a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         return None
     try:
         taken = float(value)

@@ -12,6 +12,7 @@ import torch
 
 from unvanish import flow
 from unvanish.record import RunRecord
+from unvanish.torch_internals import validate_now
 from unvanish.train.checkpoint import Checkpoints, checkpoint_name
 from unvanish.train.measure import measure, plain_profiles, probe_seed
 from unvanish.train.module import TextModule
@@ -205,9 +206,7 @@ class RunKeeper(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Validate what was trained since the last validation, and save."""
         if self.validated_at != trainer.global_step:
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
+            validate_now(trainer)
         self.interrupted = 0  # nothing is left to stop
         self._save(trainer)
 

@@ -7,45 +7,29 @@ import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
 
-from unvanish.data.text import Corpus, Vocabulary
 from unvanish.errors import NonFiniteError
-from unvanish.record import RunRecord
 from unvanish.train.callback import RunKeeper, Stopped
-from unvanish.train.checkpoint import Checkpoints, SafeCheckpoints
+from unvanish.train.checkpoint import SafeCheckpoints
 from unvanish.train.model import generate
 from unvanish.train.module import TextModule
-from unvanish.train.settings import TrainSettings
+from unvanish.train.session import Session
 from unvanish.train.textdata import TextData
 
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a training is made of; `state` is the verified training state to go on from, None at the beginning."""
-
-    record: RunRecord
-    checkpoints: Checkpoints
-    module: TextModule
-    corpus: Corpus
-    vocabulary: Vocabulary
-    accelerator: str
-    state: dict[str, Any] | None = None
-
-
-def fit(parts: Parts, say: Callable[[str], None], progress: bool) -> int:
+def fit(session: Session, say: Callable[[str], None], progress: bool) -> int:
     """Train, and return the number of the signal that stopped it, or 0."""
-    record, module, corpus = parts.record, parts.module, parts.corpus
-    keeper = RunKeeper(record, parts.checkpoints, say, fresh=parts.state is None, tells=not progress)
-    data = TextData(corpus, parts.vocabulary, module.settings, lambda: module.windows_done)
+    record, module = session.record, session.module
+    keeper = RunKeeper(record, session.checkpoints, say, fresh=session.state is None, tells=not progress)
+    data = TextData(session.corpus, session.vocabulary, session.settings, lambda: module.windows_done)
     with _quiet(), _stop_on_interrupt(keeper):
-        plugin = SafeCheckpoints(parts.checkpoints, parts.state)
-        trainer = _trainer(module.settings, keeper, plugin, parts.accelerator, progress)
+        plugin = SafeCheckpoints(session.checkpoints, session.state)
+        trainer = _trainer(session, keeper, plugin, progress)
         if progress:
             keeper.say = trainer.progress_bar_callback.print  # type: ignore[union-attr]
         stopped = _run(trainer, module, data, keeper)
@@ -53,21 +37,21 @@ def fit(parts: Parts, say: Callable[[str], None], progress: bool) -> int:
     if stopped:
         record.append("event", step, keeper.seconds, what="stopped", text="interrupted and saved")
     else:
-        _write_sample(parts, step, keeper.seconds)
+        _write_sample(session, step, keeper.seconds)
         record.append("event", step, keeper.seconds, what="finished", text="all epochs done")
     record.sync()
     return keeper.interrupted if stopped else 0
 
 
-def _write_sample(parts: Parts, step: int, seconds: float) -> None:
+def _write_sample(session: Session, step: int, seconds: float) -> None:
     """Let the network write, unless it was killed just after it had."""
-    if any(line["step"] == step for line in parts.record.read("sample")):
+    if any(line["step"] == step for line in session.record.read("sample")):
         return
-    settings, known = parts.module.settings, parts.vocabulary.characters
-    prompt = "".join(character for character in parts.corpus.valid[:SAMPLE_PROMPT] if character in known)
-    model = parts.module.model.cpu()
-    text = generate(model, parts.vocabulary, prompt, SAMPLE_LENGTH, SAMPLE_TEMPERATURE, settings.seed)
-    parts.record.append("sample", step, seconds, prompt=prompt, text=text)
+    known = session.vocabulary.characters
+    prompt = "".join(character for character in session.corpus.valid[:SAMPLE_PROMPT] if character in known)
+    model = session.module.model.cpu()
+    text = generate(model, session.vocabulary, prompt, SAMPLE_LENGTH, SAMPLE_TEMPERATURE, session.settings.seed)
+    session.record.append("sample", step, seconds, prompt=prompt, text=text)
 
 
 def _run(trainer: pl.Trainer, module: TextModule, data: TextData, keeper: RunKeeper) -> bool:
@@ -86,21 +70,19 @@ def _run(trainer: pl.Trainer, module: TextModule, data: TextData, keeper: RunKee
     return False
 
 
-def _trainer(
-    settings: TrainSettings, keeper: RunKeeper, plugin: SafeCheckpoints, accelerator: str, progress: bool
-) -> pl.Trainer:
+def _trainer(session: Session, keeper: RunKeeper, plugin: SafeCheckpoints, progress: bool) -> pl.Trainer:
     callbacks: list[pl.Callback] = [keeper]
     if progress:
         from lightning.pytorch.callbacks import RichProgressBar
 
         callbacks.append(RichProgressBar(refresh_rate=20))
     every: dict[str, Any] = {}
-    if settings.valid_every:
-        every = {"val_check_interval": settings.valid_every, "check_val_every_n_epoch": None}
+    if session.settings.valid_every:
+        every = {"val_check_interval": session.settings.valid_every, "check_val_every_n_epoch": None}
     return pl.Trainer(
-        accelerator=accelerator,
+        accelerator=session.accelerator,
         devices=1,
-        max_epochs=settings.epochs,
+        max_epochs=session.settings.epochs,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
@@ -22,20 +22,15 @@ from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 from unvanish.train.guard import FINITE, explain
 from unvanish.train.model import TextModel, detached
 from unvanish.train.penalties import Penalties
-from unvanish.train.settings import TrainSettings
+from unvanish.train.settings import OPTIMIZERS, TrainSettings
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-}
 OURS = "unvanish"  # the part of a training state that is ours, not Lightning's
 _KEPT = "the last good checkpoint is kept: go on from it with --resume and a lower --lr, or a harder --clip"
 
 
 def make_optimizer(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Make the optimiser that the settings name."""
-    return _OPTIMIZERS[settings.optimizer](parameters, lr=settings.lr)
+    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.lr)
 
 
 class TextModule(pl.LightningModule):

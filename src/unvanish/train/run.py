@@ -5,30 +5,25 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 
 from unvanish.cells import find
-from unvanish.data.text import Corpus, Vocabulary, Windows, check_corpus
+from unvanish.data.text import Corpus, Vocabulary, check_corpus
 from unvanish.equations import Cell
 from unvanish.errors import OptionError, RunError
-from unvanish.nn import Recurrent
-from unvanish.nn.named import class_name
 from unvanish.record import Claim, RunRecord, remove_leftovers
 from unvanish.record.run import HERE, check_free
-from unvanish.record.schema import FORMAT
 from unvanish.train.checkpoint import Checkpoints, model_weights
-from unvanish.train.fit import Parts, fit
+from unvanish.train.fit import fit
 from unvanish.train.load import Kept, read_source
-from unvanish.train.model import TextModel, build_model
+from unvanish.train.model import build_model
 from unvanish.train.module import OURS, TextModule
+from unvanish.train.session import Session, choose_device, configuration, count_windows
 from unvanish.train.settings import TrainSettings
 from unvanish.train.state import read_state
 
@@ -47,31 +42,31 @@ class Outcome:
 class Training:
     """A run that has been checked and whose folder is held; `run` trains and gives the folder back."""
 
-    parts: Parts
+    session: Session
     claim: Claim
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return self.parts.record.folder
+        return self.session.record.folder
 
     def run(self, say: Callable[[str], None] = print, *, progress: bool = False) -> Outcome:
         """Train. Raises what `unvanish.errors` lists; the folder then holds what was reached."""
         with self.claim:
             for line in self._start():
                 say(line)
-            return Outcome(self.folder, fit(self.parts, say, progress))
+            return Outcome(self.folder, fit(self.session, say, progress))
 
     def _start(self) -> list[str]:
         """Say what is trained on what, and where it is kept."""
-        module, corpus, windows = self.parts.module, self.parts.corpus, _windows(self.parts)
-        settings, size = module.settings, sum(p.numel() for p in module.model.parameters())
+        module, corpus, settings = self.session.module, self.session.corpus, self.session.settings
+        windows, size = count_windows(corpus, settings), sum(p.numel() for p in module.model.parameters())
         epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs:,} epochs"
         return [
             f"data     {corpus.source}: {len(corpus.train):,} characters to train on, {len(corpus.valid):,} to "
-            f"validate on, vocabulary {len(self.parts.vocabulary):,}",
+            f"validate on, vocabulary {len(self.session.vocabulary):,}",
             f"network  {module.model.recurrent.cell.name}, {settings.layers} × {settings.hidden:,} units, {size:,} "
-            f"parameters, on {self.parts.accelerator} ({_threads()})",
+            f"parameters, on {self.session.accelerator} ({_threads()})",
             f"run      {self.folder}: {epochs} of {windows:,} steps",
         ]
 
@@ -124,12 +119,12 @@ def prepare(settings: TrainSettings, folder: Path | None = None, *, cell: Cell |
     module = _fresh(cell, vocabulary, settings)
     claim, folder = _claim(folder, cell.name)
     try:
-        record = RunRecord.create(folder, _config(settings, folder, cell, corpus, vocabulary, module.model))
+        record = RunRecord.create(folder, configuration(folder, module, corpus, vocabulary))
         record.append("event", 0, 0.0, what="started", text=f"on {corpus.source}")
     except BaseException:
         claim.release()
         raise
-    return Training(Parts(record, Checkpoints(folder), module, corpus, vocabulary, accelerator), claim)
+    return Training(Session(record, Checkpoints(folder), module, corpus, vocabulary, accelerator), claim)
 
 
 def prepare_resume(
@@ -150,14 +145,14 @@ def prepare_resume(
     claim = Claim(folder)
     try:
         changes = {"epochs": epochs, "lr": lr, "clip": clip}
-        parts = _resumed(record, {name: value for name, value in changes.items() if value is not None}, say)
+        session = _resumed(record, {name: value for name, value in changes.items() if value is not None}, say)
     except BaseException:
         claim.release()
         raise
-    return Training(parts, claim)
+    return Training(session, claim)
 
 
-def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], None]) -> Parts:
+def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], None]) -> Session:
     folder, kept = record.folder, Kept.read(record)
     settings = dataclasses.replace(kept.settings, **changes)
     events = [line.get("what") for line in record.read("event")]
@@ -182,7 +177,7 @@ def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], No
     if changes:
         record.configure({**record.config, "settings": settings.to_dict()})
     _mark_resumed(record, state, say)
-    return Parts(record, checkpoints, module, corpus, kept.vocabulary, accelerator, state)
+    return Session(record, checkpoints, module, corpus, kept.vocabulary, accelerator, state)
 
 
 def _continued(
@@ -192,7 +187,7 @@ def _continued(
     checkpoint = checkpoints.latest(say)
     model = kept.build(checkpoint.read_weights(), checkpoint.path)
     module = TextModule(model, settings)
-    state = read_state(checkpoint, module, _windows_of(corpus, settings))
+    state = read_state(checkpoint, module, count_windows(corpus, settings))
     model.load_state_dict(model_weights(state))
     return module, state
 
@@ -227,18 +222,9 @@ def _fresh(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextM
     return TextModule(model.train(), settings)
 
 
-def _windows_of(corpus: Corpus, settings: TrainSettings) -> int:
-    """Count the windows of an epoch."""
-    return len(Windows(torch.empty(len(corpus.train), dtype=torch.int8), settings.length, settings.batch_size))
-
-
 def _threads() -> str:
     count = torch.get_num_threads()
     return "1 thread" if count == 1 else f"{count} threads"
-
-
-def _windows(parts: Parts) -> int:
-    return _windows_of(parts.corpus, parts.module.settings)
 
 
 def _claim(folder: Path | None, cell: str) -> tuple[Claim, Path]:
@@ -263,67 +249,3 @@ def _claim(folder: Path | None, cell: str) -> tuple[Claim, Path]:
         claim.release()
         raise
     return claim, folder
-
-
-def choose_device(name: str) -> tuple[torch.device, str]:
-    """Return the device and what Lightning calls it; `auto` takes CUDA where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise OptionError(f"--device {name} is not known: write auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device cuda: torch sees no GPU on this machine; use --device cpu")
-    return torch.device(name), name
-
-
-def _config(
-    settings: TrainSettings,
-    folder: Path,
-    cell: Cell,
-    corpus: Corpus,
-    vocabulary: Vocabulary,
-    model: TextModel,
-) -> dict[str, Any]:
-    layer: Recurrent = model.recurrent
-    return {
-        "format": FORMAT,
-        "name": os.path.basename(os.path.abspath(folder)),  # noqa: PTH100, PTH119  (it may be named . or ..)
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": settings.seed,
-        "versions": {
-            "unvanish": _version(),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "lightning": lightning.__version__,
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "device": str(choose_device(settings.device)[0]),
-        },
-        # The run is resumed from wherever one stands.
-        "settings": settings.to_dict() | {"source": settings.source and os.path.abspath(settings.source)},  # noqa: PTH100
-        "cell": {
-            "name": cell.name,
-            "title": class_name(cell),
-            "equations": cell.equations,
-            "latex": list(cell.latex),
-            "cite": cell.cite,
-            "parameters": sum(p.numel() for p in layer.parameters()),
-            "definition": cell.to_dict(),
-        },
-        "data": {
-            "source": corpus.source,
-            "train_characters": len(corpus.train),
-            "valid_characters": len(corpus.valid),
-            "vocabulary_size": len(vocabulary),
-            "digest": corpus.digest(),
-            "characters": vocabulary.characters,
-        },
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("unvanish")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_type_hints
 
+import torch
 from pydantic import Field, ValidationError, create_model
 
 from unvanish.engine import check_engine
@@ -23,7 +24,11 @@ from unvanish.remedies import penalty as penalties
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Option = int | float | str
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
 MAX_SEED = 2**32 - 1
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 

@@ -9,8 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from unvanish.diagnosis.alerts import Alert
-from unvanish.diagnosis.watch import Watcher
+from unvanish.diagnosis.watch import Alert, Watcher
 
 
 class WatchGradient(pl.Callback):

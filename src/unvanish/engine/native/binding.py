@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.layout import Stack
 from unvanish.engine.native.kernel import Loaded
-from unvanish.engine.plan import Group
+from unvanish.engine.native.places import Slot
 from unvanish.engine.shared import shared
 
 
@@ -26,7 +27,7 @@ class Binding:
         sizes: how wide each width is.
         stacks: the arrays that the kernel reads, by name; they come first among what a pass is given.
         loose: vectors that are no rows of a stored array: (name, width), brought to their width before the pass.
-        pointers: meaning -> (position among stacks and loose, offset in numbers).
+        pointers: slot -> (position among stacks and loose, offset in numbers).
         vectors: of every vector with an adjoint of its own, its place in the sums over all steps.
     """
 
@@ -34,7 +35,7 @@ class Binding:
     sizes: dict[str, int]
     stacks: tuple[Stack, ...]
     loose: tuple[tuple[str, str], ...]
-    pointers: dict[str, tuple[int, int]]
+    pointers: dict[Slot, tuple[int, int]]
     vectors: dict[str, int]
     vectors_total: int
 
@@ -58,7 +59,7 @@ class Binding:
     def slots(self) -> tuple[tuple[int, int, int], ...]:
         """What a call takes of the stored arrays: (slot, position among stacks and loose, offset in numbers)."""
         slots = self.loaded.slots
-        return tuple((slots[meaning], *where) for meaning, where in self.pointers.items() if meaning in slots)
+        return tuple((slots[slot], *where) for slot, where in self.pointers.items() if slot in slots)
 
     @functools.cached_property
     def wholes(self) -> tuple[int | None, ...]:
@@ -69,12 +70,12 @@ class Binding:
     def owners(self) -> tuple[frozenset[int], ...]:
         """For each group, the positions of the stored arrays that hold its matrices."""
         return tuple(
-            frozenset(self.pointers[f"weight {matrix}"][0] for matrix in group.matrices)
+            frozenset(self.pointers[Slot("weight", matrix)][0] for matrix in group.matrices)
             for group in self.loaded.kernel.all_groups
         )
 
     def _whole(self, group: Group) -> int | None:
-        position = self.pointers[f"weight {group.matrices[0]}"][0]
+        position = self.pointers[Slot("weight", group.matrices[0])][0]
         return position if tuple(self.stacks[position].rows) == group.matrices else None
 
     def weight(self, group: Group, arrays: tuple[Tensor, ...]) -> Tensor:
@@ -82,10 +83,10 @@ class Binding:
         position = self._whole(group)
         if position is not None:
             return arrays[position]
-        places = [self.stacks[self.pointers[f"weight {matrix}"][0]] for matrix in group.matrices]
+        places = [self.stacks[self.pointers[Slot("weight", matrix)][0]] for matrix in group.matrices]
         return torch.cat(
             [
-                arrays[self.pointers[f"weight {matrix}"][0]][stack.rows[matrix]]
+                arrays[self.pointers[Slot("weight", matrix)][0]][stack.rows[matrix]]
                 for matrix, stack in zip(group.matrices, places, strict=True)
             ]
         )
@@ -97,7 +98,7 @@ class Binding:
         found: list[list[tuple[int, int, int]]] = [[] for _ in self.stacks]
         for name, width in kernel.vectors:
             if (name, width) not in self.loose:
-                position, row = self.pointers[f"vector {name}"]
+                position, row = self.pointers[Slot("vector", name)]
                 found[position].append((row, self.place((name, width)), self.sizes[width]))
         return tuple(tuple(_joined(sorted(runs))) for runs in found)
 
@@ -137,19 +138,19 @@ def bind(loaded: Loaded, stacks: tuple[Stack, ...], input_width: int, state_widt
         and kernel.label(name, width) == name
     ]
     used = tuple(stack for stack in stacks if {*stack.rows} & {*matrices, *(name for name, _ in stored)})
-    pointers = {}
+    pointers = dict[Slot, tuple[int, int]]()
     for matrix in matrices:
         stack, place = rows[matrix]
-        pointers[f"weight {matrix}"] = (used.index(stack), place.start * stack.shape[1])
+        pointers[Slot("weight", matrix)] = (used.index(stack), place.start * stack.shape[1])
     for name, _ in stored:
         stack, place = rows[name]
-        pointers[f"vector {name}"] = (used.index(stack), place.start)
+        pointers[Slot("vector", name)] = (used.index(stack), place.start)
     loose = tuple(vector for vector in kernel.vectors if vector not in stored)
     for position, vector in enumerate(loose):
-        pointers[f"vector {kernel.label(*vector)}"] = (len(used) + position, 0)
+        pointers[Slot("vector", kernel.label(*vector))] = (len(used) + position, 0)
     places: dict[str, int] = {}
     total = 0
-    for vector in sorted(kernel.vectors, key=lambda vector: pointers[f"vector {kernel.label(*vector)}"]):
+    for vector in sorted(kernel.vectors, key=lambda vector: pointers[Slot("vector", kernel.label(*vector))]):
         if kernel.same_vector[vector] == vector:
             places[kernel.label(*vector)] = total
             total += sizes[vector[1]]

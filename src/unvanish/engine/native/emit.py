@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from unvanish.engine.ir.lower import Kernel, KernelPhase, Pull
+from unvanish.engine.ir.plan import Group
 from unvanish.engine.native.body import Body, pulled, text
-from unvanish.engine.native.lower import Kernel, KernelPhase, Pull
-from unvanish.engine.native.places import TABLES, Places, adjoint, identifier, local, variable
-from unvanish.engine.plan import Group
+from unvanish.engine.native.places import TABLES, Kind, Places, Slot, adjoint, identifier, local, variable
 from unvanish.engine.shared import shared
 from unvanish.equations.expression import Phase, Ref, refs, walk
 
@@ -25,7 +25,7 @@ class Emitted:
 
     text: str
     vector: int
-    pointers: tuple[str, ...]
+    pointers: tuple[Slot, ...]
     tables: tuple[str, ...]
     sizes: tuple[str, ...]
 
@@ -65,11 +65,11 @@ class _Emitter:
         )
         sizes += tuple(f"w {width}" for width in sorted(set(self.kernel.widths.values())))
         tables = (*TABLES, *(f"at {state.name}" for state in self.kernel.plan.system.states), "share")
-        self.slots("norms")
+        self.slots(Slot("norms"))
         head = [f"typedef {'double' if double else 'float'} real;", f"#define SINGLE {int(not double)}"]
         head += [f"#define VECTOR {self.vector}"]
         head += ['#include "runtime.h"', "", "struct Call {"]
-        head += [f"  real* {identifier(meaning)};  // {meaning}" for meaning in self.slots.index]
+        head += [f"  real* {identifier(str(slot))};  // {slot}" for slot in self.slots.index]
         head += [f"  const int64_t* {identifier(table)};" for table in tables]
         head += [f"  int64_t {identifier(size)};" for size in sizes]
         head += ["};", ""]
@@ -119,7 +119,7 @@ class _Emitter:
         base, stride, offset = self.places.step(group.operand)
         rows = f"{base} + b * {stride}{f' + {offset}' if offset else ''}"
         body(f"  // {', '.join(group.matrices)} @ {group.operand}")
-        panel = f"{self.slots(f'panel {index}')} + u * {count} * {k}"
+        panel = f"{self.slots(Slot('panel', index))} + u * {count} * {k}"
         body(f"  product<R, {count}>(p{into}, {rows}, {stride}, {panel}, {k});")
 
     def define(self, body: Body, target: Ref, value: str, known: set[str]) -> None:
@@ -127,7 +127,7 @@ class _Emitter:
         known.add(local(target))
         if target.name in self.depth or target in self.kernel.saved:
             place = body.value(target)
-            guard = "" if self.always_kept(target) else f"if ({self.slots(f'saved {target.name}')}) "
+            guard = "" if self.always_kept(target) else f"if ({self.slots(Slot('saved', target.name))}) "
             body(f"    {guard}store<WHOLE>({place}, {local(target)}, n);")
 
     def kept(self, ref: Ref) -> bool:
@@ -143,14 +143,14 @@ class _Emitter:
                 continue
             known.add(local(ref))
             if ref.name in self.vectors:
-                place = f"{self.slots(f'vector {self.kernel.label(ref.name, phase.width)}')} + u"
+                place = f"{self.slots(Slot('vector', self.kernel.label(ref.name, phase.width)))} + u"
             else:
                 place = body.value(ref)
             body(f"    const V {local(ref)} = load<WHOLE>({place}, n);")
 
     def load_time(self, phase: KernelPhase, body: Body, known: set[str]) -> None:
         if any(isinstance(node, Phase) for s in phase.statements for node in walk(s.expression)):
-            body(f"    const V v_t = set1(real(((const int64_t*){self.slots('time')})[b + r] + t));")
+            body(f"    const V v_t = set1(real(((const int64_t*){self.slots(Slot('time'))})[b + r] + t));")
             known.add("v_t")
 
     def function(self, name: str, comment: str, body: Body) -> None:
@@ -206,12 +206,12 @@ class _Emitter:
         body("  }")
         for name in vectors:
             label = self.kernel.label(name, phase.width)
-            place = f"{self.slots(f'adjoint vector {label}')} + part.index * a.vectors + u"
+            place = f"{self.slots(Slot('adjoint vector', label))} + part.index * a.vectors + u"
             body(f"  add<WHOLE>({place}, {identifier(f'sum {name}')}, n);")
         names = [state.name for state in self.kernel.plan.system.states]
         for ref in states:
             where = f"(part.index * a.T + t) * {len(names)} + {names.index(ref.name)}"
-            body(f"  if ({self.slots('norms')}) add_square(a.norms, {where}, {variable('square', ref)});")
+            body(f"  if ({self.slots(Slot('norms'))}) add_square(a.norms, {where}, {variable('square', ref)});")
         self.function(f"backward_{number}", f"phase {number}, backward", body)
         self.row_blocks(f"backward_{number}", phase, 4)
         self.lines += ["}", ""]
@@ -233,7 +233,7 @@ class _Emitter:
             body(f"    store<WHOLE>({carry}, V{{}}, n);")
         if ref.name in self.depth or ref == self.kernel.plan.system.output:
             gradient = body.pointer("gradient", ref, self.places.gradient(ref.name))
-            body(f"    if ({self.slots(f'gradient {ref.name}')}) {name} += load<WHOLE>({gradient}, n);")
+            body(f"    if ({self.slots(Slot('gradient', ref.name))}) {name} += load<WHOLE>({gradient}, n);")
         if ref.name in self.depth:
             body(f"    {variable('square', ref)} += {name} * {name};")
         if ref in self.kernel.crossing:
@@ -278,7 +278,7 @@ class _Emitter:
             return self.places.carry(ref.name, int(ref.delay or 0))
         if ref.name == "x":
             width = self.places.width(ref)
-            return f"{self.slots('adjoint x')} + a.at[t] * {width}", width
+            return f"{self.slots(Slot('adjoint', 'x'))} + a.at[t] * {width}", width
         return self.places.scratch(ref)
 
     def keep_adjoint(self, body: Body, number: int, part: int, ref: Ref, how: str) -> None:
@@ -296,7 +296,7 @@ class _Emitter:
             target, _ = self.adjoint_place(group.operand)
             self.lines.append(f"  // adjoint of {group.operand} through {', '.join(group.matrices)}")
             self.lines.append(
-                f"  back_all(part, {target}, {k}, {rows}, {height}, {self.slots(f'back panel {index}')});"
+                f"  back_all(part, {target}, {k}, {rows}, {height}, {self.slots(Slot('back panel', index))});"
             )
         self.lines += ["}", ""]
 
@@ -339,13 +339,14 @@ class _Emitter:
         if states:
             self.lines.append("  for (long b = part.first_row; b < part.last_row; b++) {")
             self.lines += ["    const Adjoint states[] = {", *(f"      {row}," for row in rows), "    };"]
-            self.lines += [f"    settle_row(states, {self.slots('clip')}, part.index);", "  }"]
+            self.lines += [f"    settle_row(states, {self.slots(Slot('clip'))}, part.index);", "  }"]
         self.lines += ["}", ""]
 
     def settled(self, name: str) -> list[str]:
         """What of a row settle_row takes of a state, in the order of the struct Adjoint."""
         carry, width = self.places.carry(name, 0)
-        over_time = [self.places.over_time(f"{kind} {name}", name) for kind in ("given", "came of", "adjoint of")]
+        kinds: tuple[Kind, ...] = ("given", "came of", "adjoint of")
+        over_time = [self.places.over_time(kind, name) for kind in kinds]
         return [
             f"{carry} + b * {width}",
             *(f"{slot} ? {at} + b * {width} : nullptr" for slot, at in over_time),
@@ -366,8 +367,8 @@ class _Emitter:
             if name == "backward" and group.operand.name == "x":
                 continue
             width, k = self.places.width(group.products[0].target), self.places.width(group.operand)
-            weights = ", ".join(self.slots(f"weight {matrix}") for matrix in group.matrices)
-            panel = self.slots(f"panel {index}" if name == "forward" else f"back panel {index}")
+            weights = ", ".join(self.slots(Slot("weight", matrix)) for matrix in group.matrices)
+            panel = self.slots(Slot("panel", index) if name == "forward" else Slot("back panel", index))
             function = "pack" if name == "forward" else "pack_back"
             self.lines.append(
                 f"  {function}<{len(group.products)}>({panel}, {{{weights}}}, {width}, {k}, thread, count);"

@@ -14,30 +14,30 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.layout import Weights
-from unvanish.engine.native.passes import Job, split
-from unvanish.engine.reference import run_reference
-from unvanish.engine.sequence import Run
+from unvanish.engine.native.prepared import Prepared, split
+from unvanish.engine.reference import Reference
+from unvanish.engine.sequence import Pass
+from unvanish.torch_internals import is_batched
 
 
 def needs_plain_torch(gradients: Sequence[Tensor | None]) -> bool:
     """Whether a backward pass asks for more than the kernels give."""
-    return torch.is_grad_enabled() or any(_is_batched(gradient) for gradient in gradients if gradient is not None)
-
-
-def _is_batched(gradient: Tensor) -> bool:
-    functorch = torch._C._functorch
-    return functorch.is_batchedtensor(gradient) or functorch.is_legacy_batchedtensor(gradient)
+    return torch.is_grad_enabled() or any(is_batched(gradient) for gradient in gradients if gradient is not None)
 
 
 def backward(
-    job: Job, weights: Weights, given: Sequence[Tensor], gradients: Sequence[Tensor | None], needed: Sequence[bool]
+    ready: Prepared,
+    weights: Weights,
+    given: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Give the gradients of what a pass was given, differentiable in their turn."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # A node apart: `given` may be used elsewhere too, and only this pass is meant.
         apart = [array.view_as(array) if wanted else array for array, wanted in zip(given, needed, strict=True)]
-        outputs = _outputs(job, weights, apart)
+        outputs = _outputs(ready, weights, apart)
     pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
     wanted = [array for array, want in zip(apart, needed, strict=True) if want]
     found = iter(
@@ -52,56 +52,56 @@ def backward(
     return [next(found) if want else None for want in needed]
 
 
-def _outputs(job: Job, weights: Weights, given: Sequence[Tensor]) -> list[Tensor]:
+def _outputs(ready: Prepared, weights: Weights, given: Sequence[Tensor]) -> list[Tensor]:
     """What the pass gave, in plain torch."""
-    binding, schedule, plan = job.binding, job.schedule, job.memory.kernel.plan
-    x_NI, arrays, states, masks = split(job, given)
+    binding, schedule, plan = ready.binding, ready.schedule, ready.memory.kernel.plan
+    x_NI, arrays, states, masks = split(ready, given)
     stored = dict(zip((stack.name for stack in binding.stacks), arrays, strict=False))
     loose = {name: arrays[len(binding.stacks) + i] for i, (name, _) in reversed([*enumerate(binding.loose)])}
     uneven = schedule.lengths_P is not None
-    run = Run(
+    whole = Pass(
         plan=plan,
         weights=Weights(weights.stacks, {**weights.arrays, **stored}),
-        numbers={name: _for_any_width(name, value, job) for name, value in loose.items()},
-        x_TBI=_padded(job, x_NI),
+        numbers={name: _for_any_width(name, value, ready) for name, value in loose.items()},
+        x_TBI=_padded(ready, x_NI),
         states={state.name: value for state, value in zip(plan.system.states, states, strict=True)},
-        time_B1=None if job.time_P is None else job.time_P[:, None],
+        time_B1=None if ready.time_P is None else ready.time_P[:, None],
         lengths_B=schedule.lengths_P,
         masks={
-            mask.name: _padded(job, value) if mask.of == "step" else value
+            mask.name: _padded(ready, value) if mask.of == "step" else value
             for mask, value in zip(plan.system.masks, masks, strict=True)
         },
-        observer=job.observer,
-        step_clip=job.step_clip,
-        wants_all_states=job.memory.wants_all,
+        observer=ready.observer,
+        step_clip=ready.step_clip,
+        wants_all_states=ready.memory.wants_all,
     )
-    result = run_reference(run)
+    result = Reference().run(whole)
     steps = [result.output_TBW]
     if result.all_states is not None:
         steps += [result.all_states[state.name] for state in plan.system.states]
-    flat = [_flat(job, value) if uneven else value.flatten(0, 1) for value in steps]
+    flat = [_flat(ready, value) if uneven else value.flatten(0, 1) for value in steps]
     return [flat[0], *(result.states[state.name] for state in plan.system.states), *flat[1:]]
 
 
-def _for_any_width(name: str, value: Tensor, job: Job) -> Tensor:
+def _for_any_width(name: str, value: Tensor, ready: Prepared) -> Tensor:
     """A number that is used at several widths was brought to each of them: one of its values is all of it."""
-    return value if sum(other == name for other, _ in job.binding.loose) == 1 else value[:1]
+    return value if sum(other == name for other, _ in ready.binding.loose) == 1 else value[:1]
 
 
-def _places(job: Job) -> Tensor:
+def _places(ready: Prepared) -> Tensor:
     """The place of each value in an array (T, P)."""
-    schedule = job.schedule
+    schedule = ready.schedule
     step_N = torch.repeat_interleave(schedule.sizes_T)
     return step_N * schedule.rows + torch.arange(schedule.count, device="cpu") - schedule.at_T[step_N]
 
 
-def _padded(job: Job, values_NW: Tensor) -> Tensor:
-    schedule = job.schedule
+def _padded(ready: Prepared, values_NW: Tensor) -> Tensor:
+    schedule = ready.schedule
     if schedule.lengths_P is not None:
         blank = values_NW.new_zeros(schedule.steps * schedule.rows, values_NW.shape[1])
-        values_NW = blank.index_copy(0, _places(job), values_NW)
+        values_NW = blank.index_copy(0, _places(ready), values_NW)
     return values_NW.view(schedule.steps, schedule.rows, -1)
 
 
-def _flat(job: Job, values_TPW: Tensor) -> Tensor:
-    return values_TPW.flatten(0, 1).index_select(0, _places(job))
+def _flat(ready: Prepared, values_TPW: Tensor) -> Tensor:
+    return values_TPW.flatten(0, 1).index_select(0, _places(ready))

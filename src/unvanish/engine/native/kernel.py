@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unvanish.engine.ir.lower import Kernel
 from unvanish.engine.native.build import library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
-from unvanish.engine.native.lower import Kernel
+from unvanish.engine.native.places import Slot
 from unvanish.engine.native.workshop import BuildError
 from unvanish.engine.shared import shared
+from unvanish.torch_internals import holders
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -40,7 +42,7 @@ class Arena:
             return self._taken(count, count * like.element_size(), like)
 
     def _taken(self, count: int, wanted: int, like: Tensor) -> Tensor:
-        free = [block for block in self.blocks if torch._C._storage_Use_Count(block._cdata) == 1]
+        free = [block for block in self.blocks if holders(block) == 1]
         fitting = [block for block in free if block.nbytes() >= wanted]
         if fitting:
             block = min(fitting, key=lambda block: block.nbytes())
@@ -75,10 +77,12 @@ class Loaded:
     arena: Arena = field(default_factory=Arena)
 
     @functools.cached_property
-    def slots(self) -> dict[str, int]:
+    def slots(self) -> dict[Slot, int]:
         """Where a call holds the address of what a pointer means, or a size."""
-        fields = [*self.emitted.pointers, *self.emitted.tables, *(f"size {size}" for size in self.emitted.sizes)]
-        return {meaning: place for place, meaning in enumerate(fields)}
+        fields = list(self.emitted.pointers)
+        fields += [Slot("table", table) for table in self.emitted.tables]
+        fields += [Slot("size", size) for size in self.emitted.sizes]
+        return {slot: place for place, slot in enumerate(fields)}
 
     def new_call(self, tables: Sequence[int], sizes: Mapping[str, int]) -> array[int]:
         """Return a call that points to nothing yet."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.kernel import Loaded
+from unvanish.engine.native.places import Slot
 from unvanish.engine.native.schedule import Schedule
 
 CHUNK_BYTES = 4 << 20  # of the products of one chunk of steps: what the caches hold
@@ -23,22 +24,22 @@ class Layout:
     """Arrays side by side in one block, each on a cache line of its own."""
 
     def __init__(self) -> None:
-        self.places: dict[str, tuple[int, int]] = {}
+        self.places: dict[Slot, tuple[int, int]] = {}
         self.total = 0
 
-    def add(self, meaning: str, count: int) -> None:
+    def add(self, slot: Slot, count: int) -> None:
         """Make room for an array."""
-        self.places[meaning] = (self.total, count)
+        self.places[slot] = (self.total, count)
         self.total += -(-count // 16) * 16
 
     def slots(self, loaded: Loaded) -> tuple[tuple[int, int], ...]:
         """What a call takes of the block: (its slot, offset in numbers)."""
         places = self.places.items()
-        return tuple((loaded.slots[meaning], place) for meaning, (place, _) in places if meaning in loaded.slots)
+        return tuple((loaded.slots[slot], place) for slot, (place, _) in places if slot in loaded.slots)
 
-    def view(self, block: Tensor, meaning: str, *shape: int) -> Tensor:
+    def view(self, block: Tensor, slot: Slot, *shape: int) -> Tensor:
         """One of the arrays."""
-        place, count = self.places[meaning]
+        place, count = self.places[slot]
         return block[place : place + count].view(shape)
 
 
@@ -81,48 +82,48 @@ class Memory:
         """Whether a state is kept at all steps."""
         return self.saves or self.wants_all or state == self.kernel.plan.system.output.name
 
-    def _kept(self, schedule: Schedule, dtype: torch.dtype) -> tuple[Layout, dict[str, int]]:
+    def _kept(self, schedule: Schedule, dtype: torch.dtype) -> tuple[Layout, dict[Slot, int]]:
         binding, output = self.binding, self.kernel.plan.system.output
-        layout, given_out = Layout(), dict[str, int]()
+        layout, given_out = Layout(), dict[Slot, int]()
         for state in self.states:
             rows = (state.depth + 1) * schedule.rows
             if self.is_whole(state.name):
                 rows = state.depth * schedule.rows + schedule.count
             count = rows * binding.width(state.name)
             if self.wants_all or state.name == output.name:
-                given_out[f"state {state.name}"] = count
+                given_out[Slot("state", state.name)] = count
             else:
-                layout.add(f"state {state.name}", count)
+                layout.add(Slot("state", state.name), count)
         for ref in self.kernel.saved:
             if ref == output:
-                given_out[f"saved {ref.name}"] = schedule.count * binding.width(ref.name)
+                given_out[Slot("saved", ref.name)] = schedule.count * binding.width(ref.name)
             elif self.saves:
-                layout.add(f"saved {ref.name}", schedule.count * binding.width(ref.name))
+                layout.add(Slot("saved", ref.name), schedule.count * binding.width(ref.name))
             elif ref in self.kernel.crossing:
-                layout.add(f"saved {ref.name}", schedule.rows * binding.width(ref.name))
+                layout.add(Slot("saved", ref.name), schedule.rows * binding.width(ref.name))
         for index, group in enumerate(self.kernel.groups):
-            layout.add(f"panel {index}", binding.panel(group, dtype, back=False))
+            layout.add(Slot("panel", index), binding.panel(group, dtype, back=False))
         return layout, given_out
 
     def _worked_in(self, schedule: Schedule, dtype: torch.dtype) -> tuple[Layout, int]:
         layout, binding, rows = Layout(), self.binding, schedule.rows
         for state in self.states:
-            layout.add(f"carry {state.name}", (state.depth + 1) * rows * binding.width(state.name))
-        for meaning in binding.loaded.emitted.pointers:
-            if meaning.startswith("scratch "):
-                layout.add(meaning, rows * binding.width(meaning.removeprefix("scratch ")))
-        layout.add("adjoint vectors", self.parts * binding.vectors_total)
-        start = layout.places["adjoint vectors"][0]
+            layout.add(Slot("carry", state.name), (state.depth + 1) * rows * binding.width(state.name))
+        for slot in binding.loaded.emitted.pointers:
+            if slot.kind == "scratch":
+                layout.add(slot, rows * binding.width(str(slot.name)))
+        layout.add(Slot("adjoint vectors"), self.parts * binding.vectors_total)
+        start = layout.places[Slot("adjoint vectors")][0]
         for label, place in binding.vectors.items():  # inside: part after part, each with all vectors side by side
-            layout.places[f"adjoint vector {label}"] = (start + place, 0)
+            layout.places[Slot("adjoint vector", label)] = (start + place, 0)
         zeroed = layout.total
         most = max((self.starts[last] - self.starts[first] for first, last in self.chunks), default=0)
         for number, group in enumerate(self.kernel.all_groups):
             if self.kernel.same_adjoint[number] == number:
-                layout.add(f"adjoint {number}", most * binding.height(group))
+                layout.add(Slot("adjoint", number), most * binding.height(group))
         for index, group in enumerate(self.kernel.groups):
             if group.operand.name != "x":
-                layout.add(f"back panel {index}", binding.panel(group, dtype, back=True))
+                layout.add(Slot("back panel", index), binding.panel(group, dtype, back=True))
         return layout, zeroed
 
     def _tables(self, schedule: Schedule) -> list[Tensor]:
@@ -145,8 +146,8 @@ class Memory:
     def set_steps(self, call: array[int], first: int, last: int, pack: bool) -> None:
         """Let a call run over some steps, and say whether it packs the weights before."""
         slots = self.binding.loaded.slots
-        call[slots["size first"]], call[slots["size last"]] = first, last
-        call[slots["size start"]], call[slots["size pack"]] = self.starts[first], pack
+        call[slots[Slot("size", "first")]], call[slots[Slot("size", "last")]] = first, last
+        call[slots[Slot("size", "start")]], call[slots[Slot("size", "pack")]] = self.starts[first], pack
 
     def _is_added_up(self, number: int) -> bool:
         """Whether a stream's adjoint is not written exactly once a step, and so begins as zero."""

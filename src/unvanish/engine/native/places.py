@@ -7,9 +7,33 @@ over time. Rows are sorted by length, the longest first, so that the rows that s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
-from unvanish.engine.native.lower import Kernel
+from unvanish.engine.ir.lower import Kernel
 from unvanish.equations.expression import Ref
+
+# What an address in a call can mean: arrays of a pass, stored arrays, packed weights, and what listens.
+Kind = Literal[
+    "x", "time", "state", "saved", "stream", "mask", "vector", "weight", "panel", "back panel", "gradient", "given",
+    "carry", "scratch", "adjoint", "adjoint vector", "adjoint vectors", "norms", "clip", "came of", "adjoint of",
+    "table", "size",
+]  # fmt: skip
+KINDS = frozenset(get_args(Kind))
+
+
+class Slot(NamedTuple):
+    """One field of the structure that a kernel takes: what it holds, and of which name or number.
+
+    >>> str(Slot("carry", "h")), str(Slot("norms"))
+    ('carry h', 'norms')
+    """
+
+    kind: Kind
+    name: str | int = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}".rstrip()
+
 
 TABLES = ("rows", "at", "kept at")  # and one for each state: where the values of its steps begin
 
@@ -47,13 +71,14 @@ def adjoint(ref: Ref) -> str:
 
 @dataclass
 class Slots:
-    """The pointers that a kernel takes, by what they mean; the order is that of first use in the text."""
+    """The pointers that a kernel takes; the order is that of first use in the text."""
 
-    index: dict[str, int] = field(default_factory=dict)
+    index: dict[Slot, int] = field(default_factory=dict)
 
-    def __call__(self, meaning: str) -> str:
-        self.index.setdefault(meaning, len(self.index))
-        return "a." + identifier(meaning)
+    def __call__(self, slot: Slot) -> str:
+        assert slot.kind in KINDS, slot
+        self.index.setdefault(slot, len(self.index))
+        return "a." + identifier(str(slot))
 
 
 class Places:
@@ -78,42 +103,42 @@ class Places:
         if name in self.depth:
             back = self.depth[name] - int(ref.delay or 0)
             when = f"t + {back}" if back else "t"
-            return f"{self.slots(f'state {name}')} + a.{identifier(f'at {name}')}[{when}] * {width}", width, ""
+            return f"{self.slots(Slot('state', name))} + a.{identifier(f'at {name}')}[{when}] * {width}", width, ""
         if name in self.stream_of:
             number, part, parts = self.stream_of[name]
             row = f"{parts} * {width}"
-            return f"{self.slots(f'stream {number}')} + (a.at[t] - a.start) * {row}", row, f"{part} * {width}"
+            return f"{self.slots(Slot('stream', number))} + (a.at[t] - a.start) * {row}", row, f"{part} * {width}"
         if name == "x":
-            return f"{self.slots('x')} + a.at[t] * {width}", width, ""
+            return f"{self.slots(Slot('x'))} + a.at[t] * {width}", width, ""
         if name in self.mask_of:
             start = f" + a.at[t] * {width}" if self.mask_of[name] == "step" else ""
-            return self.slots(f"mask {name}") + start, width, ""
+            return self.slots(Slot("mask", name)) + start, width, ""
         table = "at" if ref == self.kernel.plan.system.output else "kept_at"
-        return f"{self.slots(f'saved {name}')} + a.{table}[t] * {width}", width, ""
+        return f"{self.slots(Slot('saved', name))} + a.{table}[t] * {width}", width, ""
 
     def gradient(self, name: str) -> tuple[str, str]:
         """Where the gradient of a state or of the output comes from."""
         width = self.width(Ref(name))
-        return f"{self.slots(f'gradient {name}')} + a.at[t] * {width}", width
+        return f"{self.slots(Slot('gradient', name))} + a.at[t] * {width}", width
 
-    def over_time(self, meaning: str, name: str) -> tuple[str, str]:
+    def over_time(self, kind: Kind, state: str) -> tuple[str, str]:
         """A pointer to an array as wide as a state, over time, and where in it the first row of the step is."""
-        slot = self.slots(meaning)
-        return slot, f"{slot} + a.at[t] * {self.width(Ref(name))}"
+        slot = self.slots(Slot(kind, state))
+        return slot, f"{slot} + a.at[t] * {self.width(Ref(state))}"
 
     def carry(self, name: str, back: int) -> tuple[str, str]:
         """Where the adjoint waits for the state of step t - back."""
         ring = self.depth[name] + 1
         slot = f"(t + {ring - back}) % {ring}" if back else f"t % {ring}"
         width = self.width(Ref(name))
-        return f"{self.slots(f'carry {name}')} + {slot} * a.B * {width}", width
+        return f"{self.slots(Slot('carry', name))} + {slot} * a.B * {width}", width
 
     def scratch(self, ref: Ref) -> tuple[str, str]:
         """Where the adjoint of a value waits for the phase that made it."""
-        return self.slots(f"scratch {ref.name}"), self.width(ref)
+        return self.slots(Slot("scratch", ref.name)), self.width(ref)
 
     def adjoint(self, number: int) -> tuple[str, str]:
         """Where the adjoints of a group's products are kept for the gradient of its weights."""
         products = self.kernel.all_groups[number].products
         row = f"{len(products)} * {self.width(products[0].target)}"
-        return f"{self.slots(f'adjoint {number}')} + (a.at[t] - a.start) * {row}", row
+        return f"{self.slots(Slot('adjoint', number))} + (a.at[t] - a.start) * {row}", row

@@ -144,14 +144,29 @@ INLINE V sqrt_(V x) { return each(x, [](real a) { return std::sqrt(a); }); }
 INLINE V softplus_(V x) {  // torch's: the argument itself past 20
   return each(x, [](real a) { return a > 20 ? a : std::log1p(std::exp(a)); });
 }
+INLINE V erf_(V x) { return each(x, [](real a) { return std::erf(a); }); }
+INLINE V erfc_(V x) { return each(x, [](real a) { return std::erfc(a); }); }
+INLINE V gelu_(V x) { return x * (real(0.5) * erfc_(x * real(-0.7071067811865475244))); }
+INLINE V gelu_tanh_(V x) {
+  return x * sigmoid_(real(1.5957691216057307117) * (x + real(0.044715) * x * x * x));
+}
+INLINE V silu_(V x) { return x * sigmoid_(x); }
+INLINE V elu_(V x) { return each(x, [](real a) { return a > 0 ? a : std::expm1(a); }); }
 INLINE V identity_(V x) { return x; }
 INLINE V relu_(V x) { return select(x > V{}, x, select(x == x, V{}, x)); }
 INLINE V positive_(V x) { return select(x > V{}, set1(1), V{}); }
 INLINE V half_step_(V x) { return select(x > V{}, set1(1), select(x == V{}, set1(0.5), V{})); }
 INLINE V sign_(V x) { return select(x > V{}, set1(1), select(x < V{}, set1(-1), V{})); }
+INLINE V heaviside_sigmoid_(V x, V) { return positive_(x); }
+INLINE V heaviside_fast_sigmoid_(V x, V) { return positive_(x); }
+INLINE V heaviside_arctan_(V x, V) { return positive_(x); }
+INLINE V heaviside_triangle_(V x, V) { return positive_(x); }
 INLINE V abs_(V x) { return select(x < V{}, -x, x); }
 INLINE V minimum_(V a, V b) { return select(a < b, a, select(b == b, select(a == a, b, a), b)); }
 INLINE V maximum_(V a, V b) { return select(a > b, a, select(b == b, select(a == a, b, a), b)); }
+INLINE V softsign_(V x) { return x / (real(1) + abs_(x)); }
+INLINE V leaky_relu_(V x) { return select(x > V{}, x, x * real(0.01)); }
+INLINE V hardsigmoid_(V x) { return minimum_(maximum_(x + real(3), V{}), set1(6)) / real(6); }
 INLINE V power_(V x, int n) {
   V p = x;
   for (int i = 1; i < (n < 0 ? -n : n); i++) p = p * x;

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import finite, positive
 from unvanish.errors import OptionError
 
 _TRIES = 100  # of a sparse matrix without a cycle, whose eigenvalues are all zero
@@ -69,7 +70,7 @@ def constant(value: float) -> ArrayInitialiser:
     tensor([0.5000, 0.5000])
     """
     return ArrayInitialiser(
-        f"{finite('constant', value):g}", functools.partial(nn.init.constant_, val=float(value)), vectors=True
+        f"{finite(value, 'constant'):g}", functools.partial(nn.init.constant_, val=float(value)), vectors=True
     )
 
 
@@ -80,7 +81,7 @@ def scaled(std: float = 0.01) -> ArrayInitialiser:
     True
     """
     return ArrayInitialiser(
-        f"scaled:{positive('std', std):g}", functools.partial(nn.init.normal_, std=float(std)), vectors=True
+        f"scaled:{positive(std, 'std'):g}", functools.partial(nn.init.normal_, std=float(std)), vectors=True
     )
 
 
@@ -90,7 +91,7 @@ def uniform(bound: float) -> ArrayInitialiser:
     >>> bool(uniform(0.1)(torch.empty(50)).abs().max() <= 0.1)
     True
     """
-    function = functools.partial(nn.init.uniform_, a=-float(positive("bound", bound)), b=float(bound))
+    function = functools.partial(nn.init.uniform_, a=-positive(bound, "bound"), b=float(bound))
     return ArrayInitialiser(f"uniform:{bound:g}", function, vectors=True)
 
 
@@ -106,7 +107,7 @@ def xavier(gain: float = 1.0, *, normal: bool = False) -> ArrayInitialiser:
     """
     fill = nn.init.xavier_normal_ if normal else nn.init.xavier_uniform_
     word = "xavier_normal" if normal else "xavier"
-    function = functools.partial(fill, gain=float(positive("gain", gain)))
+    function = functools.partial(fill, gain=positive(gain, "gain"))
     return ArrayInitialiser(_word(word, gain), function)
 
 
@@ -134,7 +135,7 @@ def orthogonal(gain: float = 1.0) -> ArrayInitialiser:
     >>> torch.allclose(U @ U.T, torch.eye(4), atol=1e-6)
     True
     """
-    function = functools.partial(_fill_orthogonal, gain=positive("gain", gain))
+    function = functools.partial(_fill_orthogonal, gain=positive(gain, "gain"))
     return ArrayInitialiser(_word("orthogonal", gain), function, whole=True)
 
 
@@ -151,7 +152,7 @@ def identity(scale: float = 1.0) -> ArrayInitialiser:
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]])
     """
-    function = functools.partial(_fill_identity, scale=finite("scale", scale))
+    function = functools.partial(_fill_identity, scale=finite(scale, "scale"))
     return ArrayInitialiser(_word("identity", scale), function, recurrent=True)
 
 
@@ -168,9 +169,9 @@ def sparse(incoming: int = 15, radius: float = 1.1) -> ArrayInitialiser:
     >>> (U != 0).sum(1).unique().tolist(), round(float(torch.linalg.eigvals(U).abs().max()), 4)
     ([3], 1.1)
     """
-    if incoming != int(finite("incoming", incoming)) or incoming < 1:
+    if incoming != int(finite(incoming, "incoming")) or incoming < 1:
         raise OptionError(f"incoming is {incoming!r}: give a whole number of weights into a unit, from 1 on")
-    positive("radius", radius)
+    positive(radius, "radius")
     function = functools.partial(_fill_sparse, incoming=int(incoming), radius=radius)
     return ArrayInitialiser(f"sparse:{int(incoming)}:{radius:g}", function, square=True, recurrent=True, whole=True)
 
@@ -187,7 +188,7 @@ def radius(value: float = 0.95) -> ArrayInitialiser:
     >>> round(float(torch.linalg.eigvals(U).abs().max()), 4)
     0.9
     """
-    function = functools.partial(_fill_radius, radius=positive("radius", value))
+    function = functools.partial(_fill_radius, radius=positive(value, "radius"))
     return ArrayInitialiser(f"radius:{value:g}", function, square=True, recurrent=True, whole=True)
 
 
@@ -199,9 +200,9 @@ def depth(variance: float = 1.0, layers: int = 1) -> ArrayInitialiser:
     >>> round(float(depth(0.01, 2)(torch.empty(400, 400)).var() * 400), 1)
     0.1
     """
-    if layers != int(finite("layers", layers)) or layers < 1:
+    if layers != int(finite(layers, "layers")) or layers < 1:
         raise OptionError(f"layers is {layers!r}: give a whole number of layers or steps, from 1 on")
-    share = positive("variance", variance) ** (1 / layers)
+    share = positive(variance, "variance") ** (1 / layers)
     function = functools.partial(_fill_by_fan_in, variance=share)
     return ArrayInitialiser(f"depth:{variance:g}:{int(layers)}", function)
 
@@ -248,20 +249,6 @@ def _fill_sparse(array: Tensor, incoming: int, radius: float) -> None:
 
 def _spectral_radius(square: Tensor) -> float:
     return float(torch.linalg.eigvals(square.cpu()).abs().max())
-
-
-def finite(name: str, value: object) -> float:
-    """Refuse what is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise OptionError(f"{name} is {value!r}: give a finite number")
-    return float(value)
-
-
-def positive(name: str, value: object) -> float:
-    """Refuse what is no finite number above 0."""
-    if finite(name, value) <= 0:
-        raise OptionError(f"{name} is {value!r}: give a number above 0")
-    return finite(name, value)
 
 
 def _word(name: str, value: float) -> str:

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from unvanish.checks import finite, positive
 from unvanish.engine import evaluate
 from unvanish.equations import Cell, System
 from unvanish.equations.expression import refs
 from unvanish.equations.gates import Gate, Keep, keeps
 from unvanish.errors import OptionError
-from unvanish.nn.init.arrays import finite, positive
 
 
 class Fillable(Protocol):
@@ -282,7 +282,7 @@ def forget_bias(bias: float = 1.0) -> LayerInitialiser:
     >>> layer["b_f"].tolist()
     [-2.0, -2.0, -2.0]
     """
-    return ForgetBias(finite("the forget bias", bias))
+    return ForgetBias(finite(bias, "the forget bias"))
 
 
 def chrono(steps: float) -> LayerInitialiser:
@@ -300,7 +300,7 @@ def chrono(steps: float) -> LayerInitialiser:
     >>> bool((layer["b_f"].exp() <= 783.1).all()), torch.equal(layer["b_i"], -layer["b_f"])
     (True, True)
     """
-    if finite("the steps of chrono", steps) < 2:
+    if finite(steps, "the steps of chrono") < 2:
         raise OptionError(f"chrono takes the longest time to keep for, from 2 steps on, not {steps!r}")
     return Chrono(float(steps))
 
@@ -320,6 +320,6 @@ def leaks(shortest: float = 1.0, longest: float = 1000.0) -> LayerInitialiser:
     >>> bool((layer.alpha_l0 >= math.exp(-1 / 10)).all()), bool((layer.alpha_l0 <= math.exp(-1 / 1000)).all())
     (True, True)
     """
-    if positive("shortest", shortest) > positive("longest", longest):
+    if positive(shortest, "shortest") > positive(longest, "longest"):
         raise OptionError(f"leaks takes the shortest time scale first, not {shortest:g} and {longest:g}")
     return Leaks(float(shortest), float(longest))

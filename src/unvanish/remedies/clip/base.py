@@ -18,15 +18,6 @@ POLICIES = ("skip", "zero", "raise")
 _COUNTERS = ("calls", "acted", "nonfinite", "skipped")
 
 
-def positive(name: str, number: object, below: float = math.inf) -> float:
-    """Return a positive, finite number as a float. Raises OptionError otherwise."""
-    known = isinstance(number, int | float) and not isinstance(number, bool)
-    if not known or not 0 < float(number) < below:  # type: ignore[arg-type]
-        bound = "" if below == math.inf else f" below {below:g}"
-        raise OptionError(f"{name} is {number!r}: give a positive number{bound}")
-    return float(number)  # type: ignore[arg-type]
-
-
 class Clip(abc.ABC):
     """Changes gradients in place between the backward pass and the optimiser's step, and counts what it did.
 

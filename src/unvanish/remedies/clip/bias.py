@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.calling import called
-from unvanish.remedies.clip.backward import go_back, untouched
+from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.untouched import untouched
+from unvanish.remedies.clip.backward import go_back
 from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.step import PerStep
 
@@ -80,8 +82,8 @@ def bias(
     if isinstance(clip, PerStep):
         raise OptionError("a PerStep acts inside the backward pass, not on the gradients: give another clip")
     rows = _rows((batch, targets), dim)
-    if not isinstance(parts, int) or isinstance(parts, bool) or not 2 <= parts <= rows:
-        raise OptionError(f"parts={parts!r}: the batch has {rows} rows along dimension {dim}: give 2 to {rows}")
+    give = f"2 to {rows}: the batch has {rows} rows along dimension {dim}"
+    whole_number(parts, "parts", at_least=2, at_most=rows, give=give)
     borders = [rows * part // parts for part in range(parts + 1)]
 
     def run(part: slice) -> None:
@@ -90,6 +92,7 @@ def bias(
         go_back(model, lambda: loss(called(model, its), *more))
 
     with untouched(model):
+        model.train()
         return _measure(model, run, clip, [slice(*ends) for ends in itertools.pairwise(borders)])
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.errors import OptionError
+from unvanish.torch_internals import foreach_mul_, foreach_norm
 
 Parameters = nn.Module | torch.optim.Optimizer | Tensor | Iterable[Tensor]
 
@@ -174,7 +175,7 @@ def _exact_norms(members: list[Tensor]) -> list[float]:
 def _norms_of(members: list[Tensor], order: float) -> list[float]:
     """Return the norms of tensors of one device and dtype; those of half precision are summed in single."""
     half = members[0].dtype in (torch.float16, torch.bfloat16)
-    found = torch._foreach_norm(members, order, dtype=torch.float32 if half else None)
+    found = foreach_norm(members, order, dtype=torch.float32 if half else None)
     norms: list[float] = torch.stack(found).tolist()
     return norms
 
@@ -211,13 +212,13 @@ def scale_(tensors: Sequence[Tensor], factors: float | Sequence[float]) -> None:
 def _multiply_(members: list[Tensor], factors: float | list[float]) -> None:
     dtype = members[0].dtype
     if members[0].device.type != "cpu":
-        torch._foreach_mul_(members, factors)
+        foreach_mul_(members, factors)
         return
     # On the CPU each number would be made a tensor anew: to make them all at once is three times as fast. In half
     # precision the number keeps its digits, which the gradient's own type has not.
     half = dtype in (torch.float16, torch.bfloat16)
     numbers = torch.tensor(factors, dtype=torch.float32 if half else dtype, device="cpu")
-    torch._foreach_mul_(members, numbers.unbind() if numbers.dim() else numbers)
+    foreach_mul_(members, numbers.unbind() if numbers.dim() else numbers)
 
 
 def shorten(tensors: Sequence[Tensor], norm: float, threshold: float) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.checks import positive
 from unvanish.errors import OptionError
-from unvanish.remedies.clip.base import Clip, positive
+from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, scale_, together
 from unvanish.remedies.clip.record import ClipRecord
 
@@ -43,7 +44,7 @@ class PerLayer(Clip):
 
     def __init__(self, threshold: float, groups: Sequence[Group] | None = None, *, nonfinite: str = "skip") -> None:
         super().__init__(nonfinite=nonfinite)
-        self._threshold = positive("threshold", threshold)
+        self._threshold = positive(threshold, "threshold")
         self._groups = None if groups is None else [_members(group) for group in groups]
         members = [id(parameter) for group in self._groups or [] for parameter in group]
         if len(set(members)) < len(members):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unvanish.remedies.clip.base import Clip, positive
+from unvanish.checks import positive
+from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, shorten
 from unvanish.remedies.clip.record import ClipRecord
 
@@ -28,7 +29,7 @@ class ByNorm(Clip):
 
     def __init__(self, threshold: float, *, nonfinite: str = "skip") -> None:
         super().__init__(nonfinite=nonfinite)
-        self._threshold = positive("threshold", threshold)
+        self._threshold = positive(threshold, "threshold")
 
     @property
     def threshold(self) -> float:

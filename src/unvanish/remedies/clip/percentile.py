@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from unvanish.checks import is_number, whole_number
 from unvanish.errors import OptionError
 from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, shorten
@@ -42,12 +43,11 @@ class Percentile(Clip):
 
     def __init__(self, percentile: float = 10.0, history: int | None = None, *, nonfinite: str = "skip") -> None:
         super().__init__(nonfinite=nonfinite)
-        number = isinstance(percentile, int | float) and not isinstance(percentile, bool)
-        if not number or not 0 < percentile <= 100:
-            raise OptionError(f"percentile={percentile!r}: give a number above 0 and at most 100")
-        if history is not None and (not isinstance(history, int) or isinstance(history, bool) or history < 1):
-            raise OptionError(f"history={history!r}: give the number of norms to remember, or None for all")
-        self.percentile, self.history = float(percentile), history
+        if not is_number(percentile) or not 0 < percentile <= 100:
+            raise OptionError(f"percentile is {percentile!r}: give a number above 0 and at most 100")
+        give = "the number of norms to remember, or None for all"
+        self.history = None if history is None else whole_number(history, "history", give=give)
+        self.percentile = float(percentile)
         self._norms: deque[float] = deque()
         self._sorted: list[float] = []
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unvanish.checks import is_whole, positive
 from unvanish.errors import OptionError
-from unvanish.remedies.clip.base import POLICIES, Clip, positive
+from unvanish.remedies.clip.base import POLICIES, Clip
 from unvanish.remedies.clip.gradients import Gradients, scale_, tensor_norms, together
 from unvanish.remedies.clip.record import ClipRecord
 
@@ -51,11 +52,11 @@ class RandomStep(Clip):
         nonfinite: str = "skip",
     ) -> None:
         super().__init__(nonfinite=nonfinite)
-        self._threshold = positive("threshold", threshold)
+        self._threshold = positive(threshold, "threshold")
         if generator is not None and seed is not None:
             raise OptionError("a generator has its seed already: give seed= or generator=, not both")
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-            raise OptionError(f"seed={seed!r}: give a whole number")
+        if seed is not None and not is_whole(seed):
+            raise OptionError(f"seed is {seed!r}: give a whole number")
         self.generator = torch.Generator().manual_seed(seed or 0) if generator is None else generator
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RandomStep:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.calling import called
-from unvanish.remedies.clip.backward import go_back, untouched
+from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.untouched import untouched
+from unvanish.remedies.clip.backward import go_back
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 
 _PERCENTILES = (5, 10, 25, 50, 75, 90, 95)
@@ -78,6 +79,7 @@ def suggest(model: nn.Module, batches: Iterable[Any], loss: Callable[[Any], Any]
     """
     norms = []
     with untouched(model):
+        model.train()
         for batch in batches:
             go_back(model, lambda batch=batch: loss(called(model, batch)))  # type: ignore[misc]
             norms.append(together(tensor_norms(collect(model).tensors)))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unvanish.remedies.clip.base import Clip, positive
+from unvanish.checks import positive
+from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, grouped, together
 from unvanish.remedies.clip.record import ClipRecord
 
@@ -42,7 +43,7 @@ class UnitWise(Clip):
 
     def __init__(self, factor: float = 0.01, *, eps: float = 1e-3, nonfinite: str = "skip") -> None:
         super().__init__(nonfinite=nonfinite)
-        self._factor, self.eps = positive("factor", factor), positive("eps", eps)
+        self._factor, self.eps = positive(factor, "factor"), positive(eps, "eps")
 
     @property
     def threshold(self) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
-from unvanish.remedies.clip.base import Clip, positive
+from unvanish.checks import positive
+from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, grouped, tensor_norms, together
 from unvanish.remedies.clip.record import ClipRecord
+from unvanish.torch_internals import foreach_clamp_max_, foreach_clamp_min_
 
 
 class ByValue(Clip):
@@ -29,7 +29,7 @@ class ByValue(Clip):
 
     def __init__(self, threshold: float, *, nonfinite: str = "skip") -> None:
         super().__init__(nonfinite=nonfinite)
-        self._threshold = positive("threshold", threshold)
+        self._threshold = positive(threshold, "threshold")
 
     @property
     def threshold(self) -> float:
@@ -43,8 +43,8 @@ class ByValue(Clip):
         if over:
             suspects = [gradients.tensors[index] for index in over]
             for _, members in grouped(suspects):
-                torch._foreach_clamp_min_(members, -self._threshold)
-                torch._foreach_clamp_max_(members, self._threshold)
+                foreach_clamp_min_(members, -self._threshold)
+                foreach_clamp_max_(members, self._threshold)
             after = list(norms)
             for index, one in zip(over, tensor_norms(suspects), strict=True):
                 after[index] = one

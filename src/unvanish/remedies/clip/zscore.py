@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from unvanish.errors import OptionError
-from unvanish.remedies.clip.base import Clip, positive
+from unvanish.checks import positive, whole_number
+from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.gradients import Gradients, shorten, together
 from unvanish.remedies.clip.record import ClipRecord
 
@@ -44,10 +44,9 @@ class ZScore(Clip):
         self, z_threshold: float = 2.5, *, alpha: float = 0.97, warmup: int = 25, nonfinite: str = "skip"
     ) -> None:
         super().__init__(nonfinite=nonfinite)
-        self.z_threshold, self.alpha = positive("z_threshold", z_threshold), positive("alpha", alpha, below=1.0)
-        if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 2:
-            raise OptionError(f"warmup={warmup!r}: give a number of calls from 2 on: fewer norms have no spread")
-        self.warmup = warmup
+        self.z_threshold, self.alpha = positive(z_threshold, "z_threshold"), positive(alpha, "alpha", below=1.0)
+        give = "a number of calls from 2 on: fewer norms have no spread"
+        self.warmup = whole_number(warmup, "warmup", at_least=2, give=give)
         self.mean = self.deviation = 0.0
         self._first: list[float] = []  # the norms of the warm-up; empty after it
         self._ready = False

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.convert import equivalent_layer
-from unvanish.flow.parts import LayerPart, States, parts_of
+from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.parts import LayerPart, States, as_states, parts_of
 from unvanish.nn import Recurrent
 from unvanish.remedies.penalty.weight import check_weight
 
@@ -94,9 +95,9 @@ class Flossing:
         generator: torch.Generator | None = None,
     ) -> None:
         self.weight = check_weight("Flossing", weight)
-        self.count = None if count is None else _whole("count", count, 1)
-        self.skip = _whole("skip", skip, 0)
-        self.rows = None if rows is None else _whole("rows", rows, 1)
+        self.count = None if count is None else whole_number(count, "count of Flossing")
+        self.skip = whole_number(skip, "skip of Flossing", at_least=0)
+        self.rows = None if rows is None else whole_number(rows, "rows of Flossing")
         self.generator = generator
 
     def __call__(self, layer: nn.Module, x: Tensor, hx: States = None) -> Tensor:
@@ -122,8 +123,8 @@ class Flossing:
             )
         if x.dim() == 3:
             x = x[: self.rows] if ours.batch_first else x[:, : self.rows]
-        given = (hx,) if isinstance(hx, Tensor) else hx
-        parts = parts_of(ours, x, None if given is None else tuple(state[:, : self.rows] for state in given))
+        given = None if hx is None else tuple(state[:, : self.rows] for state in as_states(hx))
+        parts = parts_of(ours, x, given)
         found = {name: self._of(ours, part) for name, part in parts.items() if part.widths}
         if not found:
             raise FlowError("the layer carries no state from step to step: there is nothing to floss")
@@ -249,9 +250,3 @@ def _share_constrained(whole: Recurrent, part: LayerPart) -> None:
 def _size(exponents: Iterable[NDArray[np.float64]]) -> float:
     """The root mean square of all."""
     return float(np.sqrt(np.mean(np.concatenate(list(exponents)) ** 2)))
-
-
-def _whole(name: str, value: object, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name} of Flossing is {value!r}: give a whole number from {least} on, or leave it out")
-    return value

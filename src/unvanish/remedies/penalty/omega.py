@@ -255,8 +255,8 @@ def _ratios(tape: Tape, came: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor
     sent_TB = _squares([adjoint[1:] for adjoint in tape.adjoints.values()])
     came_TB = _squares([value[:-1] for value in came.values()])
     active_TB = sent_TB >= SILENT
-    if tape.run is not None and tape.run.reset_TB is not None:
-        active_TB = active_TB & ~tape.run.reset_TB[1:]
+    if tape.job is not None and tape.job.reset_TB is not None:
+        active_TB = active_TB & ~tape.job.reset_TB[1:]
     sent_TB = torch.where(active_TB, sent_TB, 1.0)
     return came_TB / sent_TB, sent_TB, active_TB
 

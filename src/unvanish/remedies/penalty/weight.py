@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from unvanish.checks import is_number
 from unvanish.errors import OptionError
 
 
@@ -13,6 +14,6 @@ def check_weight(name: str, weight: object) -> float:
     >>> check_weight("Flossing", 2)
     2.0
     """
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+    if not is_number(weight) or not 0 <= weight < math.inf:
         raise OptionError(f"the weight of {name} is {weight!r}: give a number from 0 on")
     return float(weight)

@@ -1,0 +1,1 @@
+"""What back ends share: a system sorted into stages (`plan`), and lowered to phases (`lower`)."""

@@ -1,0 +1,305 @@
+"""One recurrence by itself: a layer of a stack in one direction, or a module that is called once a step.
+
+What is measured along time (Jacobians, Lyapunov exponents, gates) is measured of such a part with its input held
+fixed, whatever model it sits in.
+
+Shapes: T time, B batch, I input, N full state (all of a part's states side by side, with the earlier values of a
+state that is read several steps back).
+"""
+
+from __future__ import annotations
+
+import abc
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unvanish.errors import FlowError, nearest
+from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.nn import Recurrent
+
+States = Tensor | Sequence[Tensor] | None
+
+
+class Part(abc.ABC):
+    """A recurrence with the input that it was given.
+
+    Attributes:
+        name: `l0`, `encoder.l1_reverse`, `decoder.cell`.
+        changed_between: for a module that is called once a step, by how much of its norm a state differs from what
+            the call before gave: something stands between the calls.
+        norms_KS: where that is so, what is left of random directions k steps back in the model itself, by state.
+    """
+
+    name: str
+    changed_between: float = 0.0
+    norms_KS: NDArray[np.float64] | None = None
+    _trajectory: Tensor | None = None
+    _exact: Part | None = None
+
+    @property
+    @abc.abstractmethod
+    def widths(self) -> dict[str, int]:
+        """How many numbers of the full state each state takes, in their order."""
+
+    @property
+    @abc.abstractmethod
+    def steps(self) -> int:
+        """How many steps the input has: T."""
+
+    @abc.abstractmethod
+    def _initial(self) -> Tensor:
+        """Return the full state before the first step, (B, N)."""
+
+    @abc.abstractmethod
+    def _run_through(self) -> Tensor:
+        """Work `trajectory` out."""
+
+    @abc.abstractmethod
+    def _in_double(self) -> Part:
+        """Make what `double` returns."""
+
+    @abc.abstractmethod
+    def step(self, t: int) -> Callable[[Tensor], Tensor]:
+        """Return step t as a map of the full state, (B, N) -> (B, N)."""
+
+    def trajectory(self) -> Tensor:
+        """Return the full state before every step, and after the last, (T + 1, B, N); worked out once."""
+        if self._trajectory is None:
+            with torch.no_grad():
+                self._trajectory = self._run_through()
+        return self._trajectory
+
+    def state_before(self, t: int) -> Tensor:
+        """Return the full state before step t, (B, N); that before the first is known without a run."""
+        return self.trajectory()[t] if t else self._initial()
+
+    def double(self) -> Part:
+        """Return the same part in double precision; made once, and itself where it was made so."""
+        if self._exact is None:
+            self._exact = self._in_double()
+            self._exact._exact = self._exact
+        return self._exact
+
+    def push(self, t: int, s_BN: Tensor, tangents_BNK: Tensor) -> Tensor:
+        """Send K directions through step t: J(s) · tangents, (B, N, K)."""
+
+        def one(direction_BN: Tensor) -> Tensor:
+            moved: Tensor = torch.func.jvp(self.step(t), (s_BN,), (direction_BN,))[1]
+            return moved
+
+        with warnings.catch_warnings():  # torch loads its own derivatives through what it warns of
+            warnings.simplefilter("ignore", DeprecationWarning)
+            found: Tensor = torch.func.vmap(one, in_dims=-1, out_dims=-1)(tangents_BNK)
+        return found
+
+    def slices(self) -> dict[str, slice]:
+        """Where each state lies in the full state."""
+        found, start = {}, 0
+        for name, width in self.widths.items():
+            found[name] = slice(start, start + width)
+            start += width
+        return found
+
+
+@dataclass
+class LayerPart(Part):
+    """A part whose equations are known."""
+
+    name: str
+    layer: Recurrent
+    x_TBI: Tensor
+    initial: tuple[Tensor, ...]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        names = [name for name in self.layer.state_names if name != "t"]
+        return {name: state.shape[-1] for name, state in zip(names, self.initial, strict=False)}
+
+    @property
+    def steps(self) -> int:
+        return self.x_TBI.shape[0]
+
+    @property
+    def is_first_order(self) -> bool:
+        """Whether no state is read more than one step back."""
+        return all(state.depth == 1 for state in self.layer.system.states)
+
+    def run(self, first: int, last: int, s_BN: Tensor) -> Tensor:
+        """Run the steps from `first` up to `last` from a full state, (B, N) -> (B, N)."""
+        states = [state[None] for state in torch.split(s_BN, list(self.widths.values()), -1)]
+        if len(self.initial) > len(states):  # the cell reads t
+            states.append(self.initial[-1] + first)
+        self.layer.first_step = first
+        try:
+            _, after = self.layer(self.x_TBI[first:last], as_hx(tuple(states)))
+        finally:
+            self.layer.first_step = 0
+        return torch.cat([state[0] for state in as_states(after)[: len(self.widths)]], -1)
+
+    def step(self, t: int) -> Callable[[Tensor], Tensor]:
+        return lambda s_BN: self.run(t, t + 1, s_BN)
+
+    def push(self, t: int, s_BN: Tensor, tangents_BNK: Tensor) -> Tensor:
+        """Send K directions through step t: the derivative of wᵀ J by w, which costs a third of forward mode."""
+        start_BN = s_BN.detach().requires_grad_()
+        with torch.enable_grad():
+            end_BN = self.step(t)(start_BN)
+            w_BN = torch.zeros_like(end_BN, requires_grad=True)
+            if not end_BN.requires_grad:
+                return torch.zeros_like(tangents_BNK)
+            (pulled_BN,) = torch.autograd.grad(end_BN, start_BN, w_BN, create_graph=True, materialize_grads=True)
+            if not pulled_BN.requires_grad:
+                return torch.zeros_like(tangents_BNK)
+        moved_KBN = torch.autograd.grad(pulled_BN, w_BN, tangents_BNK.permute(2, 0, 1), is_grads_batched=True)[0]
+        return moved_KBN.permute(1, 2, 0)
+
+    def _initial(self) -> Tensor:
+        return torch.cat([state[0] for state in self.initial[: len(self.widths)]], -1)
+
+    def _run_through(self) -> Tensor:
+        _, _, every = self.layer(self.x_TBI, as_hx(self.initial), all_states=True)
+        found = []
+        for (name, width), state in zip(self.widths.items(), self.initial, strict=False):
+            newest_TBW = every[name][0]
+            depth = width // newest_TBW.shape[-1]
+            past_TBW = torch.cat([torch.stack(state[0].chunk(depth, -1)[::-1]), newest_TBW])
+            found += [past_TBW[depth - 1 - back : len(past_TBW) - back] for back in range(depth)]
+        return torch.cat(found, -1)
+
+    def _in_double(self) -> LayerPart:
+        initial = tuple(state.double() if state.is_floating_point() else state for state in self.initial)
+        return LayerPart(self.name, copy.deepcopy(self.layer).double(), self.x_TBI.double(), initial)
+
+
+@dataclass
+class CallPart(Part):
+    """A module that a model calls once a step, with what it was called with.
+
+    `calls` holds the arguments of every step, `before` the states among them, `after` what the last step left;
+    `put` exchanges the states among the arguments, `take` finds them in what is returned.
+    """
+
+    name: str
+    module: nn.Module
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    before: list[list[Tensor]]
+    after: Tensor
+    names: tuple[str, ...]
+    put: Callable[[tuple[Any, ...], dict[str, Any], list[Tensor]], tuple[tuple[Any, ...], dict[str, Any]]]
+    take: Callable[[Any], list[Tensor]]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return {name: state.shape[-1] for name, state in zip(self.names, self.before[0], strict=True)}
+
+    @property
+    def steps(self) -> int:
+        return len(self.calls)
+
+    def step(self, t: int) -> Callable[[Tensor], Tensor]:
+        args, keywords = self.calls[t]
+
+        def run(s_BN: Tensor) -> Tensor:
+            parts = list(torch.split(s_BN, list(self.widths.values()), -1))
+            put_args, put_keywords = self.put(args, keywords, parts)
+            return torch.cat(self.take(self.module(*put_args, **put_keywords)), -1)
+
+        return run
+
+    def _initial(self) -> Tensor:
+        return torch.cat(self.before[0], -1).detach()
+
+    def _run_through(self) -> Tensor:
+        before = [torch.cat(states, -1).detach() for states in self.before]
+        return torch.stack([*before, self.after])
+
+    def _in_double(self) -> CallPart:
+        calls = [(_double(args), _double(keywords)) for args, keywords in self.calls]
+        before = [[state.double() for state in states] for states in self.before]
+        module = copy.deepcopy(self.module).double()
+        return CallPart(self.name, module, calls, before, self.after.double(), self.names, self.put, self.take)
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _double(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_double(inner) for inner in value)
+    return value
+
+
+def parts_of(layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, LayerPart]:
+    """Take a stack apart: every layer and direction by itself, with the input that it gets.
+
+    Args:
+        layer: a `Recurrent`, or torch.nn.RNN, LSTM or GRU.
+        x: the input as the layer takes it, batched.
+        hx: states to start from, as the layer takes them.
+
+    Raises:
+        FlowError: the layer is not recurrent, or the input is not batched.
+
+    >>> found = parts_of(Recurrent("gru_reset_before", 3, 4, num_layers=2), torch.randn(7, 2, 3))
+    >>> {name: tuple(part.x_TBI.shape) for name, part in found.items()}
+    {'l0': (7, 2, 3), 'l1': (7, 2, 4)}
+    """
+    ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
+    if not isinstance(ours, Recurrent):
+        raise FlowError(f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM")
+    if x.dim() != 3:
+        raise FlowError(
+            f"the input has shape {tuple(x.shape)}: give a batch, time and width as the layer takes them"
+        )
+    x_TBI = (x.transpose(0, 1) if ours.batch_first else x).detach()
+    given = ours.zero_states(x_TBI.shape[1]) if hx is None else as_states(hx)
+    found: dict[str, LayerPart] = {}
+    outputs: list[Tensor] = []
+    for index, (depth, name) in enumerate(ours.parts()):
+        if len(outputs) == 1 + ours.bidirectional:
+            x_TBI, outputs = ours.handed_on(depth - 1, x_TBI, torch.cat(outputs, -1)).detach(), []
+        alone = ours.alone(name)
+        backwards = name.endswith("_reverse")
+        initial = tuple(state[index : index + 1].detach() for state in given)
+        part = LayerPart(name, alone, x_TBI.flip(0) if backwards else x_TBI, initial)
+        with torch.no_grad():
+            output_TBW = alone(part.x_TBI, as_hx(initial))[0]
+        outputs.append(output_TBW.flip(0) if backwards else output_TBW)
+        alone.engine = "reference"  # what is asked of it from now on are single steps, and their derivatives
+        found[name] = part
+    return found
+
+
+def as_states(hx: States) -> tuple[Tensor, ...]:
+    """Return what a layer takes or gives as states as a tuple of them: none for None."""
+    return () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+
+
+def as_hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...] | None:
+    """Return states as a layer takes them: one alone, several as a tuple, none as None."""
+    return states if len(states) > 1 else states[0] if states else None
+
+
+def chosen(found: Mapping[str, LayerPart], part: str | None) -> LayerPart:
+    """Return the part asked for: the topmost that runs forwards, if none is."""
+    forward = [name for name in found if not name.endswith("_reverse")]
+    name = forward[-1] if part is None else part
+    if name not in found:
+        raise FlowError(f"the layer has no part '{name}': {nearest(name, found)}")
+    if not found[name].widths:
+        raise FlowError(f"{name} carries no state from step to step: there is no time to look back in")
+    return found[name]
+
+
+def identity(s_BN: Tensor) -> Tensor:
+    """All directions of the full state, (B, N, N)."""
+    return torch.eye(s_BN.shape[-1], dtype=s_BN.dtype, device=s_BN.device).expand(len(s_BN), -1, -1)

@@ -1,0 +1,225 @@
+"""The profile: how much of a gradient is left k steps back, with its fitted rate and its reach.
+
+g(k) = sqrt(E‖(∂s_t/∂s_{t-k})ᵀ v‖² / E‖v‖²),  v ~ N(0, I) over the full state s_t; the mean runs over the rows
+of the batch and over draws. For a state that is read several steps back, s_t stands for its newest value.
+
+Shapes: T time, B batch, I input, K lags.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from unvanish.errors import FlowError
+from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.parts import Part, as_hx, as_states
+from unvanish.flow.finding.recorder import Track
+from unvanish.flow.measuring.back import norms_back
+from unvanish.nn import Recurrent
+
+REACH_SHARE = 0.01  # of the norm must survive
+_SMALLEST = 1e-32  # in single precision a norm under this has lost its digits
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Gradient norm against lag for one part of a layer.
+
+    Attributes:
+        part: `l0`, `l1_reverse`, …
+        norms: g(k) for k = 0 … K, of the full state.
+        state_norms: the share of each state in it, by name: g² is the sum of their squares.
+        rate: slope of log g(k) in nats per step, fitted over the later half of the lags.
+        level: log g(0) of the fitted line, so that log g(k) ≈ level + rate · k.
+        reach: the largest lag at which at least 1 % of the norm survives.
+        censored: whether that is the last lag measured: the true reach is then at least this.
+    """
+
+    part: str
+    norms: NDArray[np.float64]
+    state_norms: Mapping[str, NDArray[np.float64]]
+    rate: float
+    level: float
+    reach: int
+    censored: bool
+
+    def __repr__(self) -> str:
+        reach = f"{'≥ ' if self.censored else ''}{self.reach}"
+        fit = f"rate {self.rate:+.4f} nats per step"
+        return f"Profile({self.part}: {len(self.norms)} lags, {fit}, reach {reach} steps)"
+
+    @property
+    def lags(self) -> NDArray[np.int64]:
+        """0 … K."""
+        return np.arange(len(self.norms))
+
+
+def fit_rate(norms: ArrayLike) -> tuple[float, float]:
+    """Fit log g(k) = level + rate · k over the later half of the lags that still have digits.
+
+    The later half, because the slowest direction is what is left there, and its rate is what decides how far
+    a gradient reaches. A norm that is zero beyond some lag has the rate -inf.
+
+    >>> rate, level = fit_rate([0.5 * 0.9**k for k in range(50)])
+    >>> round(math.exp(rate), 6), round(math.exp(level), 6)
+    (0.9, 0.5)
+    """
+    g_K = np.asarray(norms, dtype=np.float64)
+    lags = np.flatnonzero(np.isfinite(g_K) & (g_K > _SMALLEST))
+    later = lags[lags >= lags[-1] / 2] if len(lags) else lags
+    if len(later) < 2:
+        return -math.inf, 0.0
+    rate, level = np.polyfit(later, np.log(g_K[later]), 1)
+    return float(rate), float(level)
+
+
+def reach_of(norms: ArrayLike) -> tuple[int, bool]:
+    """Return the largest lag at which 1 % of the norm at lag 0 survives, and whether it is the last one.
+
+    >>> reach_of([1.0, 0.5, 0.02, 0.009, 0.001]), reach_of([1.0, 0.9])
+    ((2, False), (1, True))
+    """
+    g_K = np.asarray(norms, dtype=np.float64)
+    enough = np.flatnonzero(g_K >= REACH_SHARE * g_K[0])
+    last = int(enough[-1]) if len(enough) else 0
+    return last, last == len(g_K) - 1
+
+
+class _ProfileWatch:
+    """Records every part with its input held fixed, and keeps the states at one step."""
+
+    isolates_parts = True
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.tracks: dict[str, _KeepingTrack] = {}
+
+    def part(self, name: str, steps: int, states: tuple[str, ...]) -> _KeepingTrack:
+        self.tracks[name] = _KeepingTrack(name, states, self.at % steps)
+        return self.tracks[name]
+
+
+class _KeepingTrack(Track):
+    """A track that keeps the states of one step, to send a gradient back from there."""
+
+    needs_steps = True
+
+    def __init__(self, name: str, states: tuple[str, ...], at: int) -> None:
+        super().__init__(name, states)
+        self.at, self.kept = at, dict[str, Tensor]()
+
+    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        watched = super().boundary(step, states)
+        if step == self.at:
+            self.kept = watched
+        return watched
+
+
+def profiles(
+    layer: nn.Module,
+    x: Tensor,
+    hx: Tensor | tuple[Tensor, ...] | None = None,
+    *,
+    at: int = -1,
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+) -> dict[str, Profile]:
+    """Measure the profile of every part of a layer (each layer of the stack, each direction).
+
+    Each part is measured with its input held fixed, so that what is seen is the path through time alone.
+
+    Args:
+        layer: a `Recurrent`, or torch.nn.RNN, LSTM or GRU.
+        x: the input as the layer takes it, batched.
+        hx: states to start from, as the layer takes them.
+        at: the step from which the gradient is sent back.
+        draws: random directions to average over, beside the rows of the batch.
+        generator: source of the random directions.
+
+    Raises:
+        FlowError: the layer is not recurrent, or carries no state.
+    """
+    ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
+    if not isinstance(ours, Recurrent):
+        raise FlowError(
+            f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM, or look at a "
+            "model of another kind with flow.record"
+        )
+    steps = x.shape[1 if ours.batch_first else 0]
+    if x.dim() != 3 or not -steps <= at < steps:
+        raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")
+    watch, start = _ProfileWatch(at), ours.zero_states(x.shape[0 if ours.batch_first else 1])
+    given = start if hx is None else as_states(hx)
+    initial = tuple(s.detach().requires_grad_() if s.is_floating_point() else s for s in given)
+    with ours.watched(watch), torch.enable_grad():
+        ours(x.detach(), as_hx(initial))
+    return {name: _measured(track, initial, draws, generator) for name, track in watch.tracks.items()}
+
+
+def profile(
+    layer: nn.Module,
+    x: Tensor,
+    hx: Tensor | tuple[Tensor, ...] | None = None,
+    *,
+    part: str | None = None,
+    at: int = -1,
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+) -> Profile:
+    """Measure how much of a gradient is left k steps back in one part of a layer (default: the topmost).
+
+    One backward pass from a random direction at step `at` gives all lags. For a linear recurrence the rate
+    is the logarithm of the spectral radius:
+
+    >>> import unvanish
+    >>> cell = unvanish.Cell("linear", "h[t] = U @ h[t-1]")
+    >>> layer = unvanish.Recurrent(cell, 1, 2, init=lambda U: U.copy_(torch.diag(torch.tensor([0.9, 0.5]))))
+    >>> found = profile(layer, torch.zeros(100, 1, 1))
+    >>> round(found.rate, 4), round(math.log(0.9), 4)
+    (-0.1054, -0.1054)
+    """
+    found = profiles(layer, x, hx, at=at, draws=draws, generator=generator)
+    forward = [name for name in found if not name.endswith("_reverse")]
+    name = forward[-1] if part is None else part
+    if name not in found:
+        raise FlowError(f"the layer has no part '{part}': it has {', '.join(found)}")
+    return found[name]
+
+
+def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Profile:
+    """Measure the profile of a part from its last step, in double precision (see `profile`)."""
+    found = norms_back(part, draws, generator) if part.norms_KS is None else part.norms_KS
+    return _of_norms(part.name, tuple(part.widths), found)
+
+
+def _of_norms(name: str, states: tuple[str, ...], norms_KS: NDArray[np.float64]) -> Profile:
+    norms_K = np.linalg.norm(norms_KS, axis=1)
+    rate, level = fit_rate(norms_K)
+    by_state = dict(zip(states, norms_KS.T, strict=True))
+    return Profile(name, norms_K, by_state, rate, level, *reach_of(norms_K))
+
+
+def _measured(
+    track: _KeepingTrack, initial: tuple[Tensor, ...], draws: int, generator: torch.Generator | None
+) -> Profile:
+    ends = [value for value in track.kept.values() if value.requires_grad]
+    starts = [value for value in initial if value.requires_grad]
+    if not ends:
+        raise FlowError("the layer carries no state from step to step: there is no time to look back in")
+    squares_TS, sent = torch.zeros(track.at + 1, len(track.states), dtype=torch.float64, device="cpu"), 0.0
+    for _ in range(draws):
+        directions = [random_like(end, generator) for end in ends]
+        track.clear()
+        torch.autograd.grad(ends, starts, directions, retain_graph=True, allow_unused=True)
+        squares_TS += track.norms[: track.at + 1].double().square().cpu()
+        sent += float(sum(direction.double().square().sum() for direction in directions))
+    norms_KS = (squares_TS.flip(0) / sent).sqrt().numpy()
+    return _of_norms(track.name, tuple(track.states), norms_KS)

@@ -1,0 +1,241 @@
+"""Where the gradient is lost on its way through a step: activations that are flat, gates that forget.
+
+Shapes: T time, B batch, N full state, W width of a value.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from unvanish.engine import evaluate
+from unvanish.equations.expression import Call, Expr, Ref, refs, walk
+from unvanish.equations.gates import keep_factors
+from unvanish.equations.system import Elementwise, System
+from unvanish.flow.finding.parts import LayerPart, Part, States, as_hx, chosen, parts_of
+
+FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
+# The steepest slope of an activation, and its slope from its value.
+STEEPEST = {"sigmoid": 0.25, "tanh": 1.0, "relu": 1.0}
+_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": lambda y: y * (1 - y),
+    "tanh": lambda y: 1 - y * y,
+    "relu": lambda y: (y > 0).to(y.dtype),
+}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation of a cell, over all steps, rows and units.
+
+    Attributes:
+        name: the line that it is (`f`), or what it is applied to (`tanh(c[t])`).
+        function: sigmoid, tanh or relu.
+        saturated: the share of values whose slope is under a tenth of the steepest.
+        mean: the mean value.
+        slope: the mean slope, as a share of the steepest.
+        dead: for relu, the share of units that are zero at every step of every row; else 0.
+    """
+
+    name: str
+    function: str
+    saturated: float
+    mean: float
+    slope: float
+    dead: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a state keeps of itself by its direct path, s[t] = keep · s[t-1] + …, past all matrices.
+
+    Attributes:
+        state: the state's name.
+        gate: the names that its share depends on (`f`; `z`), empty where it is a constant.
+        keep: the mean share that is kept in a step.
+        time_constant: 1 / (1 − keep): after so many steps 1/e is left (∞ where all is kept).
+        longest: the time constant of the unit that keeps the most, in the mean over time.
+    """
+
+    state: str
+    gate: str
+    keep: float
+    time_constant: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The activations of a part, and how its states keep themselves."""
+
+    part: str
+    activations: tuple[Activation, ...]
+    memories: tuple[Memory, ...]
+
+    def __getitem__(self, name: str) -> Activation:
+        """Return an activation by its name."""
+        return next(found for found in self.activations if found.name == name)
+
+
+def saturation(layer: nn.Module, x: Tensor, hx: States = None, *, part: str | None = None) -> Saturation:
+    """Measure how flat each activation of a cell is, and how long its gates let a state stay.
+
+    Args:
+        layer, x, hx, part: as for `flow.jacobian`.
+
+    >>> import unvanish
+    >>> layer = unvanish.LSTM(2, 3, init={"b_f": 5.0, "bh_f": 0.0, "W_*": 0.0, "U_*": 0.0})
+    >>> found = saturation(layer, torch.randn(4, 1, 2))
+    >>> round(found["f"].mean, 3), found["f"].saturated, round(found.memories[0].time_constant)
+    (0.993, 1.0, 149)
+    """
+    return saturation_of(chosen(parts_of(layer, x, hx), part))
+
+
+def saturation_of(part: Part) -> Saturation:
+    """Measure a part (see `saturation`); of one whose equations are not known, only its activations, by number."""
+    if isinstance(part, LayerPart):
+        return _of_layer(part)
+    seen = _Activations()
+    s_TBN = part.trajectory()
+    with torch.no_grad():
+        for t in range(part.steps):
+            seen.step = t
+            with seen:
+                part.step(t)(s_TBN[t])
+    return Saturation(part.name, tuple(_measured(name, *values) for name, values in seen.values()), ())
+
+
+def _measured(name: str, function: str, y_TBW: Tensor) -> Activation:
+    slope = _SLOPES[function](y_TBW) / STEEPEST[function]
+    dead = (y_TBW <= 0).flatten(0, -2).all(0).double().mean() if function == "relu" else y_TBW.new_zeros(())
+    flat = (slope < FLAT).double().mean()
+    return Activation(name, function, float(flat), float(y_TBW.mean()), float(slope.mean()), float(dead))
+
+
+# -- parts whose equations are known -------------------------------------------------------------------------
+
+
+class _Inspector:
+    """Sees every step of a pass, and writes down what expressions are worth."""
+
+    needs_steps, isolates_parts = True, False  # it is what watches, and every part's observer
+
+    def __init__(self, wanted: Mapping[str, Expr], like: Tensor) -> None:
+        self.wanted, self.like = wanted, like
+        self.seen: dict[str, list[Tensor]] = {name: [] for name in wanted}
+
+    def part(self, name: str, steps: int, states: tuple[str, ...]) -> _Inspector:
+        return self
+
+    def inspect(self, step: int, lookup: Callable[[Ref], Tensor], time: Tensor | None) -> None:
+        for name, expr in self.wanted.items():
+            value = evaluate(expr, lookup, time, self.like)
+            tensor = value if isinstance(value, Tensor) else self.like.new_tensor(value)
+            self.seen[name].append(tensor.expand(self.like.shape[1], -1) if tensor.dim() else tensor.expand(1, 1))
+
+    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(states)
+
+    def take_norms(self, norms_TS: Tensor) -> None:
+        raise AssertionError("its steps are seen, no norms are told")  # pragma: no cover
+
+
+def _of_layer(part: LayerPart) -> Saturation:
+    system = part.layer.system
+    calls, keeps = dict(_calls(system)), dict(keep_factors(system))
+    wanted: dict[str, Expr] = {f"call {name}": call for name, call in calls.items()}
+    wanted |= {f"keep {state}": factor for state, factor in keeps.items()}
+    inspector = _Inspector(wanted, part.x_TBI)
+    with part.layer.watched(inspector), torch.no_grad():
+        part.layer(part.x_TBI, as_hx(part.initial))
+    seen = {name: torch.stack(values) for name, values in inspector.seen.items()}
+    activations = tuple(_measured(name, call.function, seen[f"call {name}"]) for name, call in calls.items())
+    memories = tuple(_memory(state, factor, seen[f"keep {state}"]) for state, factor in keeps.items())
+    return Saturation(part.name, activations, memories)
+
+
+def _calls(system: System) -> Iterator[tuple[str, Call]]:
+    """Every activation of a cell: named by its line where it is all of it, else by what it is applied to."""
+    taken: set[str] = set()
+    for statement in system.statements:
+        if not isinstance(statement, Elementwise):
+            continue
+        for node in walk(statement.expression):
+            if isinstance(node, Call) and node.function in STEEPEST:
+                whole = node is statement.expression
+                name = statement.target.name if whole else _named(node, statement.target)
+                numbered = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+                name = next(free for free in numbered if free not in taken)
+                taken.add(name)
+                yield name, node
+
+
+def _named(call: Call, line: Ref) -> str:
+    arguments = list(dict.fromkeys(str(ref) for ref in refs(call)))
+    plain = len(arguments) == 1 and not arguments[0].startswith("_")
+    return f"{call.function}({arguments[0]})" if plain else f"{call.function} in {line.name}"
+
+
+def _memory(state: str, factor: Expr, keep_TBW: Tensor) -> Memory:
+    per_unit_W = keep_TBW.double().abs().flatten(0, -2).mean(0)
+    gate = ", ".join(dict.fromkeys(ref.name for ref in refs(factor)))
+    return Memory(state, gate, float(per_unit_W.mean()), _constant(per_unit_W.mean()), _constant(per_unit_W.max()))
+
+
+def _constant(keep: Tensor) -> float:
+    return 1 / (1 - float(keep)) if keep < 1 else math.inf
+
+
+# -- activations of any code -----------------------------------------------------------------------------------
+
+_FUNCTIONS: dict[Any, str] = {
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, nn.functional.sigmoid), "sigmoid"),
+    **dict.fromkeys((torch.tanh, Tensor.tanh, nn.functional.tanh), "tanh"),
+    **dict.fromkeys((torch.relu, Tensor.relu, nn.functional.relu), "relu"),
+}
+
+
+class _Activations(TorchFunctionMode):
+    """Writes down what the activations of a block give, in the order in which they are called in a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[tuple[int, str], list[Tensor]] = {}
+        self.step, self.at, self.last = 0, 0, -1
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        value = func(*args, **(kwargs or {}))
+        function = _FUNCTIONS.get(func)
+        if function is not None and isinstance(value, Tensor) and value.dim() == 2:
+            self.at = 0 if self.step != self.last else self.at + 1
+            self.last = self.step
+            self.found.setdefault((self.at, function), []).append(value.detach())
+        return value
+
+    def values(self) -> Iterator[tuple[str, tuple[str, Tensor]]]:
+        """Name what was seen: `sigmoid 1`, `sigmoid 2`, `tanh 1`, …"""
+        counts: dict[str, int] = {}
+        for (_, function), seen in sorted(self.found.items()):
+            if len({value.shape for value in seen}) == 1:
+                counts[function] = counts.get(function, 0) + 1
+                yield f"{function} {counts[function]}", (function, torch.stack(seen))
+
+
+class Steepest(TorchFunctionMode):
+    """Inside the block activations keep their values and are as steep as they can be: σ′ = ¼, tanh′ = relu′ = 1."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        value = func(*args, **(kwargs or {}))
+        function = _FUNCTIONS.get(func)
+        if function is None or not isinstance(value, Tensor):
+            return value
+        (argument,) = args
+        return value.detach() + STEEPEST[function] * (argument - argument.detach())

@@ -1,0 +1,66 @@
+"""How much of the rate comes from the matrices, how much from the activations."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unvanish.flow.finding.parts import Part, States, chosen, parts_of
+from unvanish.flow.measuring.back import norms_back
+from unvanish.flow.measuring.profile import fit_rate
+from unvanish.flow.measuring.saturation import Steepest
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rate of a part, in nats per step: rate = weights + activations.
+
+    `weights` is the rate with every activation as steep as it can be (σ′ = ¼, tanh′ = relu′ = 1) and all values as
+    they are; `activations` is what their true slopes take away from it, and so never much over 0. For
+    h[t] = tanh(W x[t] + U h[t-1]) the first is the logarithm of the spectral radius of U.
+    """
+
+    part: str
+    rate: float
+    weights: float
+    activations: float
+
+
+def split(
+    layer: nn.Module,
+    x: Tensor,
+    hx: States = None,
+    *,
+    part: str | None = None,
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+) -> Split:
+    """Split the rate at which a gradient shrinks or grows.
+
+    Args:
+        layer, x, hx, part: as for `flow.jacobian`.
+        draws, generator: random directions, as for `flow.profile`.
+
+    >>> import unvanish
+    >>> layer = unvanish.RNN(1, 2, init=lambda W: W.copy_(torch.diag(torch.tensor([0.9, 0.5])))
+    ...                      if W.shape == (2, 2) else W.fill_(1.0))
+    >>> found = split(layer, torch.ones(50, 1, 1))
+    >>> round(found.weights, 3), found.activations < -0.5
+    (-0.105, True)
+    """
+    return split_of(chosen(parts_of(layer, x, hx), part), draws, generator)
+
+
+def split_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Split:
+    """Split the rate of a part (see `split`)."""
+    seed = int(torch.randint(1 << 31, (), generator=generator, device="cpu"))
+    rate, weights = (
+        fit_rate(np.linalg.norm(norms_back(part, draws, torch.Generator().manual_seed(seed), around), axis=1))[0]
+        for around in (contextlib.nullcontext(), Steepest())
+    )
+    both = np.isfinite(rate) and np.isfinite(weights)
+    return Split(part.name, rate, weights, rate - weights if both else (0.0 if rate == weights else rate))

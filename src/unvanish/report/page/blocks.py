@@ -1,0 +1,65 @@
+"""The few blocks that the page is made of: sections, pictures, what scrolls, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from unvanish.report.page.axes import Figure
+from unvanish.report.page.markup import Child, Html, element
+from unvanish.report.page.wording import prose
+
+
+@dataclass
+class Gallery:
+    """Collects the pictures of a page, so that they are written once, as data, beside the markup."""
+
+    pictures: dict[str, list[Figure | None]] = field(default_factory=dict)
+
+    def hang(
+        self, views: Sequence[Figure | None], label: str, caption: str, *, kind: str = "", title: str = ""
+    ) -> Html:
+        """Place one picture with its views (one a state) and the sentence that explains it."""
+        identifier = f"picture-{len(self.pictures)}"
+        self.pictures[identifier] = list(views)
+        return element(
+            "figure",
+            element("p", title, class_="picture-title") if title else None,
+            element("div", id=identifier, class_=f"plot {kind}".strip(), role="img", aria_label=label),
+            element("figcaption", prose(caption)),
+        )
+
+
+def section(title: str, *children: Child) -> Html:
+    """Build a section of the page."""
+    return element("section", element("h2", title), *children)
+
+
+def lead(words: str) -> Html:
+    """Build the sentence that opens a section."""
+    return element("p", prose(words), class_="lead")
+
+
+def absent(words: str) -> Html:
+    """Say plainly what the record does not hold."""
+    return element("p", words, class_="absent")
+
+
+def scrolling(tag: str, label: str, *children: Child, class_: str = "") -> Html:
+    """Build what may scroll sideways by itself, by keyboard too, so that the page need not."""
+    classes = f"scrolling {class_}".strip()
+    return element(tag, *children, class_=classes, role="region", aria_label=label, tabindex=0)
+
+
+def tile(value: str, name: str, unit: str, **attributes: str | int | None) -> Html:
+    """Build one of the figures at the top: a number, what it is, its unit."""
+    kind = attributes.pop("class_", None)
+    return element(
+        "div",
+        element("span", value, class_="value"),
+        element("span", name, class_="name"),
+        element("span", unit, class_="unit"),
+        class_=f"figure {kind or ''}".strip(),
+        role="listitem",
+        **attributes,
+    )

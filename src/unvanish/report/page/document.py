@@ -1,0 +1,65 @@
+"""One file that asks nothing of any network: head, policy, style, pictures as data, and what draws them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from unvanish.errors import MissingExtraError
+from unvanish.report.page.blocks import Gallery
+from unvanish.report.page.markup import Html, element, embed_code, embed_json
+
+
+def document(title: str, body: Html, gallery: Gallery, summaries: dict[str, Any]) -> str:
+    """Write a whole page; `summaries` are embedded as data, by name, for programs that read the page."""
+    scripts = [_plotly(), _resource("page.js")]
+    page = element(
+        "html",
+        _head(title, scripts),
+        element(
+            "body",
+            element("noscript", element("p", "The pictures on this page need JavaScript.", class_="notice")),
+            body,
+            *(embed_json(summary, name) for name, summary in summaries.items()),
+            embed_json(gallery.pictures, "pictures"),
+            *(embed_code("script", script) for script in scripts),
+        ),
+        lang="en-GB",
+    )
+    return f"<!doctype html>\n{page}\n"
+
+
+def _head(title: str, scripts: list[str]) -> Html:
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{title} · unvanish"),
+        embed_code("style", _resource("page.css")),
+    )
+
+
+def _policy(scripts: list[str]) -> str:
+    """Allow the two scripts by their hashes, inline style, images made by plotly, and nothing else at all."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _resource(name: str) -> str:
+    return files("unvanish.report.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as fault:
+        raise MissingExtraError('the report draws with plotly: pip install "unvanish[app]"') from fault
+    return str(get_plotlyjs())

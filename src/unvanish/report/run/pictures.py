@@ -1,0 +1,216 @@
+"""The pictures of a run, as plain data for plotly.js: no plotly object is built, nothing heavy imported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from unvanish.report.page.axes import (
+    Figure,
+    Series,
+    any_known,
+    canvas,
+    line,
+    log_axis,
+    one_per_cent,
+    picked,
+    positive,
+    rounded,
+    share_axis,
+    share_ticks,
+    thinned,
+)
+from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_reach
+from unvanish.report.page.markup import plot_text
+from unvanish.report.page.profile import Profile
+from unvanish.report.page.wording import percent_tick
+from unvanish.report.run.read import Moment, Run
+
+ROWS, COLUMNS, FADING = 60, 300, 5
+# A norm of zero must look vanished, not missing; its logarithm stands at the bottom of every colour scale.
+LOGARITHM_OF_ZERO = -20.0
+
+
+def loss_picture(run: Run) -> Figure | None:
+    """Draw training and validation loss over steps."""
+    x, y = thinned([step.step for step in run.steps], [step.loss for step in run.steps])
+    seen, unseen = [valid.step for valid in run.valids], [valid.loss for valid in run.valids]
+    if not any_known(y) and not any_known(unseen):
+        return None
+    data = []
+    if any_known(y):
+        data.append(line(x, y, "training", "--series-1", width=1.5))
+    if any_known(unseen):
+        data.append(line(seen, unseen, "validation", "--series-2", width=2.5, mode="lines+markers"))
+    return {"data": data, "layout": canvas("training step", "nats per character", legend=len(data) > 1)}
+
+
+def step_picture(run: Run, quantity: str) -> Figure | None:
+    """Draw one norm over steps on a log axis."""
+    values = positive(getattr(step, quantity) for step in run.steps)
+    if not any_known(values):
+        return None
+    x, y = thinned([step.step for step in run.steps], values)
+    layout = canvas("training step", "norm", legend=False)
+    known = [value for value in y if value is not None]
+    if quantity == "gradient_norm" or max(known) > 10 * min(known):
+        layout["yaxis"].update(log_axis(y))
+    return {"data": [line(x, y, "norm", "--series-1", width=1.5)], "layout": layout}
+
+
+def clip_picture(run: Run, bars: int = 40) -> Figure | None:
+    """Draw the share of steps that were clipped; None where clipping never acted."""
+    if not run.clipped_share:
+        return None
+    width = math.ceil(len(run.steps) / bars)
+    x: list[float] = []
+    y: Series = []
+    for begin in range(0, len(run.steps), width):
+        bucket = run.steps[begin : begin + width]
+        total = sum(step.steps for step in bucket)
+        x.append(bucket[-1].step)
+        y.append(sum(step.clipped for step in bucket) / total if total else None)
+    layout = canvas("training step", "steps clipped", legend=False)
+    layout["yaxis"].update(range=[0, 1.04], tickformat=".0%", nticks=5)
+    layout["bargap"] = 0.12
+    bar = {"type": "bar", "x": x, "y": rounded(y), "name": "clipped", "marker": {"color": "--series-1"}}
+    return {"data": [{**bar, "hovertemplate": "up to step %{x}: %{y:.0%}<extra></extra>"}], "layout": layout}
+
+
+def states_of(moments: Sequence[Moment], part: str) -> list[str]:
+    """Name the states with a profile: the full state first, then as the record has them."""
+    named = dict.fromkeys(
+        state
+        for moment in moments
+        if part in moment.profiles
+        for state, norms in moment.profiles[part].norms.items()
+        if any_known(norms)
+    )
+    return sorted(named, key=lambda state: state != "all")
+
+
+def heat_picture(run: Run, part: str, state: str) -> Figure | None:
+    """Draw training step × steps back as colours, the reach over them as a line."""
+    measured = [(moment.step, moment.profiles[part]) for moment in run.moments if part in moment.profiles]
+    measured = [measured[at] for at in picked(len(measured), ROWS)]
+    if len(measured) < 2:
+        return None
+    lags = max((profile.lags for _, profile in measured), key=len)
+    columns = picked(len(lags), COLUMNS)
+    rows = [_logarithms(profile, state) for _, profile in measured]
+    z = [[row.get(lags[column]) for column in columns] for row in rows]
+    if not any(any_known(row) for row in z):
+        return None
+    steps = [step for step, _ in measured]
+    heat = {
+        "type": "heatmap",
+        "x": [lags[column] for column in columns],
+        "y": steps,
+        "z": [rounded(row, 4) for row in z],
+        **_colour_scale(z),
+        "hovertemplate": "step %{y}, %{x} steps back: 10<sup>%{z:.2f}</sup> of the gradient<extra></extra>",
+    }
+    layout = canvas("steps back", "training step", legend=False)
+    layout["xaxis"].update(range=[lags[columns[0]] - 0.5, lags[columns[-1]] + 0.5], showgrid=False)
+    layout["yaxis"].update(showgrid=False)
+    return {"data": [heat, *(_reach_line(measured) if state == "all" else [])], "layout": layout}
+
+
+def profile_picture(run: Run, part: str, state: str) -> Figure | None:
+    """Draw norm against lag: last moment, first moment, some between, the fitted rate, 1 %, the reach."""
+    profiles = [(m.step, m.profiles[part]) for m in run.moments if part in m.profiles]
+    profiles = [(step, profile) for step, profile in profiles if any_known(positive(profile.relative(state)))]
+    if not profiles:
+        return None
+    curves = [(step, profile.lags, positive(profile.relative(state))) for step, profile in profiles]
+    last_step, lags, last = curves[-1]
+    data = _fading(curves[1:-1])
+    if len(curves) > 1:
+        data.append(line(curves[0][1], curves[0][2], f"step {curves[0][0]:,}", "--series-2", dash="dot"))
+    data.append(line(lags, last, f"step {last_step:,}", "--series-1", width=3))
+    layout = canvas("steps back", "gradient left", legend=True)
+    layout["yaxis"].update(share_axis(value for _, _, curve in curves for value in curve))
+    layout["xaxis"].update(range=[min(lags), max(lags)])
+    layout["shapes"], layout["annotations"] = [one_per_cent()], []
+    if state == "all":
+        data += fitted_line(profiles[-1][1], last)
+        mark_reach(layout, profiles[-1][1])
+    for trace in data:
+        trace.setdefault("hovertemplate", "%{x} steps back: %{y:.3~p}<extra>%{fullData.name}</extra>")
+    return {"data": data, "layout": layout}
+
+
+def loss_norm_pictures(run: Run) -> dict[str, Figure]:
+    """Draw the norm of the loss's gradient at each time step, one picture a part, on one scale."""
+    moments = [moment for moment in run.moments if moment.loss_norms]
+    if not moments:
+        return {}
+    first, last = moments[0].loss_norms, moments[-1].loss_norms
+    shown = [norms for one in (first, last) for states in one.values() for norms in states.values()]
+    axis = log_axis(value for norms in shown for value in norms)
+    pictures = {}
+    for part in run.parts:
+        data = []
+        for at, (state, norms) in enumerate(last.get(part, {}).items()):
+            color = STATE_COLOURS[at % len(STATE_COLOURS)]
+            before = first.get(part, {}).get(state, []) if len(moments) > 1 else []
+            data += along_time(plot_text(state), color, norms, before)
+        if data:
+            layout = canvas("time step", "norm", legend=True)
+            layout["yaxis"].update(axis)
+            pictures[part] = {"data": data, "layout": layout}
+    return pictures
+
+
+def _logarithms(profile: Profile, state: str) -> dict[float, float | None]:
+    shares = zip(profile.lags, profile.relative(state), strict=False)
+    return {lag: None if share is None else _logarithm(share) for lag, share in shares}
+
+
+def _logarithm(share: float) -> float:
+    return max(math.log10(share), LOGARITHM_OF_ZERO) if share > 0 else LOGARITHM_OF_ZERO
+
+
+def _colour_scale(z: list[Series]) -> Figure:
+    known = [value for row in z for value in row if value is not None]
+    low = min(max(math.floor(min(known)), -6), -3)
+    high = max(min(math.ceil(max(known) - 0.05), 6), 0)
+    ticks = share_ticks(low, high)
+    bar = {"tickvals": ticks, "ticktext": [percent_tick(tick) for tick in ticks], "outlinewidth": 0}
+    return {
+        "zmin": low,
+        "zmax": high,
+        "colorscale": "Viridis",
+        "colorbar": {**bar, "thickness": 10, "len": 1, "xpad": 8},
+    }
+
+
+def _reach_line(measured: list[tuple[int, Profile]]) -> list[Figure]:
+    x = [None if profile.reach is None else float(profile.reach) for _, profile in measured]
+    if not any_known(x):
+        return []
+    y = [step for step, _ in measured]
+    # white on yellow and white on violet must both show: a dark line under a light one
+    under = {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": "reach", "hoverinfo": "skip"}
+    over = {**under, "hoverinfo": "all", "hovertemplate": "step %{y}: reach %{x}<extra></extra>"}
+    return [
+        {**under, "line": {"color": "#1b1b1f", "width": 5}},
+        {**over, "line": {"color": "#ffffff", "width": 2.5}},
+    ]
+
+
+def _fading(curves: list[tuple[int, list[float], Series]]) -> list[Figure]:
+    kept = [curves[at] for at in picked(len(curves), FADING)]
+    return [
+        line(
+            lags,
+            curve,
+            "between",
+            "--faint",
+            width=1.5,
+            opacity=0.35 + 0.6 * at / max(1, len(kept) - 1),
+            showlegend=False,
+            hovertemplate=f"step {step:,}, %{{x}} steps back: %{{y:.3~p}}<extra></extra>",
+        )
+        for at, (step, lags, curve) in enumerate(kept)
+    ]

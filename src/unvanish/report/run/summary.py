@@ -1,0 +1,193 @@
+"""The top of the page: the run in one paragraph and a handful of figures, for readers and for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unvanish.record.schema import mapping, number, text
+from unvanish.report.page.blocks import tile
+from unvanish.report.page.markup import Child, Html, element
+from unvanish.report.page.profile import Reach, censored_note, far, reach_tile
+from unvanish.report.page.wording import (
+    MISSING,
+    count,
+    decimal,
+    duration,
+    enumeration,
+    inside,
+    moment,
+    steps,
+)
+from unvanish.report.run.read import Run, Valid
+from unvanish.report.run.remedies import remedy_summary
+
+_STATUS = {
+    "finished": "Finished",
+    "stopped": "Stopped",
+    "non-finite": "Not finite",
+    "unfinished": "Unfinished",
+}
+
+
+def header(run: Run) -> Html:
+    """Build the head of the page: name, paragraph, figures, notices."""
+    status = element("span", _STATUS[run.status], class_="status", data_status=run.status)
+    return element(
+        "header",
+        element("p", "unvanish · run report ", status, class_="eyebrow"),
+        element("h1", run_name(run)),
+        element("p", *_facts(run), class_="facts"),
+        element("p", sentence(run), class_="lede"),
+        _figures(run),
+        censored_note(run.reaches),
+        _notice(run),
+    )
+
+
+def run_name(run: Run) -> str:
+    """Name the run."""
+    return text(run.config.get("name")).strip() or "Unnamed run"
+
+
+def cell_name(run: Run) -> str:
+    """Name the run's cell as its paper does."""
+    cell = mapping(run.config.get("cell"))
+    settings = mapping(run.config.get("settings"))
+    return text(cell.get("title") or cell.get("name") or settings.get("cell")).strip() or "network"
+
+
+def validation(run: Run) -> Valid | None:
+    """Take the last validation that has a number."""
+    return next((valid for valid in reversed(run.valids) if valid.loss is not None), None)
+
+
+def sentence(run: Run) -> str:
+    """Say in words what the run came to."""
+    return " ".join(filter(None, [_loss_sentence(run), _reach_sentence(run.reaches), _window_sentence(run)]))
+
+
+def record_summary(run: Run) -> dict[str, Any]:
+    """Gather what a program may want to read off the page."""
+    valid = validation(run)
+    best = _best(run)
+    last = None
+    if valid is not None:
+        last = {"step": valid.step, "loss": valid.loss, "bits": valid.bits, "perplexity": valid.perplexity}
+    return {
+        "name": run_name(run),
+        "status": run.status,
+        "step": run.last_step,
+        "seconds": run.seconds,
+        "valid": last,
+        "best": {"step": best.step, "loss": best.loss} if best else None,
+        "reach": {
+            reach.part: {"steps": reach.steps, "censored": reach.censored, "rate": reach.rate, "at": reach.at}
+            for reach in run.reaches
+        },
+        "clipped_share": run.clipped_share,
+        "remedies": remedy_summary(run),
+        "missing": missing(run),
+    }
+
+
+def missing(run: Run) -> list[str]:
+    """Name what the record does not hold."""
+    absent = []
+    if not any(step.loss is not None for step in run.steps):
+        absent.append("training loss")
+    if validation(run) is None:
+        absent.append("validation")
+    if not any(reach.steps is not None for reach in run.reaches):
+        absent.append("gradient along time")
+    return absent
+
+
+def _best(run: Run) -> Valid | None:
+    known = [valid for valid in run.valids if valid.loss is not None]
+    return min(known, key=lambda valid: valid.loss or 0.0, default=None)
+
+
+def _loss_sentence(run: Run) -> str:
+    valid, best = validation(run), _best(run)
+    if valid is None or best is None:
+        last = next((step for step in reversed(run.steps) if step.loss is not None), None)
+        if last is None:
+            return "No loss has been recorded yet."
+        return (
+            f"After {count(last.step)} {steps(last.step)} the training loss is {decimal(last.loss)} nats per "
+            "character; it has not been validated yet."
+        )
+    words = (
+        f"After {count(valid.step)} {steps(valid.step)} the network predicts text it has never seen at "
+        f"{decimal(valid.loss)} nats ({decimal(valid.bits)} bits) per character: as unsure as a blind choice "
+        f"among {decimal(valid.perplexity)} characters."
+    )
+    if best.step != valid.step and (valid.loss or 0.0) - (best.loss or 0.0) > 0.005:
+        words += f" Its best was {decimal(best.loss)} nats, at step {count(best.step)}."
+    return words
+
+
+def _reach_sentence(reaches: list[Reach]) -> str:
+    known = [reach for reach in reaches if reach.steps is not None]
+    if not known:
+        return (
+            f"How far its gradient reaches {'could not be measured' if reaches else 'has not been measured yet'}."
+        )
+    if len(known) > 4:
+        ordered = sorted(known, key=lambda reach: reach.steps or 0)
+        return f"Its gradient reaches from {far(ordered[0])} to {far(ordered[-1])} steps back, layer by layer."
+    first = f"Its gradient reaches {far(known[0])} {steps(known[0].steps)} back"
+    if len(known) == 1:
+        return f"{first}."
+    rest = [f"{far(reach)} in {inside(reach.part)}" for reach in known[1:]]
+    return f"{enumeration([f'{first} in {inside(known[0].part)}', *rest])}."
+
+
+def _window_sentence(run: Run) -> str:
+    length = number(mapping(run.config.get("settings")).get("length"))
+    return f"It learns from windows of {count(length)} {steps(length)}." if length else ""
+
+
+def _figures(run: Run) -> Html:
+    valid = validation(run)
+    tiles = [reach_tile(reach) for reach in run.reaches]
+    if not tiles:
+        tiles = [tile(MISSING, "reach", "not measured yet", class_="reach")]
+    if valid is None:
+        tiles.append(tile(MISSING, "validation loss", "not validated yet"))
+    else:
+        tiles += [
+            tile(decimal(valid.loss), "validation loss", "nats per character"),
+            tile(decimal(valid.bits), "validation loss", "bits per character"),
+            tile(decimal(valid.perplexity), "perplexity", "equally likely characters"),
+        ]
+    return element("div", *tiles, class_="figures", role="list", aria_label="Figures of the run")
+
+
+def _notice(run: Run) -> Child:
+    words = []
+    if run.status == "non-finite":
+        last = run.events[-1]
+        place = f" at step {count(last.step)}" if last.step is not None else ""
+        words.append(f"A number stopped being finite{place}, and the run ended there. {last.text}".strip())
+    elif run.status == "unfinished":
+        words.append("This run has not finished: the report shows what was recorded so far.")
+    absent = missing(run)
+    if absent:
+        words.append(f"Missing from the record: {enumeration(absent)}.")
+    return element("p", " ".join(words), class_="notice") if words else None
+
+
+def _facts(run: Run) -> list[Html]:
+    settings = mapping(run.config.get("settings"))
+    layers, hidden = number(settings.get("layers")), number(settings.get("hidden"))
+    parameters = number(run.config.get("parameters"))
+    facts = [
+        cell_name(run),
+        f"{count(layers)} × {count(hidden)} units" if layers and hidden else "",
+        f"{count(parameters)} parameters" if parameters else "",
+        f"{duration(run.seconds)} of training" if run.seconds is not None else "",
+        text(mapping(run.config.get("versions")).get("device")),
+        moment(run.config.get("created")),
+    ]
+    return [element("span", fact) for fact in facts if fact]
