@@ -219,7 +219,7 @@ def test_audit_finds_a_wrong_sum() -> None:
 def test_what_cannot_be_decomposed(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x_TBI = layer_of("rnn"), inputs()
     cases: list[tuple[Any, Any, Any, dict[str, Any], str]] = [
-        (nn.Linear(2, 2), x_TBI, squares, {}, "no recurrent layer"),
+        (nn.Linear(2, 2), x_TBI, squares, {}, "not a recurrent layer"),
         (nn.LSTM(2, 4, num_layers=2), x_TBI.float(), squares, {}, "several parts"),
         (nn.LSTM(2, 4, bidirectional=True), x_TBI.float(), squares, {}, "several parts"),
         (layer, x_TBI[0], squares, {}, "time, batch and width"),

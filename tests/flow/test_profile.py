@@ -177,7 +177,7 @@ def test_step_in_the_middle_and_states_to_start_from() -> None:
 @pytest.mark.parametrize(
     ("layer", "x", "options", "message"),
     [
-        (nn.Linear(2, 2), torch.zeros(3, 1, 2), {}, "no recurrent layer"),
+        (nn.Linear(2, 2), torch.zeros(3, 1, 2), {}, "not a recurrent layer"),
         (unvanish.RNN(2, 2), torch.zeros(3, 2), {}, "batched"),
         (unvanish.RNN(2, 2), torch.zeros(3, 1, 2), {"at": 3}, "step inside"),
         (unvanish.RNN(2, 2), torch.zeros(3, 1, 2), {"part": "l7"}, "no part 'l7'"),

@@ -183,7 +183,7 @@ def test_what_flossing_refuses() -> None:
     for given in ({"weight": -1}, {"weight": math.nan}, {"count": 0}, {"skip": -1}, {"rows": 0}, {"count": 1.5}):
         with pytest.raises(OptionError, match="of Flossing"):
             penalty.Flossing(**given)  # type: ignore[arg-type]
-    with pytest.raises(FlowError, match="no recurrent layer"):
+    with pytest.raises(FlowError, match="not a recurrent layer"):
         penalty.Flossing()(torch.nn.Linear(2, 2), x)
     with pytest.raises(FlowError, match="5 exponents of 4"):
         penalty.Flossing(count=5)(layer, x)

@@ -11,11 +11,11 @@ from unvanish.nn import Recurrent
 from unvanish.nn.convert import arguments, cell_of, share_arrays
 
 
-def equivalent_layer(module: nn.RNNBase) -> Recurrent:
+def _equivalent_layer(module: nn.RNNBase) -> Recurrent:
     """Return a layer of ours that shares the parameters of a torch.nn.RNN, LSTM or GRU.
 
     >>> theirs = nn.GRU(3, 4)
-    >>> equivalent_layer(theirs).weight_hh_l0 is theirs.weight_hh_l0
+    >>> _equivalent_layer(theirs).weight_hh_l0 is theirs.weight_hh_l0
     True
     """
     cell, options = cell_of(module)
@@ -36,17 +36,31 @@ def as_ours(module: nn.Module) -> Recurrent:
     if isinstance(module, Recurrent):
         return module
     if isinstance(module, nn.RNNCellBase):
-        return equivalent_cell(module)
+        return _equivalent_cell(module)
     if isinstance(module, nn.RNNBase):
-        return equivalent_layer(module)
-    raise FlowError(f"{type(module).__name__} is no recurrent module that is known: give one of torch's, or ours")
+        return _equivalent_layer(module)
+    raise FlowError(f"{type(module).__name__} is not a known recurrent module: give one of torch's, or ours")
 
 
-def equivalent_cell(module: nn.RNNCellBase) -> Recurrent:
+def as_layer(module: nn.Module) -> Recurrent:
+    """Return what runs over sequences as a layer of ours with the same parameters.
+
+    Raises:
+        FlowError: the module is not such a layer.
+    """
+    if not isinstance(module, Recurrent | nn.RNNBase):
+        raise FlowError(
+            f"{type(module).__name__} is not a recurrent layer: give unvanish.Recurrent or torch.nn.LSTM, or look "
+            "at a model of another kind with flow.record"
+        )
+    return as_ours(module)
+
+
+def _equivalent_cell(module: nn.RNNCellBase) -> Recurrent:
     """Return a layer of ours that shares the parameters of a torch.nn.RNNCell, LSTMCell or GRUCell.
 
     >>> theirs = nn.LSTMCell(3, 4)
-    >>> equivalent_cell(theirs).weight_hh_l0 is theirs.weight_hh
+    >>> _equivalent_cell(theirs).weight_hh_l0 is theirs.weight_hh
     True
     """
     kinds = {nn.LSTMCell: nn.LSTM, nn.GRUCell: nn.GRU, nn.RNNCell: nn.RNN}

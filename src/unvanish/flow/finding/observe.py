@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
-from unvanish.flow.finding.convert import equivalent_cell
+from unvanish.flow.finding.convert import as_ours
 from unvanish.flow.finding.parts import CallPart, LayerPart, Part, as_states, parts_of
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.flow.finding.untouched import untouched
@@ -306,7 +306,7 @@ def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: 
         run = run * (how == "joined") + 1
         seen.longest = max(seen.longest, run)
         before = leaves_at(leaves_of(output), link.outputs)
-    layer = equivalent_cell(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
+    layer = as_ours(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
     if layer is not None:
         x_TBI = torch.stack([args[0].detach() for args, _, _ in given])
         taken = leaves_at(leaves_of(given[0][:2]), link.inputs)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
-from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.convert import as_layer
 from unvanish.nn import Recurrent
 
 States = Tensor | Sequence[Tensor] | None
@@ -253,9 +253,7 @@ def parts_of(layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, LayerP
     >>> {name: tuple(part.x_TBI.shape) for name, part in found.items()}
     {'l0': (7, 2, 3), 'l1': (7, 2, 4)}
     """
-    ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
-    if not isinstance(ours, Recurrent):
-        raise FlowError(f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM")
+    ours = as_layer(layer)
     if x.dim() != 3:
         raise FlowError(
             f"the input has shape {tuple(x.shape)}: give a batch, time and width as the layer takes them"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
-from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.convert import as_ours
 from unvanish.nn import Recurrent
 
 
@@ -184,7 +184,7 @@ def _module(cell: str | nn.Module, named: Mapping[str, nn.Module]) -> nn.Module:
 @contextlib.contextmanager
 def _run_on_engine(module: nn.RNNBase, watch: _LayerWatch) -> Iterator[None]:
     """Let a torch layer run on our engine, with its own weights, while its steps are watched."""
-    layer = equivalent_layer(module)
+    layer = as_ours(module)
 
     def forward(input: Any, hx: Any = None) -> Any:
         layer.train(module.training)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError, nearest
-from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.convert import as_layer
 from unvanish.flow.finding.parts import as_hx, as_states
 from unvanish.nn import Recurrent
 
@@ -182,9 +182,7 @@ class _Sheet:
 
 def _one_at_a_time(layer: nn.Module) -> Recurrent:
     """A copy of the layer that can be called step by step, and whose steps autograd can look into."""
-    ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
-    if not isinstance(ours, Recurrent):
-        raise FlowError(f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM")
+    ours = as_layer(layer)
     if ours.num_layers > 1 or ours.bidirectional:
         raise FlowError(
             "the layer has several parts: the terms are those of one recurrence, so give one layer with one "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError, nearest
 from unvanish.flow.finding.calling import arguments, called, random_like
-from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.convert import as_ours
 from unvanish.flow.finding.parts import as_hx, as_states
 from unvanish.flow.finding.untouched import untouched
 from unvanish.flow.measuring.profile import fit_rate, reach_of
@@ -244,7 +244,7 @@ def _kept(name: str, output: Any) -> tuple[Tensor, Any]:
 
 def _stack_calls(model: Recurrent | nn.RNNBase, batch: Any) -> list[_Call]:
     """Run a stack layer by layer, and keep the output of every layer."""
-    ours = equivalent_layer(model) if isinstance(model, nn.RNNBase) else model
+    ours = as_ours(model)
     x, hx = (*arguments(batch), None)[:2]
     if not isinstance(x, Tensor) or x.dim() != 3:
         raise FlowError("the layers of a stack are looked at with a batched tensor as input: give (T, B, I)")

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import random_like
-from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.convert import as_layer
 from unvanish.flow.finding.parts import Part, as_hx, as_states
 from unvanish.flow.finding.recorder import Track
 from unvanish.flow.measuring.back import norms_back
-from unvanish.nn import Recurrent
 
 REACH_SHARE = 0.01  # of the norm must survive
 _SMALLEST = 1e-32  # in single precision a norm under this has lost its digits
@@ -147,12 +146,7 @@ def profiles(
     Raises:
         FlowError: the layer is not recurrent, or carries no state.
     """
-    ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
-    if not isinstance(ours, Recurrent):
-        raise FlowError(
-            f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM, or look at a "
-            "model of another kind with flow.record"
-        )
+    ours = as_layer(layer)
     steps = x.shape[1 if ours.batch_first else 0]
     if x.dim() != 3 or not -steps <= at < steps:
         raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
-from unvanish.flow.finding.convert import equivalent_layer
+from unvanish.flow.finding.convert import as_layer
 from unvanish.flow.finding.parts import LayerPart, States, as_states, parts_of
 from unvanish.nn import Recurrent
 from unvanish.remedies.penalty.weight import check_weight
@@ -116,11 +116,7 @@ class Flossing:
 
     def exponents(self, layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, Tensor]:
         """Return the exponents of each part that carries a state, (K,) in nats per step, with their graph."""
-        ours = equivalent_layer(layer) if isinstance(layer, nn.RNNBase) else layer
-        if not isinstance(ours, Recurrent):
-            raise FlowError(
-                f"{type(layer).__name__} is no recurrent layer: give unvanish.Recurrent or torch.nn.LSTM"
-            )
+        ours = as_layer(layer)
         if x.dim() == 3:
             x = x[: self.rows] if ours.batch_first else x[:, : self.rows]
         given = None if hx is None else tuple(state[:, : self.rows] for state in as_states(hx))
