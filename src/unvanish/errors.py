@@ -2,7 +2,7 @@
 
     UnvanishError
     ├── CellError          the text or the declarations of a cell
-    ├── OptionError        an argument that cannot be meant so
+    ├── OptionError        an invalid argument
     ├── FlowError          a measurement that has nothing to measure
     ├── DataError          a file or a text that cannot be trained on
     ├── RunError           a run folder, a checkpoint, a disk

@@ -143,7 +143,7 @@ def test_a_run_is_diagnosed_against_its_own_text(tmp_path: Path, capsys: Capture
         ("subjects:nothing", "returns no (model, batch, loss)"),
         ("subjects:missing", "has no attribute 'missing'"),
         ("no_such_module:made", "No module named 'no_such_module'"),
-        ("no_such_folder", "is no folder of a run; a callable is written MODULE:CALLABLE"),
+        ("no_such_folder", "is not the folder of a run; a callable is written MODULE:CALLABLE"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_one_clear_line(here: Path, capsys: Capture, target: str, words: str) -> None:

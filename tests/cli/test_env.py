@@ -52,7 +52,7 @@ def test_env_tells_that_the_compiler_asked_for_is_not_used(
     monkeypatch.setenv("CXX", "no-such-compiler -O9")
     assert main(["env"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"compiler +/\S+ \(.*\); \$CXX \(no-such-compiler -O9\) is no compiler that works", out)
+    assert re.search(r"compiler +/\S+ \(.*\); \$CXX \(no-such-compiler -O9\) is not a compiler that works", out)
 
 
 def test_env_compiles_and_times_every_cell(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

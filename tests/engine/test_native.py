@@ -43,7 +43,7 @@ def test_every_cell_equals_the_reference(name: str, dtype: torch.dtype) -> None:
 def test_chunks_of_steps_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_BYTES", 1)
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_HEIGHTS", 0)
-    even.clear()  # what is worked out once for a schedule
+    even.clear()  # what is computed once for a schedule
     try:
         assert_same(name, WIDE, 7, 3, 20, torch.float64)
         assert_same(name, NARROW, 7, 3, 20, torch.float64)

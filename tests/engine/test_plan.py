@@ -52,7 +52,7 @@ def check(system: System) -> None:
             stepped.add(statement.target.name)
     assert bool(plan.stages) == (unsupported_by_native(system) is None)
     in_stages = {s.target.name for stage in plan.stages for s in flat((*stage.groups, *stage.statements))}
-    assert in_stages == stepped  # all that is no state and depends on no step is out of time
+    assert in_stages == stepped  # all that is not a state and depends on no step is out of time
     for parts in (plan.hoisted, *(stage.groups for stage in plan.stages)):
         groups = [part for part in parts if isinstance(part, Group)]
         assert len({group.operand for group in groups}) == len(groups)

@@ -113,7 +113,7 @@ def test_units_split_over_threads_give_what_rows_split_give(monkeypatch: pytest.
         torch.set_num_threads(3)
         for limit in (10**9, 0):
             monkeypatch.setattr("unvanish.engine.native.memory.UNITS_FROM", limit)
-            even.clear()  # what is worked out once for a schedule
+            even.clear()  # what is computed once for a schedule
             layer.zero_grad()
             output, _ = layer(x_TBI)
             output.square().sum().backward()

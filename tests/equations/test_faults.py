@@ -86,8 +86,8 @@ WORDS = [
     ("a = W @ x[t]\nh[t] = U @ h[t-1] + ¦a[t-1]", "'a' is not carried in time", "a[t] = "),
     ("a[t] = W @ x[t]\nh[t] = U @ h[t-1] + ¦a", "'a' has steps", "a[t] or a[t-1]"),
     ("h[t] = W @ x[t] + V @ ¦h[t-d]", "delay 'd' is not declared", "delays={'d': 2}"),
-    ("h[t] = W @ x[t] + ¦x @ h[t-1]", "'x' stands left of @ but is no matrix", "name a matrix"),
-    ("a = W @ x[t]\nh[t] = ¦a @ h[t-1]", "'a' stands left of @ but is no matrix", "name a matrix"),
+    ("h[t] = W @ x[t] + ¦x @ h[t-1]", "'x' stands left of @ but is not a matrix", "name a matrix"),
+    ("a = W @ x[t]\nh[t] = ¦a @ h[t-1]", "'a' stands left of @ but is not a matrix", "name a matrix"),
     ("h[t] = W @ x[t] + ¦U @ 3", "one number, not a vector", "take a state"),
     ("h[t] = W @ x[t] + ¦softmax(1)", "argument of softmax is one number", "take a state"),
     ("a = exp(2)\nh[t] = W @ x[t] + ¦U @ a", "one number, not a vector", "take a state"),
@@ -202,7 +202,7 @@ def test_a_faulty_declaration_is_told(text: str, declared: dict[str, Any], what:
 
 @pytest.mark.parametrize("name", ["", "3d", "a b", "class", "é", None])
 def test_a_name_for_a_cell_is_an_identifier(name: Any) -> None:
-    with pytest.raises(CellError, match="is no name for a cell"):
+    with pytest.raises(CellError, match="is not a name for a cell"):
         Cell(name, GOOD)
 
 

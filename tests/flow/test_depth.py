@@ -114,7 +114,7 @@ def test_weight_norms_are_those_of_autograd() -> None:
         gradients = [p.grad for p in model[index].parameters() if p.grad is not None]
         wanted = math.sqrt(sum(float(g.square().sum()) for g in gradients)) / float(v_BW.norm())
         assert norm == pytest.approx(wanted, rel=1e-5)
-    assert found.layers == ("0", "2", "4")  # an activation trains nothing: it is no layer
+    assert found.layers == ("0", "2", "4")  # an activation trains nothing: it is not a layer
 
 
 def test_scale_of_the_cotangent_changes_nothing() -> None:

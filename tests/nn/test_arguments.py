@@ -32,7 +32,7 @@ MADE_OF = [
     ({"cell": "lstmm"}, "unknown cell 'lstmm': did you mean 'lstm'"),
     ({"cell": 5}, "5 is not a cell: give a Cell, or the name of one"),
     ({"nonlinearty": "tanh"}, "rnn takes no keyword 'nonlinearty': did you mean 'nonlinearity'?"),
-    ({"nonlinearity": "tan"}, "nonlinearity='tan' is no function of the language: did you mean 'tanh'"),
+    ({"nonlinearity": "tan"}, "nonlinearity='tan' is not a function of the language: did you mean 'tanh'"),
     ({"nonlinearity": "softmax"}, "nonlinearity='softmax' is no function"),
     ({"cell": "delayed_rnn", "d": 0}, "the delay d is 0: give a whole number of steps"),
     ({"cell": "delayed_rnn", "d": 2.0}, "the delay d is 2.0: give a whole number of steps"),
@@ -92,8 +92,8 @@ RUN_ON = [
     ((Z(5, 3, 2),), {"lengths": [True, True, False]}, "give one whole number for each of the 3 rows"),
     ((Z(5, 3, 2),), {"lengths": [1, 2, 6]}, "a length lies outside 0 to 5"),
     ((Z(5, 3, 2),), {"lengths": [1, -2, 3]}, "a length lies outside 0 to 5"),
-    ((Z(5, 3, 2),), {"lengths": "123"}, "lengths='123' are no lengths"),
-    ((Z(5, 3, 2),), {"lengths": [[1], [2, 3]]}, "are no lengths"),
+    ((Z(5, 3, 2),), {"lengths": "123"}, "lengths='123' are not lengths"),
+    ((Z(5, 3, 2),), {"lengths": [[1], [2, 3]]}, "are not lengths"),
 ]
 
 

@@ -194,7 +194,7 @@ def test_words_for_square_matrices_go_from_hidden_to_hidden() -> None:
         ({"num_layers": 0}, "num_layers is 0"),
         ({"hidden_size": 1.5}, "hidden_size is 1.5"),
         ({"order": "both"}, "order is 'both'"),
-        ({"init": {"layer.*": 0.0}}, "init names 'layer.*', which is no parameter"),
+        ({"init": {"layer.*": 0.0}}, "init names 'layer.*', which is not a parameter"),
         ({"init": "orthogonl"}, "unknown initialiser"),
     ],
 )

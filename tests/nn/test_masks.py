@@ -372,7 +372,7 @@ REFUSED = [
     ("lstm", {"zoneout": 1.5}, "zoneout is 1.5: give a probability"),
     ("lstm", {"zoneout": [0.1]}, "zoneout is [0.1]: give a probability"),
     ("lstm", {"zoneout": {"c": 1.0}}, "zoneout of c is 1.0: give a probability"),
-    ("lstm", {"zoneout": {"cc": 0.1}}, "zoneout names 'cc', which is no state of lstm: did you mean 'c'?"),
+    ("lstm", {"zoneout": {"cc": 0.1}}, "zoneout names 'cc', which is not a state of lstm: did you mean 'c'?"),
     ("lstm", {"zoneot": 0.1}, "lstm takes no keyword 'zoneot': did you mean 'zoneout'"),
     ("indrnn", {"recurrent_dropout": 0.5}, "indrnn multiplies no past state with a matrix"),
     ("indrnn", {"weight_drop": 0.5}, "indrnn has no recurrent matrix"),

@@ -170,8 +170,8 @@ REFUSED = [
     (torch.zeros(2, TIME, dtype=torch.bool), "reset has shape (2, 7) and type torch.bool"),
     (torch.zeros(TIME, dtype=torch.bool), "for each step, (7, 2)"),
     (True, "reset has shape () and type torch.bool"),
-    ("yes", "reset='yes' is no mask"),
-    ([[True], [False, True]], "is no mask"),
+    ("yes", "reset='yes' is not a mask"),
+    ([[True], [False, True]], "is not a mask"),
 ]
 
 

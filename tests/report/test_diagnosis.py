@@ -150,7 +150,7 @@ def test_sections_stand_in_order_and_every_picture_has_its_sentence(
         ("healthy", "Healthy: the gradient reaches 23 steps, 48 are needed"),
         ("exploding", "Exploding: the gradient grows on its way back within 48 steps"),
         ("dead", "Dead: no gradient comes back through time"),
-        ("non-finite", "Not finite: some numbers are no numbers any more"),
+        ("non-finite", "Not finite: some values became NaN or Inf"),
         ("puzzling", "No known verdict: puzzling"),
         (None, "No known verdict"),
     ],

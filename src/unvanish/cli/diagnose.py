@@ -81,7 +81,7 @@ def _subject(target: str) -> dict[str, Any]:
         from unvanish.train.subject import subject_of
 
         if not Path(target).is_dir():
-            raise OptionError(f"{target} is no folder of a run; a callable is written MODULE:CALLABLE")
+            raise OptionError(f"{target} is not the folder of a run; a callable is written MODULE:CALLABLE")
         run = subject_of(Path(target), say=note)
         return {"model": run.model, "batch": run.batch, "loss": run.loss, "data": run.data}
     given = _made(target, module, name)

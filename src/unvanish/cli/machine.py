@@ -46,7 +46,7 @@ def _compiler() -> str:
     if found is None:
         return "none found: install g++ (Debian: apt-get install g++)"
     unused = asked and command_of(asked) != found.command
-    return f"{found}; $CXX ({asked}) is no compiler that works" if unused else str(found)
+    return f"{found}; $CXX ({asked}) is not a compiler that works" if unused else str(found)
 
 
 def _kernels() -> str:

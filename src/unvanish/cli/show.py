@@ -28,7 +28,7 @@ def written(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on the error stream, as `plain`: what came out otherwise than expected, but is no fault."""
+    """Print a line on the error stream, as `plain`: what came out otherwise than expected, but is not a fault."""
     sys.stderr.write(f"unvanish: {printable(text)}\n")
 
 

@@ -61,7 +61,7 @@ def diagnose(
         norm comes so far back; exploding, where it grows a hundredfold on the way.
 
     Raises:
-        FlowError: the model has no recurrence, the loss is no single number.
+        FlowError: the model has no recurrence, the loss is not a single number.
 
     >>> class Last(nn.Module):
     ...     def __init__(self) -> None:

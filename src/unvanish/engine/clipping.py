@@ -34,7 +34,7 @@ class StepClip:
             them were changed, and how many were not finite.
 
     Raises:
-        OptionError: the threshold is no positive number, or `by` is neither word.
+        OptionError: the threshold is not a positive number, or `by` is neither word.
 
     >>> clip = StepClip(1.0, "norm")
     >>> clip.clipped_rows(torch.tensor([[3.0, 4.0], [0.1, 0.0], [float("nan"), 1.0]]))

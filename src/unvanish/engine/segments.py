@@ -1,4 +1,4 @@
-"""Run a long sequence in segments: only the states between them are kept, the rest is worked out again.
+"""Run a long sequence in segments: only the states between them are kept, the rest is recomputed.
 
 The backward pass takes the segments from the last to the first, runs each forward once more, and sends the adjoint
 back through it. Memory grows with the length of a segment and the number of segments; with ⌈√T⌉ steps in each, with

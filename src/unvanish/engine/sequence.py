@@ -78,9 +78,9 @@ class Pass:
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
     starts anew, from zero states and t = 0, before the step is run (never past its end); `masks` holds the arrays
-    of `System.masks`, (B, W) for one a row and (T, B, W) for one a step; `step_clip` clips the adjoint between two
-    steps of the backward pass; `tape` hears what comes to
-    every state; `normalisers` do the batch normalisations of the system, by the name of their line.
+    of `System.masks`, (B, W) for one per row and (T, B, W) for one per step; `step_clip` clips the adjoint between
+    two steps of the backward pass; `tape` hears what comes to every state; `normalisers` do the batch
+    normalisations of the system, by the name of their line.
     """
 
     plan: Plan

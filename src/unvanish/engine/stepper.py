@@ -15,7 +15,7 @@ from unvanish.engine.sequence import Pass, Result, final_time
 
 
 class Stepper(Protocol):
-    """Runs a plan a step a call, and knows the states."""
+    """Runs a plan one step per call, and knows the states."""
 
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Run one step; return the output, (B, W)."""

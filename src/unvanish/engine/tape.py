@@ -60,7 +60,7 @@ class Tape:
 
     def _note(self, step: int, name: str, active_B1: Tensor | None, adjoint_BW: Tensor) -> None:
         assert self.job is not None
-        # Past its end a row stands still, and what its last state gets goes by: that is no step.
+        # Past its end a row stands still, and what its last state gets goes by: that is not a step.
         adjoint_BW = adjoint_BW if active_B1 is None else torch.where(active_B1, adjoint_BW, 0.0)
         if name not in self.adjoints:
             self.adjoints[name] = adjoint_BW.new_zeros(len(self.job.x_TBI), *adjoint_BW.shape)

@@ -61,7 +61,7 @@ class Cell:
         output: the per-step variable that the layer puts out.
         initial: initial values by parameter name or pattern (`"b_f": 1.0`, `"U_*": "orthogonal"`).
         scalars: parameters that are one number for all units.
-        numbers: fixed numbers with their defaults: a number, `Drawn` or `Grouped` for one a unit. The layer
+        numbers: fixed numbers with their defaults: a number, `Drawn` or `Grouped` for one per unit. The layer
             takes each as a keyword.
         delays: whole numbers d for `h[t-d]`, with their defaults. The layer takes each as a keyword.
         functions: slots for an elementwise function, with their defaults. The layer takes each as a keyword.
@@ -106,7 +106,7 @@ class Cell:
         names = {parameter.name: parameter for parameter in system.parameters}
         for pattern in self.initial:
             if not fnmatch.filter(names, pattern):
-                raise CellError(f"initial names '{pattern}', which is no parameter", nearest(pattern, names))
+                raise CellError(f"initial names '{pattern}', which is not a parameter", nearest(pattern, names))
         for matrix, number in self.slower_to_faster.items():
             parameter = names.get(matrix)
             if parameter is None or (parameter.rows, parameter.columns) != (HIDDEN, HIDDEN):
@@ -116,7 +116,7 @@ class Cell:
 
     def _check_declarations(self) -> None:
         if not isinstance(self.name, str) or not _IDENTIFIER.match(self.name) or keyword.iskeyword(self.name):
-            raise CellError(f"{self.name!r} is no name for a cell", "use letters, digits and _")
+            raise CellError(f"{self.name!r} is not a name for a cell", "use letters, digits and _")
         groups = {
             "scalars": self.scalars,
             "numbers": self.numbers,
@@ -127,7 +127,7 @@ class Cell:
         for group, names in groups.items():
             for name in names:
                 if not isinstance(name, str) or not _IDENTIFIER.match(name) or name in RESERVED | {"x"}:
-                    raise CellError(f"{group} declares {name!r}, which is no free name", "take another name")
+                    raise CellError(f"{group} declares {name!r}, which is not a free name", "take another name")
                 if name in seen:
                     raise CellError(f"'{name}' is declared in {seen[name]} and in {group}", "declare it once")
                 seen[name] = group
@@ -138,7 +138,7 @@ class Cell:
                 raise CellError(str(fault)) from fault
         for name, width in self.widths.items():
             if width in _RESERVED_WIDTHS or not isinstance(width, str) or not _IDENTIFIER.match(width):
-                raise CellError(f"{width!r} is no new width for '{name}'", "name it, e.g. memory")
+                raise CellError(f"{width!r} is not a new width for '{name}'", "name it, e.g. memory")
 
     def _check_use(self) -> None:
         nodes = [node for line in self.lines for node in walk(line.expression)]
@@ -257,7 +257,7 @@ def check_function(slot: str, function: object) -> None:
     """Refuse what is not the name of an elementwise function of one argument."""
     if function not in SLOT_FUNCTIONS:
         raise OptionError(
-            f"{slot}={function!r} is no function of the language: {nearest(str(function), SLOT_FUNCTIONS)}"
+            f"{slot}={function!r} is not a function of the language: {nearest(str(function), SLOT_FUNCTIONS)}"
         )
 
 

@@ -103,7 +103,7 @@ class Checker:
     def check_matrix(self, ref: Ref) -> None:
         declared = self.declared.numbers | self.declared.scalars | set(self.declared.delays)
         if ref.name == "x" or ref.name in self.defined or ref.name in declared:
-            raise error_at(f"'{ref.name}' stands left of @ but is no matrix", "name a matrix there", ref.place)
+            raise error_at(f"'{ref.name}' stands left of @ but is not a matrix", "name a matrix there", ref.place)
 
     def is_vector(self, expr: Expr) -> bool:
         return any(ref.is_past or ref.name not in self.single for ref in refs(expr))

@@ -22,7 +22,7 @@ def vector_role(name: str) -> Literal["bias", "hidden_bias", "vector"]:
 
 
 def without_biases(lines: tuple[Line, ...], declared: frozenset[str]) -> tuple[Line, ...]:
-    """Take every bias vector out of the lines; what is `declared` is no vector."""
+    """Take every bias vector out of the lines; what is `declared` is not a vector."""
     others = {line.name for line in lines} | declared
 
     def is_bias(expr: Expr) -> bool:

@@ -98,7 +98,7 @@ def resolve_constraints(
             raise OptionError(f"the cell has no recurrent matrix, and constrain={constrain!r} has none to hold")
         if not met:
             known = nearest(pattern, recurrent)
-            raise OptionError(f"constrain names '{pattern}', which is no recurrent matrix: {known}")
+            raise OptionError(f"constrain names '{pattern}', which is not a recurrent matrix: {known}")
         kind, number = _parsed(word)
         for name in met:
             if kind != "weight_norm" and name not in square:

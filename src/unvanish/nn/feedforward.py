@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
         device, dtype: as in torch.nn.Linear.
 
     Raises:
-        OptionError: an argument that cannot be meant so.
+        OptionError: an invalid argument.
     """
 
     def __init__(

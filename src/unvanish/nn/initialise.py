@@ -109,14 +109,14 @@ def resolve(init: Mapping[str, Initialiser], names: Iterable[str], numbers: Iter
         met = fnmatch.filter(names, pattern) or fnmatch.filter(numbers, pattern)
         if not met:
             raise OptionError(
-                f"init names '{pattern}', which is no parameter: {nearest(pattern, [*names, *numbers])}"
+                f"init names '{pattern}', which is not a parameter: {nearest(pattern, [*names, *numbers])}"
             )
         chosen.update(dict.fromkeys(met, known(initialiser)))
     return chosen
 
 
 def known(initialiser: object) -> Known:
-    """Return what a word or a number stands for; refuse what is no initialiser."""
+    """Return what a word or a number stands for; refuse what is not an initialiser."""
     if isinstance(initialiser, ArrayInitialiser | LayerInitialiser):
         return initialiser
     if isinstance(initialiser, str):
@@ -130,7 +130,7 @@ def known(initialiser: object) -> Known:
         name = getattr(initialiser, "__name__", "…")
         raise OptionError(f"{name} makes an initialiser and is none: write {name}(…), or the word '{name}:…'")
     if not callable(initialiser):
-        raise OptionError(f"{initialiser!r} is no initialiser: give a word, a finite number or a callable")
+        raise OptionError(f"{initialiser!r} is not an initialiser: give a word, a finite number or a callable")
     return cast(Callable[[Tensor], object], initialiser)
 
 

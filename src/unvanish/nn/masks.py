@@ -41,7 +41,7 @@ class Noise:
     shares: Mapping[str, float]
 
     def draw(self, steps: int, batch: int, sizes: Mapping[str, int], like: Tensor) -> dict[str, Tensor]:
-        """Draw the masks of a pass from torch's generator: (B, W) for one a row, (T, B, W) for one a step."""
+        """Draw the masks of a pass from torch's generator: (B, W) for one per row, (T, B, W) for one per step."""
         drawn = {}
         for mask in self.training.masks:
             if mask.of == "row":
@@ -90,7 +90,7 @@ def _shares(name: str, system: System, zoneout: Zoneout) -> dict[str, float]:
     for state in zoneout:
         if state not in states:
             raise OptionError(
-                f"zoneout names {state!r}, which is no state of {name}: {nearest(str(state), states)}"
+                f"zoneout names {state!r}, which is not a state of {name}: {nearest(str(state), states)}"
             )
     shares = {state: checks.share(share, f"zoneout of {state}") for state, share in zoneout.items()}
     return {state: share for state, share in shares.items() if share}

@@ -91,13 +91,13 @@ def check_projection(proj_size: object, hidden_size: int) -> int:
 
 
 def check_steps(batch_norm: object) -> int:
-    """Refuse what is no number of steps that have statistics of their own."""
+    """Refuse what is not a number of steps that have statistics of their own."""
     give = "the number of steps that have statistics of their own, such as the length of a sequence; 0 for none"
     return whole_number(batch_norm, "batch_norm", at_least=0, give=give)
 
 
 def check_skips(skips: object) -> tuple[int, ...]:
-    """Refuse what is no list of delays of two steps or more, each once."""
+    """Refuse what is not a list of delays of two steps or more, each once."""
     given = tuple(skips) if isinstance(skips, Iterable) else (skips,)
     whole = all(is_whole(delay) and delay >= 2 for delay in given)
     if not whole or len(set(given)) < len(given):
@@ -109,7 +109,7 @@ def check_skips(skips: object) -> tuple[int, ...]:
 
 
 def fixed_number(cell: Cell, name: str, given: Any, hidden: int, device: Any, dtype: torch.dtype) -> Tensor:
-    """Return a fixed number as an array: one for all units, or one a unit, drawn where its rule says so."""
+    """Return a fixed number as an array: one for all units, or one per unit, drawn where its rule says so."""
     rule = cell.numbers[name] if given is None else given
     if isinstance(rule, Drawn | Grouped):
         check_number(name, rule)

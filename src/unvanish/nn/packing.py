@@ -58,7 +58,7 @@ def check_lengths(lengths: object, steps: int, batch: int, device: torch.device)
     try:
         lengths_B = torch.as_tensor(lengths, device=device)
     except (TypeError, ValueError, RuntimeError) as fault:
-        raise OptionError(f"lengths={lengths!r} are no lengths: {fault}; give one whole number a row") from fault
+        raise OptionError(f"lengths={lengths!r} are not lengths: {fault}; give one whole number per row") from fault
     if lengths_B.dtype.is_floating_point or lengths_B.dtype is torch.bool or lengths_B.shape != (batch,):
         raise OptionError(
             f"lengths has shape {tuple(lengths_B.shape)} and type {lengths_B.dtype}: give one whole number for "
@@ -74,7 +74,7 @@ def check_reset(reset: object, shape: tuple[int, ...], device: torch.device) -> 
     try:
         mask = torch.as_tensor(reset, device=device)
     except (TypeError, ValueError, RuntimeError) as fault:
-        raise OptionError(f"reset={reset!r} is no mask: {fault}; give True or False for each step") from fault
+        raise OptionError(f"reset={reset!r} is not a mask: {fault}; give True or False for each step") from fault
     if mask.dtype is not torch.bool or mask.shape != shape:
         raise OptionError(
             f"reset has shape {tuple(mask.shape)} and type {mask.dtype}: give True or False for each step, {shape}"

@@ -80,7 +80,7 @@ class Recurrent(CellStack):
             `antisymmetric:0.01`, `radius:0.95` (spectral radius at most that), `weight_norm`.
         engine: `auto`, `reference`, `builtin` or `native`.
         memory: `fast` keeps what the backward pass reads; `lean` keeps the states between segments of ⌈√T⌉ steps
-            and works the rest out again, for long sequences; a number is the length of such a segment.
+            and recomputes the rest, for long sequences; a number is the length of such a segment.
         init: an initialiser for every matrix, or for what it is about (`identity`, `sparse`, `radius`: the
             recurrent matrices; `forget`, `chrono`, `leaks`: what keeps a state): a word such as `orthogonal`,
             `radius:0.95`, `chrono:784`, a number, a callable, an object of `unvanish.init`; or a mapping from names
@@ -97,7 +97,7 @@ class Recurrent(CellStack):
     newest first, (L·R, B, D·W). A cell that reads t carries the time index as a last state.
 
     Raises:
-        OptionError: an argument that cannot be meant so.
+        OptionError: an invalid argument.
 
     >>> layer = Recurrent("gru_reset_before", 3, 4)
     >>> output_TBW, h_LBW = layer(torch.zeros(7, 2, 3))
@@ -198,7 +198,7 @@ class Recurrent(CellStack):
         return found.eval()
 
     def stream(self, batch: int = 1, hx: States | None = None) -> Stream:
-        """Return a `Stream` that runs this layer one step a call, from `hx` (zeros if None) on.
+        """Return a `Stream` that runs this layer one step per call, from `hx` (zeros if None) on.
 
         Raises:
             OptionError: the layer has two directions, or would draw dropout because it is in training.

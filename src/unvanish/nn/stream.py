@@ -1,4 +1,4 @@
-"""Run a layer on a stream: one step a call, the states carried along.
+"""Run a layer on a stream: one step per call, the states carried along.
 
 Shapes: B batch, I input, W width of the output, L layers, D how many steps back a state is read.
 """
@@ -15,7 +15,7 @@ from unvanish.engine import Stepper
 
 
 class Stream:
-    """A layer that runs one step a call; made by `Recurrent.stream`.
+    """A layer that runs one step per call; made by `Recurrent.stream`.
 
     The weights are those of the moment when it was made. Nothing is differentiated.
 

@@ -23,7 +23,7 @@ STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
 PATIENCE = 20.0  # seconds after which a line says how far it is; the step in between takes some, too
 
 
-class Stopped(Exception):  # noqa: N818  (it is no error)
+class Stopped(Exception):  # noqa: N818  (it is not an error)
     """Training was asked to stop, and did so when everything was saved."""
 
 

@@ -17,7 +17,7 @@ from unvanish.diagnosis.measure import GROWTH
 from unvanish.flow.finding.recorder import Recording, Track
 from unvanish.flow.measuring.profile import REACH_SHARE
 
-IN_A_ROW = 3  # samples: one batch without a gradient, or of short sequences, is no fault yet
+IN_A_ROW = 3  # samples: one batch without a gradient, or of short sequences, is not a fault yet
 ROUNDING = 1e-6  # ten times the spacing of single precision: what is smaller is lost in the sum over the steps
 
 

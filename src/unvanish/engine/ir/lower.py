@@ -1,7 +1,7 @@
 """Plan -> phases: what a step does in C++, forward and backward, before any text is written.
 
 Every costly function gets a statement of its own, so that its derivative can be told from its value and the
-value is kept, not worked out again; so does every function that blanks adjoints. A phase is a set of products
+value is kept, not recomputed; so does every function that blanks adjoints. A phase is a set of products
 whose operands are ready, followed by elementwise statements of one width that can stay in registers; or one
 row-wise function.
 """

@@ -1,4 +1,4 @@
-"""System -> plan: what is worked out once, what for all steps at once, and what step by step in which stages."""
+"""System -> plan: what is computed once, what for all steps at once, and what step by step in which stages."""
 
 from __future__ import annotations
 

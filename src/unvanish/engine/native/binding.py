@@ -26,7 +26,7 @@ class Binding:
     Attributes:
         sizes: how wide each width is.
         stacks: the arrays that the kernel reads, by name; they come first among what a pass is given.
-        loose: vectors that are no rows of a stored array: (name, width), brought to their width before the pass.
+        loose: vectors that are not rows of a stored array: (name, width), brought to their width before the pass.
         pointers: slot -> (position among stacks and loose, offset in numbers).
         vectors: of every vector with an adjoint of its own, its place in the sums over all steps.
     """

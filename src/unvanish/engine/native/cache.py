@@ -161,7 +161,7 @@ def load_kept(path: Path) -> ctypes.CDLL | None:
 def is_whole(content: bytes) -> bool:
     """Whether a library reaches as far as its table of sections, which a linker writes last.
 
-    One that does not would end the process where what is missing is touched. What is no ELF file of 64 bits is
+    One that does not would end the process where what is missing is touched. What is not an ELF file of 64 bits is
     left to the loader, which refuses it.
     """
     if content[:5] != b"\x7fELF\x02":

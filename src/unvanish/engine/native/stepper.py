@@ -18,7 +18,7 @@ from unvanish.engine.product import times_transposed
 
 
 class Stepper:
-    """Runs a kernel forward, a step a call, with the weights as they were when it was made.
+    """Runs a kernel forward, one step per call, with the weights as they were when it was made.
 
     The states lie in rings of D + 1 steps, so that nothing is moved: after as many steps as all rings have in
     common, the step index begins again.

@@ -30,7 +30,7 @@ from unvanish.torch_internals import pytree
 
 States = tuple[Tensor, ...] | None
 LAYERS = (Recurrent, nn.RNNBase)
-FEW = 3  # calls: fewer are no recurrence
+FEW = 3  # calls: fewer are not a recurrence
 
 
 @dataclass
@@ -100,7 +100,7 @@ def observe(
     The model's gradients, its buffers and the state of the random numbers are afterwards what they were before.
 
     Raises:
-        FlowError: the model has no recurrence, the loss is no single number or has no gradient.
+        FlowError: the model has no recurrence, the loss is not a single number or has no gradient.
     """
     with untouched(model):
         links = _links(model, loss, cells) if links is None else links

@@ -105,7 +105,7 @@ def decompose(
 
         ∂L/∂W = Σ_t Σ_{k≤t} (∂L_t/∂y_t) (∂y_t/∂s_t) (∂s_t/∂s_k) (∂⁺s_k/∂W)
 
-    (Pascanu, Mikolov, Bengio 2013, eq. 3 to 5). An output that is no state has its immediate derivative in the
+    (Pascanu, Mikolov, Bengio 2013, eq. 3 to 5). An output that is not a state has its immediate derivative in the
     term (t, t). Nothing is summed over k before it is written down; `audit` compares the sum with autograd's.
 
     Args:

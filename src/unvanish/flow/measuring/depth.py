@@ -187,7 +187,7 @@ def _layers(model: nn.Module, at: Sequence[str | nn.Module] | None) -> dict[nn.M
         if isinstance(wanted, str) and wanted not in named:
             raise FlowError(f"the model has no layer '{wanted}': {nearest(wanted, named)}")
         if isinstance(wanted, nn.Module) and wanted not in names:
-            raise FlowError(f"{type(wanted).__name__} is no part of the model: give modules that it holds")
+            raise FlowError(f"{type(wanted).__name__} is not a part of the model: give modules that it holds")
     chosen = [named[wanted] if isinstance(wanted, str) else wanted for wanted in at]
     return {module: names[module] for module in chosen}
 

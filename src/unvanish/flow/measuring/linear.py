@@ -121,7 +121,7 @@ class Linear:
 
     @property
     def defective(self) -> bool:
-        """Whether the eigenvectors cannot be told from dependent ones: then W is no sum over components."""
+        """Whether the eigenvectors cannot be told from dependent ones: then W is not a sum over components."""
         return self.condition >= DEFECTIVE
 
     @property

@@ -181,7 +181,7 @@ class ForgetBias(LayerInitialiser):
 
     def refusal(self, part: _Part, keep: Keep) -> str | None:
         if keep.leak is not None:
-            return f"{keep.state} keeps by {keep.leak}, which is no gate with a bias: give 'leaks:1:1000'"
+            return f"{keep.state} keeps by {keep.leak}, which is not a gate with a bias: give 'leaks:1:1000'"
         return part.refusal(keep)
 
     def set(self, part: _Part, keep: Keep, only: str | None) -> None:

@@ -46,7 +46,7 @@ class Clip(abc.ABC):
     def __init__(self, *, nonfinite: str = "skip") -> None:
         if nonfinite not in self.policies:
             known = nearest(str(nonfinite), self.policies)
-            raise OptionError(f"nonfinite={nonfinite!r} is no way to treat NaN and infinity: {known}")
+            raise OptionError(f"nonfinite={nonfinite!r} is not a way to treat NaN and infinity: {known}")
         self.policy = nonfinite
         self.calls = self.acted = self.nonfinite = self.skipped = 0
 
@@ -64,7 +64,7 @@ class Clip(abc.ABC):
 
         Raises:
             NonFiniteError: a gradient is not finite, and the policy is `raise`.
-            OptionError: what was given is no parameter, or a gradient is complex.
+            OptionError: what was given is not a parameter, or a gradient is complex.
         """
         with torch.no_grad():
             gradients = collect(parameters)
@@ -124,7 +124,7 @@ class Clip(abc.ABC):
         if kind != type(self).__name__ or missing:
             why = f"it lacks {', '.join(missing)}" if missing else f"it is that of {kind}"
             raise OptionError(
-                f"this is no state of {type(self).__name__}: {why}; make the clip that was saved, or start anew"
+                f"this is not a state of {type(self).__name__}: {why}; make the clip that was saved, or start anew"
             )
         for name in _COUNTERS:
             setattr(self, name, int(state[name]))

@@ -55,7 +55,7 @@ def bias(
 ) -> Bias:
     """Split a batch by rows, and compare the mean of the parts' clipped gradients with the clipped mean.
 
-    Clipping is no linear map: where gradients are skewed, many small ones one way and a few long ones the other,
+    Clipping is not a linear map: where gradients are skewed, many small ones one way and a few long ones the other,
     cutting the long ones turns the mean step. Chen, Wu, Hong 2020, Understanding gradient clipping in private SGD:
     a geometric perspective; Qian et al. 2021, Understanding gradient clipping in incremental gradient methods.
 

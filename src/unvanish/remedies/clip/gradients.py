@@ -87,7 +87,7 @@ def _listed(given: object) -> tuple[nn.Module | torch.optim.Optimizer | Sequence
 
 def _no_parameters(given: object) -> OptionError:
     return OptionError(
-        f"a {type(given).__name__} is no parameter: give a module, an optimiser, or an iterable of parameters"
+        f"a {type(given).__name__} is not a parameter: give a module, an optimiser, or an iterable of parameters"
     )
 
 

@@ -49,7 +49,7 @@ def parse(text: str) -> Clip | None:
         raise OptionError(f"unknown clip {word!r}: {nearest(word.lower(), [*WORDS, 'none'])}")
     threshold = float(number) if _is_number(number) else math.nan
     if math.isnan(threshold):
-        said = f"{number!r} is no number" if number else "it has no number"
+        said = f"{number!r} is not a number" if number else "it has no number"
         raise OptionError(f"the clip {text!r} is not understood, for {said}: write {word}:1, or none")
     try:
         return WORDS[word](threshold)

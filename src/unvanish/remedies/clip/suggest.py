@@ -71,7 +71,7 @@ def suggest(model: nn.Module, batches: Iterable[Any], loss: Callable[[Any], Any]
         loss: makes one number of the model's output.
 
     Raises:
-        FlowError: no batch has a finite gradient, or the loss is no number with a gradient.
+        FlowError: no batch has a finite gradient, or the loss is not a number with a gradient.
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> suggest(model, [torch.tensor([[size]]) for size in (1.0, 2.0, 3.0)], lambda output: output.sum())

@@ -67,7 +67,7 @@ class Flossing:
         generator: source of the first directions Q_0, drawn anew at each call.
 
     Raises:
-        OptionError: an argument that cannot be meant so.
+        OptionError: an invalid argument.
 
     Source: Engelken, R. (2023). Gradient flossing: improving gradient descent through dynamic control of Jacobians.
     NeurIPS 2023; the exponents by QR as in Benettin, Galgani, Giorgilli, Strelcyn (1980).
@@ -135,7 +135,7 @@ class Flossing:
 
         Args:
             layer: as for a call. Of its parameters those move that the exponents depend on.
-            batches: inputs as the layer takes them, one a step, from the start again when they end; or one input
+            batches: inputs as the layer takes them, one per step, from the start again when they end; or one input
                 for all steps.
             steps: the most updates.
             lr: the learning rate.

@@ -18,7 +18,7 @@ from unvanish.errors import FlowError, OptionError
 from unvanish.nn import Recurrent
 from unvanish.remedies.penalty.weight import check_weight
 
-SILENT = 1e-20  # a squared norm under it is no gradient: its step counts for nothing
+SILENT = 1e-20  # a squared norm under it is not a gradient: its step counts for nothing
 Schedule = Literal["constant", "1/t"] | Callable[[int], float]
 
 

@@ -9,7 +9,7 @@ from unvanish.errors import OptionError
 
 
 def check_weight(name: str, weight: object) -> float:
-    """Refuse what is no finite number from 0 on.
+    """Refuse what is not a finite number from 0 on.
 
     >>> check_weight("Flossing", 2)
     2.0

@@ -73,7 +73,7 @@ def headline(found: Findings) -> str:
         "vanishing": f"Vanishing: {both or 'the gradient is lost on its way'}",
         "exploding": f"Exploding: {_growth(found)}",
         "dead": "Dead: no gradient comes back through time",
-        "non-finite": "Not finite: some numbers are no numbers any more",
+        "non-finite": "Not finite: some values became NaN or Inf",
     }
     return said.get(found.verdict) or f"No known verdict{f': {found.verdict}' if found.verdict else ''}"
 

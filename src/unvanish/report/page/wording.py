@@ -106,7 +106,7 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(value: Any) -> str:
-    """Write the time of a clock as people write it; what is no such time stays as it is.
+    """Write the time of a clock as people write it; what is not such a time stays as it is.
 
     >>> moment("2025-11-21T09:14:03")
     '21 November 2025, 09:14'
