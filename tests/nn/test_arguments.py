@@ -33,7 +33,7 @@ MADE_OF = [
     ({"cell": 5}, "5 is not a cell: give a Cell, or the name of one"),
     ({"nonlinearty": "tanh"}, "rnn takes no keyword 'nonlinearty': did you mean 'nonlinearity'?"),
     ({"nonlinearity": "tan"}, "nonlinearity='tan' is not a function of the language: did you mean 'tanh'"),
-    ({"nonlinearity": "softmax"}, "nonlinearity='softmax' is no function"),
+    ({"nonlinearity": "softmax"}, "nonlinearity='softmax' is not a function"),
     ({"cell": "delayed_rnn", "d": 0}, "the delay d is 0: give a whole number of steps"),
     ({"cell": "delayed_rnn", "d": 2.0}, "the delay d is 2.0: give a whole number of steps"),
     ({"cell": "delayed_rnn", "d": True}, "the delay d is True"),
