@@ -53,7 +53,7 @@ class CellError(UnvanishError, ValueError):
 
 
 class OptionError(UnvanishError, ValueError):
-    """An argument has a value that cannot be meant so."""
+    """An argument has a value that is invalid."""
 
 
 class FlowError(UnvanishError):

@@ -626,7 +626,7 @@ def test_steps_that_are_not_sampled_are_the_same_to_the_last_bit() -> None:
     assert first.step == 59
 
 
-# -- what cannot be meant so -------------------------------------------------------------------------------------
+# -- what is invalid -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{"every": 0}, {"need": 0}, {"need": -3}])

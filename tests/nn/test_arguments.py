@@ -1,4 +1,4 @@
-"""An argument that cannot be meant so is an OptionError, which says what is wrong and what to give instead."""
+"""An invalid argument is an OptionError, which says what is wrong and what to give instead."""
 
 from __future__ import annotations
 

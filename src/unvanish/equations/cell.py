@@ -102,7 +102,7 @@ class Cell:
         try:
             system = self.system()
         except OptionError as fault:  # a default that no layer could be given either
-            raise CellError(f"a default of {self.name} cannot be meant so: {fault}") from fault
+            raise CellError(f"a default of {self.name} is invalid: {fault}") from fault
         names = {parameter.name: parameter for parameter in system.parameters}
         for pattern in self.initial:
             if not fnmatch.filter(names, pattern):
