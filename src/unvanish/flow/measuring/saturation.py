@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from unvanish.engine import evaluate
+from unvanish.engine.arrays import as_tensor
 from unvanish.engine.words import TORCH
 from unvanish.equations.calculus import slopes
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
@@ -113,8 +114,8 @@ def saturation_of(part: Part) -> Saturation:
 def _measured(name: str, function: str, y_TBW: Tensor, a_TBW: Tensor) -> Activation:
     """Measure the values of an activation and their arguments."""
     known = {"y": y_TBW, "a": a_TBW}
-    found = evaluate(slopes(function)[0], lambda ref: known[ref.name], None, y_TBW)
-    slope = torch.as_tensor(found, dtype=y_TBW.dtype).expand_as(y_TBW).abs() / STEEPEST[function]
+    found = as_tensor(evaluate(slopes(function)[0], lambda ref: known[ref.name], None, y_TBW), y_TBW)
+    slope = found.abs() / STEEPEST[function]
     dead = (y_TBW <= 0).flatten(0, -2).all(0).double().mean() if function == "relu" else y_TBW.new_zeros(())
     flat = (slope < FLAT).double().mean()
     return Activation(name, function, float(flat), float(y_TBW.mean()), float(slope.mean()), float(dead))
