@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unvanish.engine.arrays import evaluate, rowwise
-from unvanish.engine.ir.opened import opened
+from unvanish.engine.arrays import rowwise
+from unvanish.engine.ir.opened import programs
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.sequence import Pass
 from unvanish.equations.expression import Ref
@@ -71,7 +71,7 @@ def value(statement: Statement, read: Callable[[Ref], Tensor], job: Pass) -> Ten
     """Work out a statement that no state changes."""
     match statement:
         case Elementwise(target):
-            found = evaluate(opened(job.plan.system)[target], read, None, job.x_TBI)
+            found = programs(job.plan)[target](read, None, job.x_TBI)
             return found if isinstance(found, Tensor) else job.x_TBI.new_tensor(found)
         case Rowwise(target, "batchnorm", operand):
             return job.normalisers[target.name](read(operand), None)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from unvanish.engine.arrays import is_linear
+from unvanish.engine.arrays import Program, is_linear, program
+from unvanish.engine.ir.plan import Plan
 from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
 from unvanish.equations.system import Elementwise, System, map_refs
 from unvanish.equations.words import GATES
@@ -17,7 +18,12 @@ from unvanish.equations.words import GATES
 MOST_NODES = 200  # in one branch: lines that read one another twice grow without bound
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)  # told apart by identity: to hash a whole system takes as long as a step
+def programs(plan: Plan) -> Mapping[Ref, Program]:
+    """Return what computes every elementwise line of a plan, with its branches opened."""
+    return {target: program(expr) for target, expr in opened(plan.system).items()}
+
+
 def opened(system: System) -> Mapping[Ref, Expr]:
     """Return the expression of every elementwise line, with its branches opened."""
     found: dict[Ref, Expr] = {}
