@@ -123,6 +123,8 @@ def _show(found: Diagnosis, out: Path | None) -> None:
         console.print(_remedies(found))
         best = found.prescriptions[0]
         plain("\nthe first of them:\n\n" + "\n".join(f"    {line}" for line in best.code.splitlines()))
+    for remedy in found.untried:
+        plain(f"not tried: {remedy.text} ({remedy.reason})")
     if found.unknown:
         plain("\nnot known: " + ";\n           ".join(found.unknown))
     if out is not None:
