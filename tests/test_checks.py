@@ -61,10 +61,11 @@ def test_wrong_value_is_refused_with_its_name(
 def test_integers_of_numpy_are_taken_everywhere() -> None:
     layer = unvanish.LSTM(np.int64(3), np.int64(4), skips=(np.int64(2),))  # type: ignore[arg-type]
     assert layer.skips == (2,)
+    assert unvanish.LSTM(3, 4, memory=np.int64(5)).memory == 5  # type: ignore[arg-type]
     assert unvanish.clip.ZScore(warmup=np.int64(3)).warmup == 3  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("room", ["nn", "flow", "remedies", "data", "diagnosis", "train", "record"])
+@pytest.mark.parametrize("room", ["engine", "nn", "flow", "remedies", "data", "diagnosis", "train", "record"])
 def test_no_room_tells_numbers_from_flags_by_itself(room: str) -> None:
     for path in (SOURCE / room).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

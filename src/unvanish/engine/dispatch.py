@@ -9,6 +9,7 @@ import warnings
 import torch
 
 from unvanish import torch_internals
+from unvanish.checks import is_whole
 from unvanish.engine.backend import BackEnd
 from unvanish.engine.builtin import Builtin
 from unvanish.engine.hoist import Timeless
@@ -37,8 +38,10 @@ def check_engine(engine: str) -> str:
 
 def check_memory(memory: str | int) -> str | int:
     """Refuse what is neither `fast`, nor `lean`, nor the length of a segment."""
-    if memory in ("fast", "lean") or (isinstance(memory, int) and not isinstance(memory, bool) and memory > 0):
+    if memory in ("fast", "lean"):
         return memory
+    if is_whole(memory) and memory > 0:
+        return int(memory)
     raise OptionError(f"memory={memory!r}: give 'fast', 'lean', or the number of steps in a segment")
 
 
