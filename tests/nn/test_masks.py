@@ -21,7 +21,7 @@ from tests.support.strategies import cells as random_cells
 from unvanish import Cell, Recurrent, cells
 from unvanish import engine as engines
 from unvanish.engine import Pass, Result
-from unvanish.equations.masks import with_recurrent_dropout
+from unvanish.equations.rewrites.masks import with_recurrent_dropout
 from unvanish.errors import OptionError
 
 from .layers import INPUT, as_tuple, each_cell, made, noise, random_states

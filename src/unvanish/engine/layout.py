@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.equations.rewrites.parameters import PROJECTION
 from unvanish.equations.system import Parameter, System
-from unvanish.equations.transform import PROJECTION
 from unvanish.equations.widths import HIDDEN, INPUT
 from unvanish.errors import OptionError
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unvanish.engine.arrays import evaluate, rowwise
 from unvanish.engine.hoist import Timeless
-from unvanish.engine.ir.lower import Kernel, KernelPhase, Pull, lower
+from unvanish.engine.ir.lower import Kernel, KernelPhase, lower
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.layout import Weights
 from unvanish.engine.product import times_transposed
@@ -218,7 +218,7 @@ class _Window:
         reachable = self.whole.reachable(self.first, self.last, delay)
         return values if reachable is None else torch.where(reachable, values, 0.0)
 
-    def factor(self, pull: Pull) -> Tensor | float:
+    def factor(self, pull: Scale) -> Tensor | float:
         """∂target/∂operand."""
         return evaluate(pull.factor, self.__getitem__, self.time, self.like)
 
@@ -239,7 +239,7 @@ class _Adjoints:
             for phase, pulls in zip(reversed(kernel.phases), reversed(kernel.pulls), strict=True):
                 self._phase(phase, pulls)
 
-    def _phase(self, phase: KernelPhase, pulls: tuple[Pull, ...]) -> None:
+    def _phase(self, phase: KernelPhase, pulls: tuple[Scale, ...]) -> None:
         for pull in pulls:
             if pull.target in self.adjoints and self.whole.is_variable(pull.operand):
                 self._add(pull.operand, self.values.factor(pull) * self.adjoints[pull.target])
@@ -284,7 +284,7 @@ def _along_row(function: str, operand: Tensor, tangent: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=4096)
-def _timeless(pull: Pull) -> tuple[Ref, ...]:
+def _timeless(pull: Scale) -> tuple[Ref, ...]:
     """What a factor reads that belongs to no step."""
     return tuple(ref for ref in refs(pull.factor) if ref.delay is None)
 
@@ -328,7 +328,7 @@ class _Gradients:
     def _add(self, name: str, part: Tensor) -> None:
         self.found[name] = self.found[name].add_(part) if name in self.found else part
 
-    def _of_factor(self, pull: Pull) -> None:
+    def _of_factor(self, pull: Scale) -> None:
         """A vector that stands in a factor, such as a peephole: Σ adjoint · ∂factor/∂vector · tangent."""
         own = [ref for ref in _timeless(pull) if ref.name in self.whole.parameters]
         tangent = self._tangent(pull.operand) if own else None

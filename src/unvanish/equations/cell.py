@@ -15,8 +15,8 @@ from unvanish.equations.check import Declarations
 from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
 from unvanish.equations.latex import latex_lines
 from unvanish.equations.parse import RESERVED, Line, parse
+from unvanish.equations.rewrites.parameters import PROJECTION, with_projection, without_biases
 from unvanish.equations.system import System, build
-from unvanish.equations.transform import PROJECTION, with_projection, without_biases
 from unvanish.equations.widths import HIDDEN, INPUT
 from unvanish.equations.words import SPOKEN
 from unvanish.errors import CellError, OptionError, nearest

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from unvanish.equations.expression import Binary, Call, Compare, Expr, Negate, Number, Phase, Ref, walk
+from unvanish.equations.rewrites.parameters import PROJECTION
 from unvanish.equations.system import Elementwise, Product, Statement, System
-from unvanish.equations.transform import PROJECTION
 
 # Torch's cells are small. What is larger is none of them, and would be slow to multiply out: a value doubles
 # with every line that reads it twice.

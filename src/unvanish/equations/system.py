@@ -26,7 +26,7 @@ from unvanish.equations.expression import (
     walk,
 )
 from unvanish.equations.parse import Line
-from unvanish.equations.transform import vector_role
+from unvanish.equations.rewrites.parameters import vector_role
 from unvanish.equations.widths import INPUT, Widths, solve
 from unvanish.equations.words import ROWWISE
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from unvanish import checks
 from unvanish.equations import System
-from unvanish.equations.masks import with_recurrent_dropout, with_zoneout, zoneout_mask
-from unvanish.equations.transform import PROJECTION
+from unvanish.equations.rewrites.masks import with_recurrent_dropout, with_zoneout, zoneout_mask
+from unvanish.equations.rewrites.parameters import PROJECTION
 from unvanish.errors import OptionError, nearest
 
 Zoneout = float | Mapping[str, float]

@@ -19,9 +19,9 @@ from unvanish import engine as engines
 from unvanish.cells import find
 from unvanish.engine import Plan, Weights
 from unvanish.equations import Cell
-from unvanish.equations.normalise import gain, shift, with_normalisation, with_skips
+from unvanish.equations.rewrites.normalise import gain, shift, with_normalisation, with_skips
+from unvanish.equations.rewrites.parameters import PROJECTION
 from unvanish.equations.system import Rowwise, System
-from unvanish.equations.transform import PROJECTION
 from unvanish.equations.widths import INPUT
 from unvanish.errors import OptionError
 from unvanish.nn.batchnorm import StepNorm

@@ -23,21 +23,12 @@ X = Ref("x", 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Assign:
-    """target = expression, of one width."""
-
-    target: Ref
-    expression: Expr
-    width: str
-
-
-@dataclass(frozen=True, slots=True)
 class KernelPhase:
     """Products of ready operands, then statements of one width; or one row-wise function."""
 
     width: str
     groups: tuple[Group, ...]
-    statements: tuple[Assign, ...]
+    statements: tuple[Elementwise, ...]
     rowwise: Rowwise | None = None
 
     @property
@@ -58,19 +49,11 @@ class KernelPhase:
         return tuple(dict.fromkeys([*self.read_by_unit, *(group.operand for group in self.groups)]))
 
 
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """adjoint[operand] += factor · adjoint[target]."""
-
-    target: Ref
-    operand: Ref
-    factor: Expr
-
-
 @dataclass(eq=False)
 class Kernel:
     """What is emitted: phases, what the backward pass reads again, and who gives and takes what.
 
+    `pulls` are the terms of the reverse derivative, phase by phase: adjoint[operand] += factor · adjoint[target].
     `streams` are products with the input that are worked out before the loop, for many steps at once; where the
     kernel is folded there are none, and the input is multiplied inside. `vectors` are (name, width) of arrays
     without time or batch.
@@ -78,7 +61,7 @@ class Kernel:
 
     plan: Plan
     phases: tuple[KernelPhase, ...]
-    pulls: tuple[tuple[Pull, ...], ...]
+    pulls: tuple[tuple[Scale, ...], ...]
     saved: tuple[Ref, ...]
     streams: tuple[Group, ...]
     vectors: tuple[tuple[str, str], ...]
@@ -88,7 +71,7 @@ class Kernel:
         self.groups = tuple(group for phase in self.phases for group in phase.groups)
         # All groups: those inside the loop, then the streams.
         self.all_groups = self.groups + self.streams
-        self._pulls_of: dict[Ref, list[Pull]] = {}
+        self._pulls_of: dict[Ref, list[Scale]] = {}
         for pull in itertools.chain(*self.pulls):
             self._pulls_of.setdefault(pull.operand, []).append(pull)
         self.crossing = _crossing(self.phases)
@@ -121,7 +104,7 @@ class Kernel:
     def source(self, ref: Ref) -> Ref:
         """The value whose adjoint is also that of `ref`: where `ref` is just added to it, and nowhere else read."""
         match self._pulls_of.get(ref):
-            case [Pull(target, _, Number(1.0))] if ref not in self._own:
+            case [Scale(target, _, Number(1.0))] if ref not in self._own:
                 return self.source(target)
         return ref
 
@@ -180,7 +163,7 @@ def _copied(products: list[Product], again: set[Ref], atoms: _Atoms) -> tuple[li
     return changed, copies
 
 
-def _all_pulls(phases: tuple[KernelPhase, ...]) -> tuple[tuple[Pull, ...], ...]:
+def _all_pulls(phases: tuple[KernelPhase, ...]) -> tuple[tuple[Scale, ...], ...]:
     return tuple(tuple(p for s in reversed(phase.statements) for p in _pulls(s)) for phase in phases)
 
 
@@ -238,7 +221,9 @@ def _statement_phases(statements: tuple[Statement, ...], atoms: _Atoms) -> list[
                 bare = atoms.fresh(statement.target)
                 row = Rowwise(bare, statement.function, statement.operand, statement.width)
                 phases.append(KernelPhase(statement.width, (), (), row))
-                phases.append(KernelPhase(statement.width, (), (Assign(statement.target, bare, statement.width),)))
+                phases.append(
+                    KernelPhase(statement.width, (), (Elementwise(statement.target, bare, statement.width),))
+                )
             continue
         assigns = [assign for s in some if isinstance(s, Elementwise) for assign in atoms.split(s)]
         for width, alike in itertools.groupby(assigns, key=lambda assign: assign.width):
@@ -270,12 +255,12 @@ class _Atoms:
         self.taken.add(name)
         return Ref(name)
 
-    def split(self, statement: Elementwise) -> list[Assign]:
+    def split(self, statement: Elementwise) -> list[Elementwise]:
         """Give every call that is cut a statement of its own; one that is the whole line keeps its name."""
-        made: list[Assign] = []
+        made: list[Elementwise] = []
 
         def named(expr: Expr) -> Ref:
-            made.append(Assign(self.fresh(statement.target), expr, statement.width))
+            made.append(Elementwise(self.fresh(statement.target), expr, statement.width))
             return made[-1].target
 
         def visit(expr: Expr) -> Expr:
@@ -288,7 +273,7 @@ class _Atoms:
 
         whole = rebuild(statement.expression, visit)
         final = atom(whole) if _is_cut(whole) else whole
-        made.append(Assign(statement.target, final, statement.width))
+        made.append(Elementwise(statement.target, final, statement.width))
         return made
 
 
@@ -296,7 +281,7 @@ def _is_cut(expr: Expr) -> TypeGuard[Call]:
     return isinstance(expr, Call) and expr.function in COSTLY + GATES
 
 
-def _pulls(statement: Assign) -> list[Pull]:
+def _pulls(statement: Elementwise) -> list[Scale]:
     """The partial derivatives of a statement; those of a costly function or a gate as its row has them."""
     match statement.expression:
         case Call("where", (condition, yes, no)):
@@ -308,9 +293,8 @@ def _pulls(statement: Assign) -> list[Pull]:
             known = {"y": statement.target, **dict(zip("ab", args, strict=False))}
             found = [(arg, map_refs(row, lambda ref: known[ref.name])) for arg, row in zip(args, rows, strict=True)]
         case _:
-            terms = partials(Elementwise(statement.target, statement.expression, statement.width))
-            return [Pull(term.target, term.operand, term.factor) for term in terms if isinstance(term, Scale)]
-    return [Pull(statement.target, arg, factor) for arg, factor in found if isinstance(arg, Ref)]
+            return [term for term in partials(statement) if isinstance(term, Scale)]
+    return [Scale(statement.target, arg, factor) for arg, factor in found if isinstance(arg, Ref)]
 
 
 def _saved(phases: tuple[KernelPhase, ...], states: set[str], output: Ref) -> tuple[Ref, ...]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from unvanish.engine.ir.lower import Kernel, KernelPhase, Pull
+from unvanish.engine.ir.lower import Kernel, KernelPhase
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.native.body import Body, pulled, text
 from unvanish.engine.native.places import TABLES, Kind, Places, Slot, adjoint, identifier, local, variable
 from unvanish.engine.shared import shared
+from unvanish.equations.calculus import Scale
 from unvanish.equations.expression import Phase, Ref, refs, walk
 
 # Accumulators of a product, by bytes in a vector; the other registers hold weights and a broadcast value.
@@ -217,7 +218,7 @@ class _Emitter:
         self.lines += ["}", ""]
         self.through(number, phase)
 
-    def pulled_vectors(self, phase: KernelPhase, pulls: tuple[Pull, ...]) -> list[str]:
+    def pulled_vectors(self, phase: KernelPhase, pulls: tuple[Scale, ...]) -> list[str]:
         """The vectors to which this phase sends adjoints; of those that have the same one, the first."""
         names = dict.fromkeys(pull.operand.name for pull in pulls if pull.operand.name in self.vectors)
         return [name for name in names if self.kernel.same_vector[name, phase.width] == (name, phase.width)]
@@ -241,7 +242,7 @@ class _Emitter:
             body(f"    {name} += load<WHOLE>({scratch}, n);")
             body(f"    store<WHOLE>({scratch}, V{{}}, n);")
 
-    def pull(self, body: Body, phase: KernelPhase, pull: Pull, opened: set[str], loaded: set[str]) -> None:
+    def pull(self, body: Body, phase: KernelPhase, pull: Scale, opened: set[str], loaded: set[str]) -> None:
         self.load(refs(pull.factor), phase, body, loaded)
         name, target = adjoint(pull.operand), adjoint(pull.target)
         if name not in opened:
@@ -249,7 +250,7 @@ class _Emitter:
             opened.add(name)
         body(f"    {name} = {pulled(name, pull.factor, target)};")
 
-    def flush(self, body: Body, phase: KernelPhase, pulls: tuple[Pull, ...], vectors: list[str]) -> None:
+    def flush(self, body: Body, phase: KernelPhase, pulls: tuple[Scale, ...], vectors: list[str]) -> None:
         """Send the adjoints on: to the products, to earlier steps and phases, to the input and vectors."""
         for group in phase.groups:
             number = self.kernel.groups.index(group)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from unvanish.equations.expression import Binary, Call, Expr, Ref, rebuild
+from unvanish.equations.rewrites.parameters import PROJECTION
 from unvanish.equations.system import Elementwise, Parameter, Product, Rowwise, State, Statement, System
-from unvanish.equations.transform import PROJECTION
 from unvanish.errors import OptionError
 
 Norm = Literal["layernorm", "batchnorm"]

@@ -1,0 +1,1 @@
+"""Rewrites of a system: projections and biases, masks that are drawn, normalisation and skips."""
