@@ -8,9 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from tests.support.runs import small, straight
 from unvanish.record import RunRecord, schema
-
-from .runs import small, straight
 
 
 def outside(kind: Any, value: Any, where: str) -> Iterator[str]:
