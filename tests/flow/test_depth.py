@@ -245,7 +245,7 @@ def test_what_cannot_be_measured() -> None:
         (nn.LSTM(WIDTH, 4), x_BW[None], {}, FlowError, "found l0"),
         (nn.LSTM(WIDTH, 4, num_layers=2), x_BW, {}, FlowError, r"\(T, B, I\)"),
         (plain, x_BW, {"at": ["0", "9"]}, FlowError, "no layer '9'"),
-        (plain, x_BW, {"at": ["0", nn.Linear(2, 2)]}, FlowError, "no part of the model"),
+        (plain, x_BW, {"at": ["0", nn.Linear(2, 2)]}, FlowError, "not a part of the model"),
         (plain, x_BW, {"draws": 0}, OptionError, "draws"),
         (plain, x_BW, {"cotangent": torch.ones(2)}, OptionError, "cotangent"),
         (plain, x_BW, {"cotangent": torch.zeros(5, WIDTH)}, FlowError, "nothing to send back"),

@@ -103,8 +103,8 @@ def test_weight_norm_keeps_a_length_and_a_direction_apart() -> None:
     ("cell", "word", "message"),
     [
         ("rnn", "orthogonl", "did you mean 'orthogonal'"),
-        ("rnn", {"U_z": "orthogonal"}, "no recurrent matrix"),
-        ("rnn", {"W_h": "orthogonal"}, "no recurrent matrix"),
+        ("rnn", {"U_z": "orthogonal"}, "not a recurrent matrix"),
+        ("rnn", {"W_h": "orthogonal"}, "not a recurrent matrix"),
         ("rnn", "radius:-1", "radius:0.95"),
         ("rnn", "radius:x", "radius:0.95"),
         ("rnn", "orthogonal:2", "takes no number"),

@@ -32,6 +32,7 @@ def test_imports_records_and_errors_only() -> None:
         "unvanish.record",
         "unvanish.record.schema",
         "unvanish.errors",
+        "unvanish.layer_options",  # a list, without torch
         "plotly.offline",
         "latex2mathml.converter",
         "__future__",

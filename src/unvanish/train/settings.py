@@ -47,6 +47,7 @@ _Layer = make_dataclass(
     [(name, _KINDS[one.kind], () if one.kind == "words" else one.usual) for name, one in TRAINED.items()],
     frozen=True,
     slots=True,
+    kw_only=True,  # so that the source comes first
 )
 
 
