@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.arrays import rowwise
-from unvanish.engine.ir.opened import programs
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.sequence import Pass
 from unvanish.equations.expression import Ref
-from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
+from unvanish.equations.system import Elementwise, Product, Statement
 
 
 class Timeless:
@@ -68,17 +67,16 @@ class Hoisted:
 
 
 def value(statement: Statement, read: Callable[[Ref], Tensor], job: Pass) -> Tensor:
-    """Work out a statement that no state changes."""
-    match statement:
-        case Elementwise(target):
-            found = programs(job.plan)[target](read, None, job.x_TBI)
-            return found if isinstance(found, Tensor) else job.x_TBI.new_tensor(found)
-        case Rowwise(target, "batchnorm", operand):
-            return job.normalisers[target.name](read(operand), None)
-        case Rowwise(_, function, operand):
-            return rowwise(function, read(operand))
-        case Product(_, matrix, operand):
-            return F.linear(read(operand), job.weights[matrix])
+    """Compute a statement that no state changes."""
+    if isinstance(statement, Elementwise):  # torch.compile before torch 2.8 cannot trace a match
+        found = job.plan.programs[statement.target.name](read, None, job.x_TBI)
+        return found if isinstance(found, Tensor) else job.x_TBI.new_tensor(found)
+    operand = read(statement.operand)
+    if isinstance(statement, Product):
+        return F.linear(operand, job.weights[statement.matrix])
+    if statement.function == "batchnorm":
+        return job.normalisers[statement.target.name](operand, None)
+    return rowwise(statement.function, operand)
 
 
 def masks(job: Pass, of: str) -> dict[str, Tensor]:

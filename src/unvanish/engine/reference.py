@@ -14,7 +14,6 @@ from torch import Tensor
 from unvanish.engine.arrays import as_tensor, rowwise
 from unvanish.engine.backend import BackEnd
 from unvanish.engine.hoist import Hoisted, part_widths
-from unvanish.engine.ir.opened import programs
 from unvanish.engine.ir.plan import Group, Stage
 from unvanish.engine.sequence import Pass, Result
 from unvanish.equations.expression import Ref
@@ -94,7 +93,7 @@ class _Steps:
     def value(self, statement: Statement) -> Value:
         match statement:
             case Elementwise(target):
-                work_out = programs(self.plan)[target]
+                work_out = self.plan.programs[target.name]
                 return lambda time: as_tensor(work_out(self.read, time, self.x_TBI), self.x_TBI)
             case Rowwise(target, "batchnorm", operand):
                 normaliser = self.job.normalisers[target.name]

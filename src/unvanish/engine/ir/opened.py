@@ -6,11 +6,9 @@ branch is not taken the reference can keep its adjoint from all that the branch 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 from unvanish.engine.arrays import Program, is_linear, program
-from unvanish.engine.ir.plan import Plan
 from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
 from unvanish.equations.system import Elementwise, System, map_refs
 from unvanish.equations.words import GATES
@@ -18,10 +16,9 @@ from unvanish.equations.words import GATES
 MOST_NODES = 200  # in one branch: lines that read one another twice grow without bound
 
 
-@functools.lru_cache(maxsize=256)  # told apart by identity: to hash a whole system takes as long as a step
-def programs(plan: Plan) -> Mapping[Ref, Program]:
-    """Return what computes every elementwise line of a plan, with its branches opened."""
-    return {target: program(expr) for target, expr in opened(plan.system).items()}
+def programs(system: System) -> Mapping[str, Program]:
+    """Return what computes every elementwise line, by its name, with its branches opened."""
+    return {target.name: program(expr) for target, expr in opened(system).items()}
 
 
 def opened(system: System) -> Mapping[Ref, Expr]:

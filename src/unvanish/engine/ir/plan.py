@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from unvanish.engine.arrays import Program
+from unvanish.engine.ir.opened import programs
 from unvanish.engine.shared import shared
 from unvanish.equations.expression import Phase, Ref, walk
 from unvanish.equations.system import Elementwise, Product, Statement, System, reads
@@ -35,13 +39,19 @@ class Plan:
     """How a system is run.
 
     `once` depends on parameters alone, `hoisted` on the input as well but on no state: it is worked out for
-    all time steps at once. `stages` are run at every step, one after the other.
+    all time steps at once. `stages` are run at every step, one after the other. `programs` compute the elementwise
+    lines: made here, since torch before 2.8 cannot trace through how they are made.
     """
 
     system: System
     once: tuple[Statement, ...]
     hoisted: tuple[Group | Statement, ...]
     stages: tuple[Stage, ...]
+    programs: Mapping[str, Program]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy a plan by its system."""
+        return _plan_of, (self.system,)
 
     def describe(self) -> str:
         """Say in words what is hoisted and how many products a step needs.
@@ -59,6 +69,10 @@ class Plan:
             f"{products} recurrent product{'s' * (products != 1)} a step in {len(stepped)} "
             f"stage{'s' * (len(stepped) != 1)}"
         )
+
+
+def _plan_of(system: System) -> Plan:
+    return make_plan(system)
 
 
 @shared(256)
@@ -84,7 +98,7 @@ def make_plan(system: System) -> Plan:
             timeless.add(statement.target.name)
         else:
             stepped.append(statement)
-    return Plan(system, tuple(once), grouped(hoisted), stages_of(stepped))
+    return Plan(system, tuple(once), grouped(hoisted), stages_of(stepped), programs(system))
 
 
 def _reads_time(statement: Statement) -> bool:
