@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from unvanish.engine.sequence import Pass, Result
 from unvanish.engine.stepper import Stepper
+from unvanish.equations.system import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,21 @@ class BackEnd(ABC):
         """Return whether this machine has what the back end needs."""
         return True
 
-    @abstractmethod
     def unsupported(self, job: Pass) -> Unsupported | None:
         """Return why it cannot run a pass, or None."""
+        lasting = self.lasting_hindrance(job.plan.system)
+        if lasting is not None:
+            return Unsupported(lasting, lasting=True)
+        reason = self.hindrance(job)
+        return None if reason is None else Unsupported(reason)
+
+    def lasting_hindrance(self, system: System) -> str | None:
+        """Return why it can run no pass of these equations on this machine, or None."""
+        return None
+
+    def hindrance(self, job: Pass) -> str | None:
+        """Return why it cannot run this pass of equations that it can run, or None."""
+        return None
 
     @abstractmethod
     def run(self, job: Pass) -> Result:

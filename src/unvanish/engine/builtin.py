@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unvanish.engine.backend import BackEnd, Unsupported
+from unvanish.engine.backend import BackEnd
 from unvanish.engine.sequence import Pass, Result
 from unvanish.equations.backends import unsupported_by_builtin
 from unvanish.equations.recognise import Fused, recognise
+from unvanish.equations.system import System
 from unvanish.torch_internals import by_example, inside_vmap_or_grad
 
 _KERNELS: dict[str, Callable[..., Any]] = {
@@ -31,13 +32,13 @@ class Builtin(BackEnd):
 
     name = "builtin"
 
-    def unsupported(self, job: Pass) -> Unsupported | None:
-        """Return why it cannot run a pass, or None."""
-        lasting = unsupported_by_builtin(job.plan.system)
-        if lasting is not None:
-            return Unsupported(lasting, lasting=True)
-        reason = _unsupported_pass(job)
-        return None if reason is None else Unsupported(reason)
+    def lasting_hindrance(self, system: System) -> str | None:
+        """Return why torch has no kernel for these equations, or None."""
+        return unsupported_by_builtin(system)
+
+    def hindrance(self, job: Pass) -> str | None:
+        """Return why a fused kernel cannot run this pass, or None."""
+        return _unsupported_pass(job)
 
     def run(self, job: Pass) -> Result:
         """Run a plan over a sequence by torch's fused kernel."""

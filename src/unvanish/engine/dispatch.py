@@ -16,6 +16,7 @@ from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack
 from unvanish.engine.native.backend import Native
+from unvanish.engine.native.build import no_compiler
 from unvanish.engine.operator import Registered, run_as_operator
 from unvanish.engine.operator import register as _register
 from unvanish.engine.reference import Reference
@@ -132,6 +133,6 @@ def _run_whole(job: Pass, engine: str) -> Result:
 
 @functools.lru_cache(maxsize=1)
 def _tell_what_is_missing() -> None:
-    native = Native()
-    if not native.available():
-        warnings.warn(f"running in plain torch, step by step, which is slow: {native.missing()}", stacklevel=2)
+    reason = no_compiler()
+    if reason is not None:
+        warnings.warn(f"running in plain torch, step by step, which is slow: {reason}", stacklevel=2)

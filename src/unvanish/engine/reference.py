@@ -27,9 +27,6 @@ class Reference(BackEnd):
 
     name = "reference"
 
-    def unsupported(self, job: Pass) -> None:
-        """Return None: there is nothing it cannot run."""
-
     def run(self, job: Pass) -> Result:
         """Run a plan over a sequence."""
         return _Steps(job).run()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unvanish import torch_internals
-from unvanish.engine.backend import BackEnd, Unsupported
+from unvanish.engine.backend import BackEnd
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.lower import Kernel, lower
 from unvanish.engine.layout import Weights
@@ -29,7 +29,7 @@ from unvanish.engine.native.stepper import Stepper
 from unvanish.engine.sequence import Pass, Recorder, Result, Told
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Ref
-from unvanish.equations.system import Mask
+from unvanish.equations.system import Mask, System
 
 # An input so narrow is multiplied inside the loop over time, where its products never leave the caches; but the
 # matrix passes through them at every step, which pays where enough rows share it, or where it is tiny.
@@ -44,19 +44,15 @@ class Native(BackEnd):
 
     def available(self) -> bool:
         """Return whether there is a C++ compiler."""
-        return self.missing() is None
+        return no_compiler() is None
 
-    def missing(self) -> str | None:
-        """Return why there is no C++ compiler, and what to do; None where there is one."""
-        return no_compiler()
+    def lasting_hindrance(self, system: System) -> str | None:
+        """Return why there is no compiler, or why the kernels cannot run these equations; else None."""
+        return no_compiler() or unsupported_by_native(system)
 
-    def unsupported(self, job: Pass) -> Unsupported | None:
-        """Return why it cannot run a pass, or None."""
-        lasting = self.missing() or unsupported_by_native(job.plan.system)
-        if lasting is not None:
-            return Unsupported(lasting, lasting=True)
-        reason = _unsupported_pass(job)
-        return None if reason is None else Unsupported(reason)
+    def hindrance(self, job: Pass) -> str | None:
+        """Return why the kernels cannot run this pass, or None."""
+        return _unsupported_pass(job)
 
     def run(self, job: Pass) -> Result:
         """Run a plan over a sequence in C++."""
