@@ -25,6 +25,7 @@ from unvanish.equations.expression import (
     Number,
     Phase,
     Ref,
+    refs,
 )
 from unvanish.equations.words import GATES, WORDS
 
@@ -80,7 +81,7 @@ def program(expr: Expr) -> Program:
         case Call(function, args) if function in GATES and not all(map(is_linear, args)):
             return _gate(function, tuple(map(program, args)), tuple(map(_branch, args)))
         case Call(function, args):
-            called = _surrogate(function) if function.startswith("heaviside_") else TORCH[function]
+            called = _surrogate(function) if WORDS[function].surrogate else TORCH[function]
             return _call(called, tuple(program(arg) for arg in args))
         case Phase(period):
             return _phase(program(period))
@@ -141,11 +142,14 @@ def _where(condition: Program, yes: Branch, no: Branch) -> Program:
 
 def _gate(function: str, args: tuple[Program, ...], branches: tuple[Branch, ...]) -> Program:
     """A function that lets an adjoint through or blanks it: where it blanks it, the branch sends nothing at all."""
-    gates = [program(read(gate)) for gate in WORDS[function].gates]
+    slopes_of = [read(gate) for gate in WORDS[function].gates]
+    gates, reads_value = list(map(program, slopes_of)), any(ref.name == "y" for s in slopes_of for ref in refs(s))
 
     def run(lookup: Lookup, time: Tensor | None, like: Tensor) -> Value:
         values = [as_tensor(arg(lookup, time, like), like) for arg in args]
-        known = dict(zip("ab", values, strict=False), y=TORCH[function](*values))
+        known = dict(zip("ab", values, strict=False))
+        if reads_value:
+            known["y"] = TORCH[function](*values)
         sent = [as_tensor(gate(lambda ref: known[ref.name], None, like), like) for gate in gates]
         taken = [branch(lookup, time, like, share != 0) for branch, share in zip(branches, sent, strict=True)]
         return TORCH[function](*(as_tensor(value, like) for value in taken))

@@ -99,9 +99,9 @@ class _Printer:
             condition, yes, no = (self.text(arg) for arg in args)
             cases = rf"{yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}}"
             return _ATOM, rf"\begin{{cases}} {cases} \end{{cases}}"
-        if function.startswith("heaviside_"):
-            args = args[:1]  # the surrogate is of the derivative alone
         word = WORDS.get(function)
+        if word and word.surrogate:
+            args = args[:1]  # its steepness is of the derivative alone
         name = word.latex if word and word.latex else rf"\operatorname{{{_ROWS.get(function, function)}}}"
         inside = ", ".join(self.text(arg) for arg in args)
         return _ATOM, rf"{name}\left({inside}\right)"

@@ -22,6 +22,7 @@ class Word:
         gates: the same derivatives where a condition decides whether anything is sent: nothing is multiplied with
             a zero then, not even an infinite upstream gradient. A tie, and NaN, are torch's.
         steepest: the largest slope of an activation that saturates or dies, else 0.
+        surrogate: whether its slope stands in for one that is zero.
         spoken: whether equations may call it; the others appear only in derivatives.
     """
 
@@ -30,6 +31,7 @@ class Word:
     costly: bool = False
     gates: tuple[str, ...] = ()
     steepest: float = 0.0
+    surrogate: bool = False
     spoken: bool = True
 
     @property
@@ -110,7 +112,10 @@ WORDS: dict[str, Word] = {
     ),
     # the first argument is a comparison, through which nothing is differentiated; see `calculus`
     "where": Word(("0", "", "")),
-    **{f"heaviside_{name}": Word((slope, "0"), r"\Theta", spoken=False) for name, slope in SURROGATES.items()},
+    **{
+        f"heaviside_{name}": Word((slope, "0"), r"\Theta", surrogate=True, spoken=False)
+        for name, slope in SURROGATES.items()
+    },
     "sign": Word(("0",), spoken=False),
     "positive": Word(("0",), spoken=False),  # 1 where the argument is positive, else 0
     "half_step": Word(("0",), spoken=False),  # 1, 1/2 or 0 by sign
