@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unvanish.checks import flag, is_number, is_whole, whole_number
+from unvanish.checks import is_number, is_whole, whole_number
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.cell import check_delay, check_number
 from unvanish.errors import OptionError, nearest
@@ -46,7 +46,7 @@ def sort_options(cell: Cell, options: Mapping[str, Any]) -> CellOptions:
         elif name in cell.functions:
             found.functions[name] = value
         elif name in widths:
-            found.sizes[widths[name]] = check_size(name, value)
+            found.sizes[widths[name]] = whole_number(value, name)
         else:
             raise OptionError(
                 f"{cell.name} takes no keyword '{name}': {nearest(name, [*cell.options, *LAYER_OPTIONS])}"
@@ -59,16 +59,6 @@ def check_names(cell: Cell) -> None:
     for name in cell.options:
         if name in KEYWORDS:
             raise OptionError(f"{cell.name} declares '{name}', a keyword of every layer: rename it in the cell")
-
-
-def check_size(name: str, value: object, least: int = 1) -> int:
-    """Refuse a value that is not a whole number, or too small."""
-    return whole_number(value, name, at_least=least)
-
-
-def check_bool(name: str, value: object) -> bool:
-    """Refuse a value that is neither True nor False."""
-    return flag(value, name)
 
 
 def check_dropout(dropout: object, num_layers: int) -> float:

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from unvanish import engine as engines
 from unvanish.cells import find
+from unvanish.checks import flag, whole_number
 from unvanish.engine import Plan, Weights
 from unvanish.equations import Cell
 from unvanish.equations.rewrites.normalise import gain, shift, with_normalisation, with_skips
@@ -32,11 +33,9 @@ from unvanish.nn.initialise import Init, Initialiser, fill
 from unvanish.nn.masks import Zoneout, make_noise
 from unvanish.nn.options import (
     CellOptions,
-    check_bool,
     check_dropout,
     check_names,
     check_projection,
-    check_size,
     check_skips,
     check_steps,
     fixed_number,
@@ -89,16 +88,16 @@ class CellStack(TorchLayer):
         if not isinstance(self.cell, Cell):
             raise OptionError(f"{cell!r} is not a cell: give a Cell, or the name of one in the catalogue")
         check_names(self.cell)
-        self.input_size = check_size("input_size", input_size)
-        self.hidden_size = check_size("hidden_size", hidden_size)
-        self.num_layers = check_size("num_layers", num_layers)
-        self.bias, self.batch_first = check_bool("bias", bias), check_bool("batch_first", batch_first)
-        self.bidirectional = check_bool("bidirectional", bidirectional)
+        self.input_size = whole_number(input_size, "input_size")
+        self.hidden_size = whole_number(hidden_size, "hidden_size")
+        self.num_layers = whole_number(num_layers, "num_layers")
+        self.bias, self.batch_first = flag(bias, "bias"), flag(batch_first, "batch_first")
+        self.bidirectional = flag(bidirectional, "bidirectional")
         self.dropout = check_dropout(dropout, self.num_layers)
         self.proj_size = check_projection(proj_size, self.hidden_size)
         self.engine, self.memory = engines.check_engine(engine), engines.check_memory(memory)
         self.init, self.options = init, options
-        self.layer_norm = check_bool("layer_norm", layer_norm)
+        self.layer_norm = flag(layer_norm, "layer_norm")
         self.batch_norm, self.skips = check_steps(batch_norm), check_skips(skips)
         self.connect, self.constrain = check_connection(connect), constrain
         self._check_memory()
