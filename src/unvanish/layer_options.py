@@ -59,7 +59,7 @@ LAYER_OPTIONS: dict[str, LayerOption] = {
     "weight_drop": LayerOption(
         0.0,
         "share",
-        "Share of the recurrent weights that is dropped, anew for each window.",
+        "Fraction of the recurrent weights to drop, redrawn for each window.",
         "Weight drop",
         draws=True,
         ours=True,

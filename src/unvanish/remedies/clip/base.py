@@ -124,7 +124,7 @@ class Clip(abc.ABC):
         if kind != type(self).__name__ or missing:
             why = f"it lacks {', '.join(missing)}" if missing else f"it is that of {kind}"
             raise OptionError(
-                f"this is not a state of {type(self).__name__}: {why}; make the clip that was saved, or start anew"
+                f"this is not a state of {type(self).__name__}: {why}; create the clip that was saved, or restart"
             )
         for name in _COUNTERS:
             setattr(self, name, int(state[name]))
