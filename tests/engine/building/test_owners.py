@@ -135,8 +135,8 @@ REFUSED: dict[str, tuple[Callable[[Place], object], str]] = {
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[dict[str, Any]]:
-    """What came of every place."""
+def told(as_shipped: None) -> Iterator[dict[str, Any]]:
+    """What came of every place. The compiler is the system's: where these tests lie the other user may not look."""
     top = Path(tempfile.mkdtemp())
     top.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
