@@ -450,7 +450,7 @@ def traces(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, ...
         )
         for m in model.modules()
     ]
-    watches = [m.watch for m in model.modules() if isinstance(m, unvanish.Recurrent)]
+    watches = [m.taps for m in model.modules() if isinstance(m, unvanish.Recurrent)]
     parameters = [len(getattr(p, "_post_accumulate_grad_hooks", None) or ()) for p in model.parameters()]
     steps = len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)
     return modules, watches, parameters, steps, sys.getprofile()

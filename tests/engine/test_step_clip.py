@@ -19,7 +19,7 @@ By = Literal["value", "norm"]
 def gradients(layer: unvanish.Recurrent, x: Tensor, v: Tensor, clip: StepClip | None, **given: Any) -> list[Tensor]:
     """The gradients of the input and of all parameters, of a loss that the cotangent v gives."""
     layer = copy.deepcopy(layer)
-    layer.step_clip = clip
+    layer.taps = () if clip is None else (clip,)
     x = x.clone().requires_grad_()
     output, states = layer(x, **given)
     states = states if isinstance(states, tuple) else (states,)
@@ -81,7 +81,7 @@ def test_no_adjoint_goes_on_that_is_longer_than_the_threshold(engine: str, by: B
     layer = unvanish.Recurrent(cell, 4, 4, engine=engine, init={"W": "identity", "U": "identity"})
     with torch.no_grad():
         layer["U"].mul_(3)
-    layer.step_clip = StepClip(1.0, by)
+    layer.taps = (StepClip(1.0, by),)
     x = torch.zeros(60, 1, 4, requires_grad=True)
     with unvanish.flow.record(layer) as recording:
         layer(x)[0][-1].sum().backward()
@@ -137,7 +137,7 @@ def test_adjoints_whose_squares_overflow_are_clipped_by_norm(engine: str) -> Non
 def test_second_derivatives_go_through_the_clip() -> None:
     torch.manual_seed(4)
     layer = unvanish.RNN(2, 3, dtype=torch.float64)
-    layer.step_clip = StepClip(0.1, "norm")
+    layer.taps = (StepClip(0.1, "norm"),)
 
     def outer(x: Tensor) -> Tensor:
         (first,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
@@ -166,7 +166,8 @@ def test_a_profile_is_measured_past_the_clip() -> None:
     layer = unvanish.RNN(3, 8, init="orthogonal")
     x = torch.randn(30, 4, 3)
     before = unvanish.flow.profile(layer, x, generator=torch.Generator().manual_seed(0))
-    layer.step_clip = StepClip(1e-3, "norm")
+    clip = StepClip(1e-3, "norm")
+    layer.taps = (clip,)
     after = unvanish.flow.profile(layer, x, generator=torch.Generator().manual_seed(0))
     assert after.reach == before.reach
-    assert layer.step_clip.seen == 0
+    assert clip.seen == 0

@@ -8,18 +8,19 @@ import pytest
 import torch
 
 import unvanish
-from unvanish.engine import Tape
+from unvanish.engine import Tap, Tape
+from unvanish.nn import Part
 
 
-class Tapes:
+class Tapes(Tap):
     """Keeps the tape of each part."""
 
     def __init__(self) -> None:
         self.found: dict[str, Tape] = {}
 
-    def start(self, layer: int, part: str) -> Tape:
-        self.found[part] = Tape()
-        return self.found[part]
+    def start(self, part: Part) -> Tape:
+        self.found[part.name] = Tape()
+        return self.found[part.name]
 
 
 @pytest.mark.parametrize("engine", ["reference", "native"])
@@ -27,12 +28,13 @@ class Tapes:
 def test_adjoints_are_the_gradients_of_the_states(cell: str, engine: str) -> None:
     torch.manual_seed(0)
     layer = unvanish.Recurrent(cell, 3, 5, dtype=torch.float64, engine=engine)
-    layer.tapes = tapes = Tapes()
+    tapes = Tapes()
+    layer.taps = (tapes,)
     x, v = torch.randn(6, 2, 3, dtype=torch.float64), torch.randn(6, 2, 5, dtype=torch.float64)
     (layer(x)[0] * v).sum().backward()
     found = tapes.found["l0"].adjoints["h"]
     # By hand: the gradient of what follows from step 3 on, by the state that leaves it.
-    layer.tapes = None
+    layer.taps = ()
     head, states = layer(x[:4])
     states = tuple(s.detach().requires_grad_() for s in (states if isinstance(states, tuple) else (states,)))
     tail = layer(x[4:], states if len(states) > 1 else states[0])[0]

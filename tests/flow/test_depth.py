@@ -233,7 +233,7 @@ def test_a_stack_with_something_that_goes_past_its_layers_is_told() -> None:
             output, states = super().forward(*args, **options)
             return output + args[0], states
 
-    with pytest.raises(FlowError, match="goes past them"):
+    with pytest.raises(FlowError, match="a forward of its own"):
         depth(Past("rnn", 3, 3, num_layers=2), torch.randn(6, 2, 3))
 
 

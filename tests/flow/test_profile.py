@@ -6,6 +6,7 @@ Shapes: T time, B batch, I input, H hidden.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import unvanish
 from unvanish import flow
+from unvanish.engine import Border, Tap
 from unvanish.errors import FlowError
 
 LINEAR = unvanish.Cell("linear", "h[t] = U @ h[t-1]")
@@ -83,20 +85,13 @@ def test_profile_is_the_frobenius_norm_of_the_product_of_jacobians(name: str) ->
     last: list[Tensor] = []
     watched: list[list[Tensor]] = []
 
-    class Watch:
-        isolates_parts = True
-
-        def part(self, name: str, steps: int, states: tuple[str, ...]) -> Watch:
-            return self
-
-        inspect = None
-
-        def boundary(self, step: int, states: dict[str, Tensor]) -> dict[str, Tensor]:
+    class Cut(Tap):
+        def border(self, states: Mapping[str, Tensor], at: Border) -> dict[str, Tensor]:
             cut = {key: value.view_as(value) for key, value in states.items()}
             watched.append(list(cut.values()))
             return cut
 
-    with layer.watched(Watch()):
+    with layer.tapped(Cut()):
         layer(x_TBI)
     last = watched[-1]
     size = hidden * len(states)

@@ -36,7 +36,12 @@ def test_a_constraint_holds_through_training_and_every_gradient_arrives(cell: st
     torch.manual_seed(0)
     layer = unvanish.Recurrent(cell, 3, 8, num_layers=2, constrain=word)
     optimizer = torch.optim.Adam(layer.parameters(), 0.05)
-    names = [f"{p.name}_{s}" for p in layer.system.parameters if p.role == "recurrent" for _, s in layer.parts()]
+    names = [
+        part.place.stored(p.name)
+        for p in layer.system.parameters
+        if p.role == "recurrent"
+        for part in layer.parts()
+    ]
     before = {name: layer[name].detach().clone() for name in names}
     for _ in range(10):
         optimizer.zero_grad()
@@ -58,7 +63,7 @@ def test_the_kernels_plain_torch_a_copy_and_a_state_dict_agree(word: str) -> Non
     other.load_state_dict(layer.state_dict())
     torch.testing.assert_close(other(x)[0], found)
     torch.testing.assert_close(copy.deepcopy(layer)(x)[0], found)
-    torch.testing.assert_close(layer.alone("l0")(x)[0], found)
+    torch.testing.assert_close(layer.part("l0").run(x, [s[0] for s in layer.zero_states(2)]).output_TBW, found)
     layer.reset_parameters()
     assert not torch.allclose(layer(x)[0], found)
 

@@ -277,14 +277,14 @@ def test_masks_of_ones_drop_nothing_and_those_of_zeros_keep_nothing(cell: Cell) 
     masked.load_state_dict(plain.state_dict())
     with given_masks(lambda name, mask: mask * 0 + name.startswith("__dropout")):
         same(masked(x_TBI), plain(x_TBI))
-    assert masked._plan.system.masks or not shares
+    assert masked.part("l0").plan.system.masks or not shares
 
 
 @each_cell
 def test_without_shares_the_system_is_the_plain_one(name: str) -> None:
     layer = made(name, recurrent_dropout=0, zoneout={}, weight_drop=0.0)
     for training in (True, False):
-        assert layer.train(training)._plan is made(name)._plan
+        assert layer.train(training).part("l0").plan is made(name).part("l0").plan
 
 
 OPERANDS = [

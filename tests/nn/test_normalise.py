@@ -96,7 +96,7 @@ def test_layer_norm_is_part_of_what_is_measured() -> None:
     layer = unvanish.GRUResetBefore(3, 5, layer_norm=True, dtype=torch.float64)
     found = flow.jacobian(layer, torch.randn(4, 2, 3, dtype=torch.float64))
     assert found is not None
-    assert layer.alone("l0")["gain_U_z"].data_ptr() == layer["gain_U_z"].data_ptr()
+    assert layer.part("l0")["gain_U_z"].data_ptr() == layer["gain_U_z"].data_ptr()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "rnn"])
@@ -164,10 +164,11 @@ def test_the_flow_of_a_batch_normalised_layer_is_that_of_its_steps() -> None:
     x_TBI = torch.randn(6, 2, 3, dtype=torch.float64)
     found = flow.jacobian(layer, x_TBI, at=4)
     hidden = layer(x_TBI[:4])[1]
-    tail = layer.alone("l0")
-    tail.first_step = 4
-    wanted = torch.autograd.functional.jacobian(lambda h: tail(x_TBI[4:5], h)[0][0, 0], hidden.detach())
-    torch.testing.assert_close(torch.as_tensor(found.matrix_BNN[0]), wanted[:, 0, 0], rtol=1e-6, atol=1e-8)
+    tail = layer.part("l0")
+    wanted = torch.autograd.functional.jacobian(
+        lambda h: tail.run(x_TBI[4:5], [h], first=4).output_TBW[0, 0], hidden[0].detach()
+    )
+    torch.testing.assert_close(torch.as_tensor(found.matrix_BNN[0]), wanted[:, 0], rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def run_in_pieces(
     layer: Recurrent, x_TBI: Tensor, states: tuple[Tensor, ...], lengths: list[int] | None
 ) -> list[Tensor]:
     """Return outputs and final states of a layer that has never heard of resets, piece by piece."""
-    forth = torch.tensor([not suffix.endswith("_reverse") for _, suffix in layer.parts()])
+    forth = torch.tensor([not part.place.backwards for part in layer.parts()])
     width, outputs, finals = HIDDEN * (1 + layer.bidirectional), [], []
     for row, length in enumerate(lengths or [TIME] * BATCH):
         given = tuple(state[:, row] for state in states)

@@ -59,15 +59,15 @@ def test_every_recurrent_of_a_model_is_reached_and_given_back() -> None:
     layers = [model["encoder"], model["head"][0]]
     outer, inner = clip.PerStep(5.0), clip.PerStep(2.0)
     outer.attach(model)
-    first = [layer.step_clip for layer in layers]
-    assert first[0] is first[1] is not None
+    first = [layer.taps for layer in layers]
+    assert first[0] == first[1] != ()
     with inner.attach(model):
-        assert all(layer.step_clip is not first[0] for layer in layers)
+        assert all(len(layer.taps) == 1 and layer.taps != first[0] for layer in layers)
         with pytest.raises(OptionError, match="attached already"):
             inner.attach(model)
-    assert all(layer.step_clip is first[0] for layer in layers)
+    assert all(layer.taps == first[0] for layer in layers)
     outer.detach()
-    assert all(layer.step_clip is None for layer in layers)
+    assert all(layer.taps == () for layer in layers)
 
 
 def test_a_model_without_a_recurrent_is_refused_with_a_way_out() -> None:

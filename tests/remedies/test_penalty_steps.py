@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import unvanish
-from unvanish.engine import Tape
+from unvanish.engine import Tap, Tape
 from unvanish.engine.steps import Steps
 from unvanish.errors import FlowError, OptionError
+from unvanish.nn import Part
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -29,13 +30,13 @@ SHARED = unvanish.Cell(  # p stands beside a gate, so that what it is multiplied
 )
 
 
-class Listener:
+class Listener(Tap):
     """Keeps the tape of a pass."""
 
     def __init__(self) -> None:
         self.tape = Tape()
 
-    def start(self, layer: int, part: str) -> Tape:
+    def start(self, part: Part) -> Tape:
         return self.tape
 
 
@@ -45,7 +46,7 @@ def taped(
     """Run a layer forth and back: what it left on tape, and what the loss sends to its output itself."""
     layer = unvanish.Recurrent(cell, 3, 5, dtype=torch.float64, engine=engine, **options)
     listener = Listener()
-    layer.tapes = listener
+    layer.taps = (listener,)
     cotangent_TB1 = torch.randn(7, 4, 1, dtype=torch.float64)
     given = {"reset": torch.rand(7, 4) < 0.2} if reset else {}
     output_TBW = layer(torch.randn(7, 4, 3, dtype=torch.float64), **given)[0]
@@ -69,7 +70,7 @@ def test_what_comes_from_later_steps_and_from_the_loss_is_the_gradient(
             unvanish.Recurrent(cell, 3, 5, **OPTIONS[options])
         return
     layer, tape, cotangent_TBW = taped(cell, "reference", reset, **OPTIONS[options])
-    came = Steps(tape).came
+    came = Steps(tape).from_future
     assert set(came) == set(tape.adjoints) == {state.name for state in layer.system.states}
     for name, adjoint_TBW in tape.adjoints.items():
         direct_TBW = cotangent_TBW if name == layer.system.output.name else torch.zeros_like(adjoint_TBW)
@@ -89,7 +90,7 @@ def test_the_kernels_tell_what_plain_torch_tells(cell: str, options: str) -> Non
         torch.manual_seed(9)
         steps = Steps(tape)
         directions = {name: torch.randn_like(value) for name, value in tape.states.items()}
-        found.append((tape.adjoints, steps.came, steps.gradients(windows(directions))))
+        found.append((tape.adjoints, steps.from_future, steps.gradients(windows(directions))))
     for slow, fast in zip(*found, strict=True):
         assert set(slow) == set(fast)
         for name, value in slow.items():
@@ -119,7 +120,7 @@ def test_what_comes_back_grows_with_what_it_is_multiplied_by(
     steps = Steps(tape)
     directions = {name: torch.randn_like(value) for name, value in tape.states.items()}
     gradients = steps.gradients(windows(directions))
-    whole = sum((directions[name] * value).sum() for name, value in steps.came.items())
+    whole = sum((directions[name] * value).sum() for name, value in steps.from_future.items())
     by_parts = sum((layer[name].detach() * gradients[name]).sum() for name in standing)
     torch.testing.assert_close(by_parts, whole, rtol=1e-9, atol=1e-12)
 

@@ -6,14 +6,15 @@ from unvanish.engine.dispatch import BACK_ENDS, ENGINES, check_engine, check_mem
 from unvanish.engine.ir.plan import Plan, make_plan
 from unvanish.engine.layout import Stack, Weights, layout
 from unvanish.engine.operator import Registered
-from unvanish.engine.sequence import Observer, Pass, Result, final_time
+from unvanish.engine.sequence import Pass, Result, final_time
 from unvanish.engine.stepper import Stepper
+from unvanish.engine.tap import Border, Tap, chain
 from unvanish.engine.tape import Tape
 
 __all__ = [
     "BACK_ENDS",
     "ENGINES",
-    "Observer",
+    "Border",
     "Pass",
     "Plan",
     "Registered",
@@ -21,8 +22,10 @@ __all__ = [
     "Stack",
     "StepClip",
     "Stepper",
+    "Tap",
     "Tape",
     "Weights",
+    "chain",
     "check_engine",
     "check_memory",
     "evaluate",

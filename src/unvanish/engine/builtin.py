@@ -55,7 +55,7 @@ class Builtin(BackEnd):
 
 
 def _unsupported_pass(job: Pass) -> str | None:
-    if job.observer is not None or job.step_clip is not None or job.tape is not None:
+    if job.taps:
         return "a fused kernel hides its steps, and this pass is being recorded or clipped step by step"
     if job.wants_all_states and (len(job.plan.system.states) > 1 or job.lengths_B is not None):
         return "a fused kernel hides all states but its output, and that past the end of a row"

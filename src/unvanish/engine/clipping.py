@@ -6,7 +6,7 @@ Shapes: B batch, N full state (all states side by side, the newest value of each
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from unvanish.checks import positive
+from unvanish.engine.tap import Border, States, Tap
 from unvanish.errors import OptionError
 
 
 @dataclass(eq=False)
-class StepClip:
+class StepClip(Tap):
     """Clips the adjoint that goes from each step to the one before, row by row, and counts what it did.
 
     By value every number of the adjoint is brought into ±threshold; by norm the adjoint of the full state of a row
@@ -48,6 +49,7 @@ class StepClip:
     threshold: float
     by: Literal["value", "norm"] = "value"
     scale: Callable[[], float] | None = None
+    needs = "clip"
     _counts: Any = field(default=0, init=False, repr=False)  # a tensor (3,), once there is something to count
 
     def __post_init__(self) -> None:
@@ -107,11 +109,13 @@ class StepClip:
         self.add(torch.stack([here_B1.sum(), (here_B1 & over_B1).sum(), (here_B1 & ~finite_B1).sum()]))
         return found if active_B1 is None else torch.where(active_B1, found, given_BN)
 
-    def between(self, states: Mapping[str, Tensor], active_B1: Tensor | None = None) -> dict[str, Tensor]:
+    def border(self, states: States, at: Border) -> States:
         """Return the states that leave a step, through a node at which their adjoint is clipped."""
+        if not states:
+            return states
         whole_BN = torch.cat(list(states.values()), -1)
         if whole_BN.requires_grad:
-            hook = functools.partial(self.clipped_rows, active_B1=active_B1)
+            hook = functools.partial(self.clipped_rows, active_B1=at.active_B1)
             whole_BN.register_hook(hook)  # type: ignore[no-untyped-call]
         parts = torch.split(whole_BN, [state.shape[-1] for state in states.values()], -1)
         return dict(zip(states, parts, strict=True))

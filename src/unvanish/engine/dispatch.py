@@ -12,7 +12,6 @@ from unvanish import torch_internals
 from unvanish.checks import is_whole
 from unvanish.engine.backend import BackEnd
 from unvanish.engine.builtin import Builtin
-from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack
 from unvanish.engine.native.backend import Native
@@ -66,13 +65,13 @@ def run(
     in such a segment. `registered` is what `register` returned: while a graph is traced, or a mode of torch looks
     at every operation, the pass becomes one operator.
     """
-    listens = job.step_clip is not None or job.tape is not None or bool(job.normalisers)
+    listens = bool(job.normalisers) or any(tap.needs != "norms" for tap in job.taps)
     if not torch.compiler.is_compiling() and torch_internals.by_example():
         return _traced(job, engine, None if listens else registered)
     graph = registered is not None and engine in ("auto", "native") and not listens
     if graph and job.x_TBI.device.type == "cpu" and torch_internals.sees_operators(job.x_TBI):
         assert registered is not None
-        return run_as_operator(job, registered.word, Timeless(job).__getitem__)
+        return run_as_operator(job, registered)
     return _eager(job, engine, memory)
 
 
@@ -86,7 +85,7 @@ def _traced(job: Pass, engine: str, registered: Registered | None) -> Result:
             "torch.jit.trace records one length of this layer's loop, which would be wrong for any other, because "
             "the layer is clipped, penalised or normalised step by step: use torch.export, or take that off first"
         )
-    return run_as_operator(job, registered.word, Timeless(job).__getitem__)
+    return run_as_operator(job, registered)
 
 
 def stepper(job: Pass, engine: str) -> Stepper:
@@ -107,10 +106,10 @@ def _eager(job: Pass, engine: str, memory: str | int) -> Result:
 
 
 def _segment_length(job: Pass, memory: str | int) -> int | None:
-    """How many steps a segment has; None where nothing is gained, or a watcher wants to see every step."""
+    """How many steps a segment has; None where nothing is gained, or a tap listens to all steps."""
     steps = job.x_TBI.shape[0]
     length = math.isqrt(steps - 1) + 1 if memory == "lean" else memory
-    watched = job.observer is not None or job.tape is not None
+    watched = any(tap.needs != "clip" for tap in job.taps)
     return (
         length if isinstance(length, int) and length < steps and torch.is_grad_enabled() and not watched else None
     )

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack, Weights
 from unvanish.engine.sequence import Pass, Result
@@ -203,14 +204,14 @@ def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
 sequence.register_autograd(_backward, setup_context=_keep)
 
 
-def run_as_operator(job: Pass, word: str, timeless: Callable[[str], Tensor]) -> Result:
+def run_as_operator(job: Pass, registered: Registered) -> Result:
     """Put a pass into a graph as one operator."""
-    system = job.plan.system
+    system, timeless = job.plan.system, Timeless(job)
     names = [*system.numbers, *(statement.target.name for statement in job.plan.once)]
     found = torch.ops.unvanish.sequence(
-        word,
+        registered.word,
         [job.x_TBI, *(job.weights.arrays[stack.name] for stack in job.weights.stacks)],
-        [timeless(name) for name in names],
+        [timeless[name] for name in names],
         [job.states[state.name] for state in system.states],
         [job.masks[mask.name] for mask in system.masks],
         job.time_B1,

@@ -16,6 +16,7 @@ from unvanish.engine.backend import BackEnd
 from unvanish.engine.hoist import Hoisted, part_widths
 from unvanish.engine.ir.plan import Group, Stage
 from unvanish.engine.sequence import Pass, Result
+from unvanish.engine.tap import Border
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement
 
@@ -107,25 +108,19 @@ class _Steps:
         return self.timeless[ref.name] if found is None else found
 
     def finish_step(self, step: int) -> None:
-        """Carry the new states on: rows past their end keep what they had, a watcher may look."""
+        """Carry the new states on: rows past their end keep what they had, the taps may look."""
         system, batch = self.plan.system, self.x_TBI.shape[1]
-        if self.job.observer is not None and self.job.observer.inspect is not None:
-            self.job.observer.inspect(step, self.read, self.time_B1)
-        new = {}
+        lengths_B = self.job.lengths_B
+        active_B1 = None if lengths_B is None else (step < lengths_B)[:, None]
+        new = dict[str, Tensor]()
         for state in system.states:
             old = self.past[state.name][-1]
             value = self.read(Ref(state.name, 0)).expand(batch, old.shape[-1])
-            if self.job.lengths_B is not None:
-                value = torch.where((step < self.job.lengths_B)[:, None], value, old)
-            new[state.name] = value
-        if self.job.observer is not None:
-            new = self.job.observer.boundary(step, new)
-        lengths_B = self.job.lengths_B
-        active_B1 = None if lengths_B is None else (step < lengths_B)[:, None]
-        if self.job.tape is not None:
-            new = self.job.tape.boundary(step, new, active_B1)
-        if self.job.step_clip is not None and new:
-            new = self.job.step_clip.between(new, active_B1)
+            new[state.name] = value if active_B1 is None else torch.where(active_B1, value, old)
+        if self.job.taps:
+            here = Border(step, self.read, active_B1, self.time_B1)
+            for tap in self.job.taps:
+                new = dict(tap.border(new, here))
         for name, value in new.items():
             self.past[name].append(value)
             self.every[name].append(value)

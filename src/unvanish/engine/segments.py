@@ -76,7 +76,7 @@ class _Segments(torch.autograd.Function):
         for first in range(0, steps, length):
             last = min(first + length, steps)
             borders.append(states)
-            result = engine(dataclasses.replace(_segment(job, first, last, states), observer=None))
+            result = engine(_segment(job, first, last, states))
             if output is None:
                 output = result.output_TBW.new_empty(steps, *result.output_TBW.shape[1:])
                 every = {n: v.new_empty(steps, *v.shape[1:]) for n, v in (result.all_states or {}).items()}

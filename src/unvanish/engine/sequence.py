@@ -7,68 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from unvanish.engine.clipping import StepClip
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Weights
-from unvanish.equations.expression import Ref
+from unvanish.engine.tap import Tap
 
 # Normalises over the rows of the batch: (B, W) of a step, or (T, B, W) of all where the step is None.
 Normaliser = Callable[[Tensor, int | None], Tensor]
-Inspect = Callable[[int, Callable[[Ref], Tensor], Tensor | None], None]  # step, look up, index of the step
-
-
-class Observer(Protocol):
-    """Sees the states at the end of every step of a pass that is being recorded.
-
-    One whose `needs_steps` is false only wants the norms of the adjoints: a back end that can tell them all at
-    once, at the end of the backward pass, calls `take_norms` instead of `boundary`.
-    """
-
-    needs_steps: bool
-
-    @property
-    def inspect(self) -> Inspect | None:
-        """What is called at the end of every step, before `boundary`, where steps are seen.
-
-        With the step, and what looks up any value of the equations: `h[t-1]` is still the state before.
-        """
-        ...
-
-    def take_norms(self, norms_TS: Tensor) -> None:
-        """Take ‖∂L/∂s_t‖ over the whole batch, for every step and state."""
-        ...
-
-    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take the states of a step; what is returned goes into the output and into the next step."""
-        ...
-
-
-# What an engine tells of all steps: the adjoint of a state, the part of it that came from later steps, the adjoints
-# of all products of a group side by side (by the first of them), a value of the equations.
-Told = Literal["adjoint", "came", "products", "value"]
-
-
-class Recorder(Protocol):
-    """Hears the adjoints of all states: from an engine that sees steps by and by, from another all at once."""
-
-    def boundary(
-        self, step: int, states: Mapping[str, Tensor], active_B1: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Take the states that leave a step; what is returned goes on. Rows that are not active have ended."""
-        ...
-
-    def sum_with(self, outer: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Take the engine's own sum over the rows of (N, J) ⊗ (N, K)."""
-        ...
-
-    def take(self, kind: Told, ref: Ref, values_TBW: Tensor) -> None:
-        """Take something of all steps at once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +26,9 @@ class Pass:
     `states` maps a state's name to its last D values side by side, newest first, (B, D·W); `time_B1` is the
     index of the first step, for plans that read t; `lengths_B` ends rows early; where `reset_TB` is true a row
     starts anew, from zero states and t = 0, before the step is run (never past its end); `masks` holds the arrays
-    of `System.masks`, (B, W) for one per row and (T, B, W) for one per step; `step_clip` clips the adjoint between
-    two steps of the backward pass; `tape` hears what comes to every state; `normalisers` do the batch
-    normalisations of the system, by the name of their line.
+    of `System.masks`, (B, W) for one per row and (T, B, W) for one per step; `taps` sit at the border between two
+    steps, in this order on the way forward; `normalisers` do the batch normalisations of the system, by the name of
+    their line.
     """
 
     plan: Plan
@@ -92,9 +40,7 @@ class Pass:
     lengths_B: Tensor | None = None
     reset_TB: Tensor | None = None
     masks: Mapping[str, Tensor] = field(default_factory=dict)
-    observer: Observer | None = None
-    step_clip: StepClip | None = None
-    tape: Recorder | None = None
+    taps: tuple[Tap, ...] = ()
     normalisers: Mapping[str, Normaliser] = field(default_factory=dict)
     wants_all_states: bool = False
     name: str = "a"

@@ -55,15 +55,15 @@ class Steps:
         return _Adjoints(self.whole)
 
     @functools.cached_property
-    def came(self) -> dict[str, Tensor]:
+    def from_future(self) -> dict[str, Tensor]:
         """What comes to each state from later steps: Σ_j (∂s_{t+j}/∂s_t)ᵀ d_{t+j}, by state, (T, B, W).
 
         j runs over how many steps back the states are read; where that is 1 there is one term. What crosses a reset
         is cut.
         """
-        told = {name: self.tape.told.get(("came", Ref(name, 0))) for name in self.tape.states}
-        found = {name: value for name, value in told.items() if value is not None}
-        return found if len(found) == len(told) else self._walked.came
+        kept = {name: self.tape.events.get(("from_future", Ref(name, 0))) for name in self.tape.states}
+        found = {name: value for name, value in kept.items() if value is not None}
+        return found if len(found) == len(kept) else self._walked.from_future
 
     def gradients(self, directions: Directions) -> dict[str, Tensor]:
         """Differentiate Σ_t ⟨v_t, came_t⟩ by the parameters that stand in the Jacobians, with all else constant.
@@ -89,7 +89,7 @@ class Steps:
         kernel = self.whole.kernel
         source = kernel.source(ref)
         for group in kernel.all_groups:
-            beside = self.tape.told.get(("products", group.products[0].target))
+            beside = self.tape.events.get(("products", group.products[0].target))
             for number, product in enumerate(group.products if beside is not None else ()):
                 if beside is not None and kernel.source(product.target) == source:
                     return beside.chunk(len(group.products), -1)[number]
@@ -100,9 +100,9 @@ class Steps:
         kernel = self.whole.kernel
         number = kernel.all_groups.index(group)
         first = kernel.all_groups[kernel.same_adjoint[number]].products[0].target
-        told = self.tape.told.get(("products", first))
-        if told is not None:
-            return told
+        kept = self.tape.events.get(("products", first))
+        if kept is not None:
+            return kept
         found = [self.adjoint(product.target) for product in group.products]
         return torch.cat([one for one in found if one is not None], -1) if None not in found else None
 
@@ -122,7 +122,7 @@ class _Pass:
         self.maker = {ref: phase for phase in self.kernel.phases for ref in phase.made}
         self.timeless = Timeless(job)
         self.over_time = {Ref(name, 0): value for name, value in tape.states.items()}
-        self.over_time |= {ref: value for (kind, ref), value in tape.told.items() if kind == "value"}
+        self.over_time |= {ref: value for (kind, ref), value in tape.events.items() if kind == "value"}
 
     def is_variable(self, ref: Ref) -> bool:
         """Whether a value follows from the states."""
@@ -153,7 +153,7 @@ class _Pass:
 
 
 class _Window:
-    """The values of the equations over some steps: told, or worked out where they are asked for."""
+    """The values of the equations over some steps: kept, or computed where they are asked for."""
 
     def __init__(self, whole: _Pass, first: int, last: int) -> None:
         self.whole, self.first, self.last = whole, first, last
@@ -233,7 +233,7 @@ class _Adjoints:
     def __init__(self, whole: _Pass) -> None:
         self.whole, self.values = whole, _Window(whole, 0, whole.steps)
         self.adjoints = {Ref(name, 0): adjoint for name, adjoint in whole.tape.adjoints.items()}
-        self.came = {name: torch.zeros_like(value) for name, value in whole.tape.states.items()}
+        self.from_future = {name: torch.zeros_like(value) for name, value in whole.tape.states.items()}
         kernel = whole.kernel
         with torch.no_grad():
             for phase, pulls in zip(reversed(kernel.phases), reversed(kernel.pulls), strict=True):
@@ -264,7 +264,7 @@ class _Adjoints:
         reachable = self.whole.reachable(0, self.whole.steps, delay)
         adjoint = adjoint if reachable is None else torch.where(reachable, adjoint, 0.0)
         earlier = torch.cat([adjoint[delay:], torch.zeros_like(adjoint[:delay])])
-        self.came[ref.name] = self.came[ref.name] + earlier
+        self.from_future[ref.name] = self.from_future[ref.name] + earlier
 
 
 def _through_row(function: str, operand: Tensor, adjoint: Tensor) -> Tensor:

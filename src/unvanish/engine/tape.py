@@ -9,49 +9,54 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unvanish.engine.product import weight_gradient
-from unvanish.engine.sequence import Pass, Result, Told
+from unvanish.engine.sequence import Pass, Result
+from unvanish.engine.tap import Border, States, Tap
 from unvanish.equations.expression import Ref
+
+# What a back end tells of all steps: the adjoint of a state, the part of it that came from later steps, the
+# adjoints of all products of a group side by side (by the first of them), a value of the equations.
+Event = Literal["adjoint", "from_future", "products", "value"]
 
 
 @dataclass(eq=False)
-class Tape:
+class Tape(Tap):
     """The record of one pass; filled by its backward pass, the last one where there are several.
 
     Attributes:
-        run: the pass.
+        job: the pass.
         states: the states of all steps, (T, B, W), by name.
         adjoints: ∂L/∂s_t at the boundary after each step, (T, B, W), by the name of the state; empty until a
             backward pass has come by.
-        told: what an engine tells beside, with what it is told of: `came`, the part of an adjoint that comes from
+        events: what a back end tells beside, and of what: `from_future`, the part of an adjoint that comes from
             later steps; `products`, the adjoints of a group's products side by side, by the first of them; `value`,
             a value of the equations.
-        outer: sums the outer products of rows, as the engine does it.
+        outer: sums the outer products of rows, as the back end does it.
     """
 
+    needs = "adjoints"
     job: Pass | None = None
     states: Mapping[str, Tensor] = field(default_factory=dict)
     adjoints: dict[str, Tensor] = field(default_factory=dict)
-    told: dict[tuple[Told, Ref], Tensor] = field(default_factory=dict)
+    events: dict[tuple[Event, Ref], Tensor] = field(default_factory=dict)
     outer: Callable[[Tensor, Tensor], Tensor] = weight_gradient
 
-    def keep(self, job: Pass, result: Result) -> None:
+    def end(self, job: Pass, result: Result) -> None:
         """Keep what has been run: neither its graph, which leads back here, nor more of it than its values."""
         states = {name: state.detach() for name, state in job.states.items()}
-        self.job = dataclasses.replace(job, tape=None, observer=None, x_TBI=job.x_TBI.detach(), states=states)
+        self.job = dataclasses.replace(job, taps=(), x_TBI=job.x_TBI.detach(), states=states)
         self.states = {name: state.detach() for name, state in (result.all_states or {}).items()}
 
-    def boundary(
-        self, step: int, states: Mapping[str, Tensor], active_B1: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Take the states that leave a step, and write down what comes back to them (an engine that sees steps)."""
-        return {name: self._heard(step, name, value, active_B1) for name, value in states.items()}
+    def border(self, states: States, at: Border) -> States:
+        """Take the states that leave a step, and note what comes back to them (where steps are seen)."""
+        return {name: self._hooked(at.step, name, value, at.active_B1) for name, value in states.items()}
 
-    def _heard(self, step: int, name: str, value: Tensor, active_B1: Tensor | None) -> Tensor:
+    def _hooked(self, step: int, name: str, value: Tensor, active_B1: Tensor | None) -> Tensor:
         if value.requires_grad:
             value = value.view_as(value)
             hook = functools.partial(self._note, step, name, active_B1)
@@ -66,13 +71,9 @@ class Tape:
             self.adjoints[name] = adjoint_BW.new_zeros(len(self.job.x_TBI), *adjoint_BW.shape)
         self.adjoints[name][step] = adjoint_BW.detach()
 
-    def sum_with(self, outer: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Sum outer products as the engine does it."""
-        self.outer = outer
-
-    def take(self, kind: Told, ref: Ref, values_TBW: Tensor) -> None:
-        """Take something of all steps at once (an engine that runs them all)."""
+    def take(self, kind: Event, ref: Ref, values_TBW: Tensor) -> None:
+        """Take something of all steps at once (where steps are not seen)."""
         if kind == "adjoint":
             self.adjoints[ref.name] = values_TBW
         else:
-            self.told[kind, ref] = values_TBW
+            self.events[kind, ref] = values_TBW

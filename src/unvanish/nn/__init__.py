@@ -4,17 +4,20 @@ from unvanish.nn import init
 from unvanish.nn.convert import convert
 from unvanish.nn.feedforward import MLP, DenseMLP, HighwayMLP, ResidualMLP
 from unvanish.nn.named import CLASSES
-from unvanish.nn.recurrent import Recurrent, States, Watch
+from unvanish.nn.part import Part, Ran
+from unvanish.nn.recurrent import Layer, Recurrent, States
 
 __all__ = [
     "CLASSES",
     "MLP",
     "DenseMLP",
     "HighwayMLP",
+    "Layer",
+    "Part",
+    "Ran",
     "Recurrent",
     "ResidualMLP",
     "States",
-    "Watch",
     "convert",
     "init",
     *CLASSES,

@@ -5,7 +5,8 @@ Shapes: T time, B batch, W width, S steps that have statistics of their own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +31,10 @@ class StepNorm:
     variances_SW: Tensor
     training: bool
     first_step: int = 0
+
+    def over(self, moved: Callable[[Tensor], Tensor]) -> StepNorm:
+        """Return the same with other statistics, made from these."""
+        return replace(self, means_SW=moved(self.means_SW), variances_SW=moved(self.variances_SW))
 
     def __call__(self, x: Tensor, step: int | None) -> Tensor:
         """Normalise (B, W) of one step, or (T, B, W) of all steps where `step` is None."""

@@ -99,7 +99,7 @@ def _as_torchs(module: nn.Module) -> nn.Module | str | None:
     if kind is None:
         return f"torch.nn has no {module.cell.name}"
     changed = [n for n, option in LAYER_OPTIONS.items() if option.ours and getattr(module, n) != option.usual]
-    if changed or module.step_clip is not None or module.tapes is not None:
+    if changed or module.taps:
         return f"torch.nn has no {', '.join(changed) or 'clip or penalty inside the recurrence'}"
     function = module.options.get("nonlinearity", "tanh")
     if function not in ("tanh", "relu"):

@@ -90,9 +90,8 @@ def _fill_named(layer: Fillable, name: str, initialiser: Known) -> None:
             f"{name} of {layer.cell.name} loses its entries from faster to slower units, and with them what "
             f"'{initialiser.word}' says of the whole matrix: name the others, {{'W_*': '{initialiser.word}'}}"
         )
-    for _, suffix in layer.parts():
-        place = f"{name}_{suffix}"
-        apply(initialiser, name, getattr(layer, place) if number else layer[place])
+    for part in layer.parts():
+        apply(initialiser, name, part[name])
 
 
 def resolve(init: Mapping[str, Initialiser], names: Iterable[str], numbers: Iterable[str] = ()) -> dict[str, Known]:

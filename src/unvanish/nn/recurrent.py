@@ -7,16 +7,15 @@ D how many steps back a state is read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from unvanish import engine as engines
-from unvanish.engine import Observer, Pass, StepClip, Tape
+from unvanish.engine import Tap, chain
 from unvanish.errors import OptionError
 from unvanish.nn.given import Given, in_dtype, stacked
 from unvanish.nn.packing import (
@@ -28,6 +27,7 @@ from unvanish.nn.packing import (
     turn_round,
     unpack,
 )
+from unvanish.nn.part import Part, Ran
 from unvanish.nn.stack import CellStack
 from unvanish.nn.stream import Stream
 from unvanish.nn.torchlayer import as_leaf, autocast_dtype, autocasts, is_proxy
@@ -36,22 +36,20 @@ from unvanish.torch_internals import by_example
 States = Tensor | tuple[Tensor, ...]
 
 
-class Watch(Protocol):
-    """What looks into a layer while it runs (`unvanish.flow`)."""
+class Layer(NamedTuple):
+    """One pass of one layer of a stack: of its part, or of its two.
 
-    isolates_parts: bool
+    Attributes:
+        ran: what each part read and gave, in its own order of time.
+        x_TBI: the layer's input.
+        output_TBW: the outputs of the parts side by side, in the order of the input.
+        handed_TBW: what the layer above reads (before dropout), and the stack gives in the end.
+    """
 
-    def part(self, name: str, steps: int, states: tuple[str, ...]) -> Observer:
-        """Return the observer of one part: one layer of the stack, one direction."""
-        ...
-
-
-class Tapes(Protocol):
-    """What wants the states and adjoints of all steps of a layer (`unvanish.penalty`)."""
-
-    def start(self, layer: int, part: str) -> Tape | None:
-        """Return a tape for a pass of one part, or None for one that nobody will ask about."""
-        ...
+    ran: tuple[Ran, ...]
+    x_TBI: Tensor
+    output_TBW: Tensor
+    handed_TBW: Tensor
 
 
 class Recurrent(CellStack):
@@ -105,18 +103,16 @@ class Recurrent(CellStack):
     (torch.Size([7, 2, 4]), torch.Size([1, 2, 4]))
     """
 
-    watch: Watch | None = None
-    tapes: Tapes | None = None  # hear what comes to every state of every step (`unvanish.penalty.Omega`)
-    step_clip: StepClip | None = None  # clips the adjoint between two steps (`unvanish.clip.PerStep`)
+    taps: tuple[Tap, ...] = ()  # listen at the border between two steps of every pass, or clip there
 
     @contextlib.contextmanager
-    def watched(self, watch: Watch) -> Iterator[None]:
-        """Let `watch` see every step inside the block. Such passes run where steps can be seen."""
-        before, self.watch = self.watch, watch
+    def tapped(self, tap: Tap) -> Iterator[None]:
+        """Let a tap into every pass inside the block."""
+        self.taps = (*self.taps, tap)
         try:
             yield
         finally:
-            self.watch = before
+            self.taps = tuple(other for other in self.taps if other is not tap)
 
     def forward(
         self,
@@ -167,35 +163,16 @@ class Recurrent(CellStack):
             return output, states
         return output, states, {name: self._as_given(value, batched, 1) for name, value in every.items()}
 
-    def alone(self, part: str) -> Recurrent:
-        """Return one part of the stack, named by the suffix of its parameters, as a layer of its own.
+    def walk(self, x_TBI: Tensor, states: Sequence[Tensor], engine: str | None = None) -> Iterator[Layer]:
+        """Run the stack layer by layer, as in evaluation, and yield what each read and gave.
 
-        It shares the parameters (where matrices are constrained it has copies), has one layer and one direction,
-        takes time first, draws no dropout, and has of zoneout its expectation. A part that runs backwards takes its
-        input turned round.
-
-        >>> layer = Recurrent("gru_reset_before", 3, 4, num_layers=2)
-        >>> layer.alone("l1")["U_z"].data_ptr() == layer["U_z_l1"].data_ptr()
-        True
+        Nothing is drawn, no tap of the layer's own listens, and time comes first.
         """
-        depth = {suffix: layer for layer, suffix in self._parts}[part]
-        found = Recurrent(
-            self.cell,
-            self._connection.wide(depth),
-            self.hidden_size,
-            bias=self.bias,
-            proj_size=self.proj_size,
-            device="meta",  # its own parameters are never filled
-            engine=self.engine,
-            memory=self.memory,
-            zoneout=self.zoneout,
-            layer_norm=self.layer_norm,
-            batch_norm=self.batch_norm,
-            skips=self.skips,
-            **self.options,
-        )
-        found.take_arrays(self, part)
-        return found.eval()
+        for layer in range(self.num_layers):
+            parts = [self._part(place, False) for place in self._places if place.layer == layer]
+            found = self._run_layer(parts, Given(x_TBI, True), x_TBI, states, engine=engine)
+            yield found
+            x_TBI = found.handed_TBW
 
     def stream(self, batch: int = 1, hx: States | None = None) -> Stream:
         """Return a `Stream` that runs this layer one step per call, from `hx` (zeros if None) on.
@@ -208,17 +185,15 @@ class Recurrent(CellStack):
         if self.batch_norm:
             raise OptionError("batch_norm counts steps from the start of a call, and a stream has none")
         if self.training and (
-            self._plan.system.masks or self.weight_drop or (self.dropout and self.num_layers > 1)
+            self._noise.training.masks or self.weight_drop or (self.dropout and self.num_layers > 1)
         ):
             raise OptionError("a stream draws no dropout: call .eval() first")
         steppers = []
         with torch.no_grad():
             initial = self._initial_states(hx, batch, batched=True)
-            for index, (layer, suffix) in enumerate(self._parts):
-                blank = self._weight.new_zeros(1, batch, self._connection.wide(layer))
-                states = [state[index] for state in initial]
-                job = self._job(layer, suffix, blank, Given(blank, True), states, False)
-                steppers.append(engines.stepper(job, self.engine))
+            for part in self.parts():
+                blank_1BI = self._weight.new_zeros(1, batch, self._connection.wide(part.place.layer))
+                steppers.append(part.stepper([state[part.place.index] for state in initial], blank_1BI))
 
         def check(x_BI: Tensor) -> None:
             wanted = (batch, self.input_size)
@@ -301,7 +276,7 @@ class Recurrent(CellStack):
                 f"{self.cell.name} has {len(self._state_widths)} states {self.state_names}: give one tensor for "
                 f"each, not {[type(state).__name__ for state in given]}"
             )
-        rows = (len(self._parts), batch) if batched else (len(self._parts),)
+        rows = (len(self._places), batch) if batched else (len(self._places),)
         for (name, width), state in zip(self._state_widths.items(), given, strict=True):
             if state.shape != (*rows, width):
                 raise OptionError(f"the initial state {name} has shape {tuple(state.shape)}, not {(*rows, width)}")
@@ -312,82 +287,49 @@ class Recurrent(CellStack):
     # -- running ---------------------------------------------------------------------------------------
 
     def _run_stack(
-        self, sequence: Given, initial: tuple[Tensor, ...], wants_all: bool
+        self, sequence: Given, initial: tuple[Tensor, ...], every: bool
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        x_TBI = sequence.x_TBI
-        finals: list[list[Tensor]] = []
-        every: list[Mapping[str, Tensor]] = []
-        directions: list[Tensor] = []
-        for index, (layer, suffix) in enumerate(self._parts):
-            states = [state[index] for state in initial]
-            output_TBW, final, seen = self._run_part(layer, suffix, x_TBI, sequence, states, wants_all)
-            finals.append(final)
-            every.append(seen)
-            directions.append(output_TBW)
-            if len(directions) == 1 + self.bidirectional:
-                output_TBW = torch.cat(directions, -1) if self.bidirectional else output_TBW
-                x_TBI, directions = self.handed_on(layer, x_TBI, output_TBW), []
-                if layer < self.num_layers - 1:
-                    x_TBI = F.dropout(x_TBI, self.dropout, self.training)
-        final_states = [stacked(parts) for parts in zip(*finals, strict=True)]
-        return x_TBI, final_states, {name: stacked([seen[name] for seen in every]) for name in every[0]}
+        x_TBI, finals, seen = sequence.x_TBI, list[list[Tensor]](), list[dict[str, Tensor]]()
+        for layer in range(self.num_layers):
+            parts = [self._part(place) for place in self._places if place.layer == layer]
+            found = self._run_layer(parts, sequence, x_TBI, initial, every=every, listeners=self.taps)
+            for one in found.ran:
+                finals.append(one.final)
+                seen.append({name: self._in_order(one, values, sequence) for name, values in one.every.items()})
+            x_TBI = found.handed_TBW
+            if layer < self.num_layers - 1:
+                x_TBI = F.dropout(x_TBI, self.dropout, self.training)
+        final = [stacked(parts) for parts in zip(*finals, strict=True)]
+        return x_TBI, final, {name: stacked([of_part[name] for of_part in seen]) for name in seen[0]}
 
-    def _run_part(
+    def _run_layer(
         self,
-        layer: int,
-        suffix: str,
-        x_TBI: Tensor,
+        parts: Sequence[Part],
         sequence: Given,
-        states: list[Tensor],
-        wants_all: bool,
-    ) -> tuple[Tensor, list[Tensor], Mapping[str, Tensor]]:
-        tape = None if self.tapes is None else self.tapes.start(layer, suffix)
-        job = self._job(layer, suffix, x_TBI, sequence, states, wants_all or tape is not None, tape)
-        result = engines.run(job, self.engine, self.memory, self._registered[self.training][layer])
-        if tape is not None:
-            tape.keep(job, result)
-        output_TBW, seen = result.output_TBW, result.all_states or {}
-        if suffix.endswith("_reverse"):
-            output_TBW = turn_round(output_TBW, sequence.lengths_B)
-            seen = {name: turn_round(value, sequence.lengths_B) for name, value in seen.items()}
-        final = [result.states[name] for name in job.states]
-        time_B1 = engines.final_time(job)
-        return output_TBW, final if time_B1 is None else [*final, time_B1], seen
+        x_TBI: Tensor,
+        initial: Sequence[Tensor],
+        *,
+        every: bool = False,
+        listeners: tuple[Tap, ...] = (),
+        engine: str | None = None,
+    ) -> Layer:
+        """Run one layer over its input, with the lengths and resets of a sequence."""
+        ran = []
+        for part in parts:
+            x_own_TBI, reset_TB1 = x_TBI, sequence.reset_TB1
+            if part.place.backwards:
+                x_own_TBI = turn_round(x_TBI, sequence.lengths_B)
+                reset_TB1 = None if reset_TB1 is None else turn_borders(reset_TB1, sequence.lengths_B)
+            states = [state[part.place.index] for state in initial]
+            taps = chain(listeners, part) if listeners else ()
+            lengths_B = sequence.lengths_B
+            ran.append(part.run(x_own_TBI, states, lengths_B, reset_TB1, every=every, taps=taps, engine=engine))
+        outputs = [self._in_order(one, one.output_TBW, sequence) for one in ran]
+        output_TBW = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+        handed_TBW = self.handed_on(parts[0].place.layer, x_TBI, output_TBW)
+        return Layer(tuple(ran), x_TBI, output_TBW, handed_TBW)
 
-    def _job(
-        self,
-        layer: int,
-        suffix: str,
-        x_TBI: Tensor,
-        sequence: Given,
-        states: list[Tensor],
-        wants_all: bool,
-        tape: Tape | None = None,
-    ) -> Pass:
-        plan, lengths_B, reset_TB1 = self._plan, sequence.lengths_B, sequence.reset_TB1
-        named = dict(zip(self._state_widths, states, strict=True))
-        time_B1 = named.pop("t", None) if plan.system.uses_time else None
-        steps, batch = x_TBI.shape[:2]
-        if self.watch is not None and self.watch.isolates_parts:
-            x_TBI = x_TBI.detach()
-        if suffix.endswith("_reverse"):
-            x_TBI = turn_round(x_TBI, lengths_B)
-            reset_TB1 = None if reset_TB1 is None else turn_borders(reset_TB1, lengths_B)
-        return Pass(
-            plan=plan,
-            weights=self._weights(layer, suffix),
-            numbers={name: getattr(self, f"{name}_{suffix}") for name in plan.system.numbers},
-            x_TBI=x_TBI,
-            states=named,
-            time_B1=time_B1,
-            lengths_B=lengths_B,
-            reset_TB=None if reset_TB1 is None else reset_TB1[:, :, 0],
-            masks=self._noise.draw(steps, batch, self._sizes, self._weight) if plan.system.masks else {},
-            observer=None if self.watch is None else self.watch.part(suffix, steps, tuple(named)),
-            # What is measured at a fixed input is linear in the direction sent back: no clip may look at its size.
-            step_clip=None if self.watch is not None and self.watch.isolates_parts else self.step_clip,
-            tape=tape,
-            normalisers=self._normalisers(suffix) if self.batch_norm else {},
-            wants_all_states=wants_all,
-            name=self.cell.name,
-        )
+    @staticmethod
+    def _in_order(ran: Ran, values_TBW: Tensor, sequence: Given) -> Tensor:
+        """Bring what a part gave at all steps into the order of the input."""
+        return turn_round(values_TBW, sequence.lengths_B) if ran.part.place.backwards else values_TBW

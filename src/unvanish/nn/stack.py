@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from torch.nn.utils import parametrize
 from unvanish import engine as engines
 from unvanish.cells import find
 from unvanish.checks import flag, whole_number
-from unvanish.engine import Plan, Weights
 from unvanish.equations import Cell
 from unvanish.equations.rewrites.normalise import gain, shift, with_normalisation, with_skips
 from unvanish.equations.rewrites.parameters import PROJECTION
@@ -41,6 +40,7 @@ from unvanish.nn.options import (
     fixed_number,
     sort_options,
 )
+from unvanish.nn.part import Part, Place
 from unvanish.nn.torchlayer import TorchLayer, say_what_gru_means
 
 BATCH_GAIN = 0.1  # Cooijmans et al. (2017), section 4: 1 saturates tanh, and gradients vanish
@@ -51,8 +51,6 @@ class CellStack(TorchLayer):
 
     Abstract: `Recurrent` says what the arguments mean, and runs it.
     """
-
-    first_step = 0  # from where batch normalisation counts the steps of a call
 
     def __init__(
         self,
@@ -131,8 +129,8 @@ class CellStack(TorchLayer):
         self._connection = Connection(self.connect, self.input_size, above, self.num_layers)
         self._check_units()
         self._lay_out()
-        for layer, suffix in self._parts:
-            self._make_part(layer, suffix, options.numbers, device, dtype)
+        for place in self._places:
+            self._make_part(place, options.numbers, device, dtype)
         if self.connect == "highway":
             self.highways = self._connection.gates(device, dtype)
         if next(self.parameters(), None) is None:
@@ -162,8 +160,9 @@ class CellStack(TorchLayer):
 
     def _lay_out(self) -> None:
         """Work out, once for all passes, which arrays there are and how wide the states."""
-        directions = ("", "_reverse") if self.bidirectional else ("",)
-        self._parts = tuple((layer, f"l{layer}{way}") for layer in range(self.num_layers) for way in directions)
+        directions = (False, True) if self.bidirectional else (False,)
+        each = ((layer, backwards) for layer in range(self.num_layers) for backwards in directions)
+        self._places = tuple(Place(index, *which) for index, which in enumerate(each))
         recurrent = [p for p in self._system.parameters if p.role == "recurrent" and p.rows != PROJECTION]
         square = [p.name for p in recurrent if p.columns and self._sizes[p.rows] == self._sizes[p.columns]]
         self._constraints = resolve_constraints(self.constrain, [p.name for p in recurrent], square)
@@ -185,9 +184,42 @@ class CellStack(TorchLayer):
             for mode, plan in self._plans.items()
         }
 
-    def parts(self) -> Iterator[tuple[int, str]]:
-        """Yield each part of the stack: its layer, and the suffix of its parameters (`l0`, `l0_reverse`)."""
-        yield from self._parts
+    def parts(self, training: bool | None = None) -> tuple[Part, ...]:
+        """Return the parts of the stack, layer by layer, the one that runs backwards after the other.
+
+        They draw what the layer draws in `training`; None is the mode that the layer is in.
+
+        >>> import unvanish
+        >>> layer = unvanish.LSTM(3, 4, bidirectional=True)
+        >>> [part.name for part in layer.parts()], layer.parts()[1]["U_f"].shape
+        (['l0', 'l0_reverse'], torch.Size([4, 4]))
+        """
+        return tuple(self._part(place, training) for place in self._places)
+
+    def part(self, name: str, training: bool | None = None) -> Part:
+        """Return the part of that name, `l1_reverse` (see `parts`)."""
+        return self._part(next(place for place in self._places if place.name == name), training)
+
+    def _part(self, place: Place, training: bool | None = None) -> Part:
+        training = self.training if training is None else training
+        stacks = self._layout[place.layer]
+        return Part(
+            place=place,
+            cell=self.cell,
+            system=self._system,
+            plan=self._plans[training],
+            stacks=stacks,
+            arrays={stack.name: getattr(self, place.stored(stack.name)) for stack in stacks},
+            numbers={name: getattr(self, place.stored(name)) for name in self._system.numbers},
+            normalisers=self._normalisers(place, training) if self.batch_norm else {},
+            widths=self._state_widths,
+            sizes=self._sizes,
+            noise=self._noise,
+            training=training,
+            engine=self.engine,
+            memory=self.memory,
+            registered=self._registered[training][place.layer],
+        )
 
     @property
     def system(self) -> System:
@@ -219,29 +251,24 @@ class CellStack(TorchLayer):
         """The share of the recurrent matrices that is dropped in training."""
         return self._noise.weight_drop
 
-    @property
-    def _plan(self) -> Plan:
-        return self._plans[self.training]
-
     # -- parameters ------------------------------------------------------------------------------------
 
-    def _make_part(
-        self, layer: int, suffix: str, numbers: Mapping[str, Any], device: Any, dtype: torch.dtype
-    ) -> None:
-        for stack in self._layout[layer]:
+    def _make_part(self, place: Place, numbers: Mapping[str, Any], device: Any, dtype: torch.dtype) -> None:
+        for stack in self._layout[place.layer]:
             empty = torch.empty(stack.shape, device=device, dtype=dtype)
-            self.register_parameter(f"{stack.name}_{suffix}", nn.Parameter(empty))
+            self.register_parameter(place.stored(stack.name), nn.Parameter(empty))
         for name in self._system.numbers:
-            if hasattr(self, f"{name}_{suffix}"):
+            if hasattr(self, place.stored(name)):
                 raise OptionError(
                     f"{self.cell.name} declares a number '{name}', the name of an array in every layer: rename it"
                 )
             value = fixed_number(self.cell, name, numbers.get(name), self.hidden_size, device, dtype)
-            self.register_buffer(f"{name}_{suffix}", value)
+            self.register_buffer(place.stored(name), value)
         for line in self._batch_norms():
             shape = self.batch_norm, self._sizes[line.width]
-            self.register_buffer(f"mean{line.target}_{suffix}", torch.zeros(shape, device=device, dtype=dtype))
-            self.register_buffer(f"variance{line.target}_{suffix}", torch.ones(shape, device=device, dtype=dtype))
+            means, variances = (place.stored(f"{kind}{line.target}") for kind in ("mean", "variance"))
+            self.register_buffer(means, torch.zeros(shape, device=device, dtype=dtype))
+            self.register_buffer(variances, torch.ones(shape, device=device, dtype=dtype))
 
     def _batch_norms(self) -> list[Rowwise]:
         """The lines that normalise over the batch."""
@@ -253,9 +280,9 @@ class CellStack(TorchLayer):
         A matrix that is constrained takes what comes nearest to that, as a parameter of its own.
         """
         constrained = [
-            (f"weight_{name}_{suffix}", *how)
+            (place.stored(f"weight_{name}"), *how)
             for name, how in self._constraints.items()
-            for _, suffix in self._parts
+            for place in self._places
         ]
         for array, *_ in constrained:
             if parametrize.is_parametrized(self, array):
@@ -277,17 +304,6 @@ class CellStack(TorchLayer):
         # What the layer has not, such as biases where bias=False, the cell cannot fill.
         fill(self, {p: value for p, value in usual.items() if fnmatch.filter(names, p)}, self.init)
 
-    def take_arrays(self, other: CellStack, part: str) -> None:
-        """Share the arrays of one part of another layer; where it has constrained matrices, copies of these."""
-        for stack in self._layout[0]:
-            if not other._constraints:
-                array: Tensor = getattr(other, f"{stack.name}_{part}")
-            else:
-                array = nn.Parameter(torch.cat([other[f"{name}_{part}"].detach() for name in stack.rows]))
-            setattr(self, f"{stack.name}_l0", array)
-        for name, _ in list(self.named_buffers(recurse=False)):
-            setattr(self, name, getattr(other, f"{name.removesuffix('_l0')}_{part}"))
-
     def handed_on(self, layer: int, x_TBI: Tensor, output_TBW: Tensor) -> Tensor:
         """What a layer hands on to the one above, from its input and its output in all directions."""
         gates = self.highways if self.connect == "highway" else None
@@ -298,30 +314,14 @@ class CellStack(TorchLayer):
 
         A constrained matrix comes as the equations read it, worked out anew.
         """
-        ends = [part for part in self._parts if name.endswith(f"_{part[1]}")]
-        places = [(0, "l0", name), *((layer, suffix, name.removesuffix(f"_{suffix}")) for layer, suffix in ends)]
-        for layer, suffix, stem in places:
-            for stack in self._layout[layer]:
+        ends = [place for place in self._places if name.endswith(place.stored(""))]
+        for place, stem in [(self._places[0], name), *((p, name.removesuffix(p.stored(""))) for p in ends)]:
+            for stack in self._layout[place.layer]:
                 if stem in stack.rows:
-                    array: Tensor = getattr(self, f"{stack.name}_{suffix}")
+                    array: Tensor = getattr(self, place.stored(stack.name))
                     return array[stack.rows[stem]]
         known = ", ".join(parameter.name for parameter in self._system.parameters)
         raise KeyError(f"no parameter '{name}' in {self.cell.name}: it has {known} (with _l1, _l0_reverse, …)")
-
-    def _weights(self, layer: int, suffix: str) -> Weights:
-        stacks = self._layout[layer]
-        arrays: dict[str, Tensor] = {stack.name: getattr(self, f"{stack.name}_{suffix}") for stack in stacks}
-        if self.weight_drop and self.training:
-            for stack in stacks:
-                if self._noise.matrices.issuperset(stack.rows):
-                    arrays[stack.name] = self._noise.thinned(arrays[stack.name])
-        for matrix, number in self.cell.slower_to_faster.items():
-            order_H = getattr(self, f"{number}_{suffix}").expand(self.hidden_size)
-            stack = next(stack for stack in stacks if matrix in stack.rows)
-            mask = torch.ones_like(arrays[stack.name])
-            mask[stack.rows[matrix]] = (order_H[None, :] >= order_H[:, None]).to(mask.dtype)
-            arrays[stack.name] = arrays[stack.name] * mask
-        return Weights(stacks, arrays)
 
     @property
     def _weight(self) -> Tensor:
@@ -329,23 +329,23 @@ class CellStack(TorchLayer):
         for parameter in self._parameters.values():  # parameters() would walk through all modules
             if parameter is not None:
                 return parameter
-        found: Tensor = getattr(self, f"{self._layout[0][0].name}_l0")  # constrained, or replaced by a tensor
+        found: Tensor = getattr(
+            self, self._places[0].stored(self._layout[0][0].name)
+        )  # constrained, or replaced by a tensor
         return found
 
-    def _normalisers(self, suffix: str) -> dict[str, StepNorm]:
-        return {
-            line.target.name: StepNorm(
-                getattr(self, f"mean{line.target}_{suffix}"),
-                getattr(self, f"variance{line.target}_{suffix}"),
-                self.training,
-                self.first_step,
+    def _normalisers(self, place: Place, training: bool) -> dict[str, StepNorm]:
+        found = {}
+        for line in self._batch_norms():
+            means, variances = (
+                getattr(self, place.stored(f"{kind}{line.target}")) for kind in ("mean", "variance")
             )
-            for line in self._batch_norms()
-        }
+            found[line.target.name] = StepNorm(means, variances, training)
+        return found
 
     def zero_states(self, batch: int) -> tuple[Tensor, ...]:
         """Return the states that a sequence starts from: zeros, (L·R, B, D·W) each."""
-        weight, count = self._weight, len(self._parts)
+        weight, count = self._weight, len(self._places)
         return tuple(
             weight.new_zeros(count, batch, width, dtype=torch.long if name == "t" else None)
             for name, width in self._state_widths.items()

@@ -16,6 +16,7 @@ from unvanish.layer_options import LAYER_OPTIONS
 
 if TYPE_CHECKING:
     from unvanish.engine.layout import Stack
+    from unvanish.nn.part import Place
 
 FORMAT = 2  # of a layer's kept state: 1 is torch's, and ours from when `gru` was reset before the product
 
@@ -62,7 +63,7 @@ class TorchLayer(nn.Module):
     cell: Cell
     bias: bool
     options: dict[str, Any]
-    _parts: tuple[tuple[int, str], ...]
+    _places: tuple[Place, ...]
     _layout: tuple[tuple[Stack, ...], ...]
 
     @property
@@ -81,14 +82,14 @@ class TorchLayer(nn.Module):
     @property
     def all_weights(self) -> list[list[Tensor]]:
         """The stored arrays, a list for each layer and direction."""
-        return [
-            [getattr(self, f"{stack.name}_{suffix}") for stack in self._layout[layer]]
-            for layer, suffix in self._parts
-        ]
+        return [[getattr(self, name) for name in names] for names in self._stored()]
+
+    def _stored(self) -> list[list[str]]:
+        return [[place.stored(stack.name) for stack in self._layout[place.layer]] for place in self._places]
 
     @property
     def _flat_weights_names(self) -> list[str]:
-        return [f"{stack.name}_{suffix}" for layer, suffix in self._parts for stack in self._layout[layer]]
+        return [name for names in self._stored() for name in names]
 
     @property
     def _flat_weights(self) -> list[Tensor]:

@@ -291,6 +291,12 @@ class Penalty(Lenient):
     spread: named(Number) = {}  # type: ignore[valid-type]
     acted: Amount = 0.0
 
+    @property
+    def mean_spread(self) -> float | None:
+        """The spread in the mean over the parts of which it is known."""
+        known = [one for one in self.spread.values() if one is not None]
+        return number(sum(known) / len(known)) if known else None
+
 
 class Step(Line):
     """Training: the loss without penalties, the gradient's norm before clipping.

@@ -69,12 +69,11 @@ def build_model(cell: Cell, vocabulary_size: int, settings: TrainSettings) -> Te
 @contextlib.contextmanager
 def unheard(layer: Recurrent) -> Iterator[None]:
     """Run a layer by itself: no clip changes its backward pass inside the block, and no penalty listens to it."""
-    before = layer.tapes, layer.step_clip
-    layer.tapes = layer.step_clip = None
+    before, layer.taps = layer.taps, ()
     try:
         yield
     finally:
-        layer.tapes, layer.step_clip = before
+        layer.taps = before
 
 
 def detached(states: States) -> States:

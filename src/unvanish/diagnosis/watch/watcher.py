@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from unvanish.checks import whole_number
 from unvanish.diagnosis.watch.alerts import Alert, Judge, ScalarLog
 from unvanish.diagnosis.watch.trace import StepTrace, traced
-from unvanish.flow.finding.recorder import Recording, record
-from unvanish.nn import Recurrent
+from unvanish.flow.finding.recorder import Recording, is_recorded, record
 from unvanish.torch_internals import after_backward
 
 FIRST = 3  # steps at the start are all sampled: most faults are there from the first one on
@@ -75,7 +74,7 @@ class Watcher:
                 return  # gradients are summed over several passes: the first of them is judged
             self._recording = None
         upcoming = self.step + 1
-        if (upcoming <= FIRST or upcoming % self._every == 0) and not self._closed and not self._is_recorded():
+        if (upcoming <= FIRST or upcoming % self._every == 0) and not self._closed and not is_recorded(self._model):
             self._recording = self._patches.enter_context(record(self._model, self._cells))
         if upcoming <= TRACED and self._optimizers and not self._closed:
             self._clips.start()
@@ -175,14 +174,6 @@ class Watcher:
         """Whether a backward pass has been, and its gradients were not set back: a step that was left out is."""
         came = any(track.arrived for tracks in recording.passes.values() for track in tracks)
         return came and any(p.grad is not None and bool(p.grad.any()) for p in self._model.parameters())
-
-    def _is_recorded(self) -> bool:
-        """Whether someone else records the model just now: two recordings can only be left in order."""
-        return any(
-            (isinstance(module, Recurrent) and module.watch is not None)
-            or getattr(vars(module).get("forward"), "__module__", "") == record.__module__
-            for module in self._model.modules()
-        )
 
 
 def _warn(alert: Alert) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unvanish import torch_internals
 from unvanish.engine.backend import BackEnd
+from unvanish.engine.clipping import StepClip
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.lower import Kernel, lower
 from unvanish.engine.layout import Weights
@@ -26,7 +27,8 @@ from unvanish.engine.native.memory import memory_of
 from unvanish.engine.native.prepared import Prepared
 from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
 from unvanish.engine.native.stepper import Stepper
-from unvanish.engine.sequence import Pass, Recorder, Result, Told
+from unvanish.engine.sequence import Pass, Result
+from unvanish.engine.tape import Event, Tape
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Ref
 from unvanish.equations.system import Mask, System
@@ -71,9 +73,9 @@ class Native(BackEnd):
             memory_of(binding, rows.schedule, *kind),
             rows.schedule,
             rows.time(job.time_B1),
-            job.observer,
-            job.step_clip,
-            None if job.tape is None else _teller(job.tape, rows, loaded),
+            tuple(tap for tap in job.taps if tap.needs == "norms"),
+            next((tap for tap in job.taps if isinstance(tap, StepClip)), None),
+            _teller([tap for tap in job.taps if isinstance(tap, Tape)], rows, loaded),
         )
         found = _recorded(ready, job.weights, given) if saves else forward(ready, given)[0]
         count = len(system.states)
@@ -110,8 +112,9 @@ def _unsupported_pass(job: Pass) -> str | None:
     x_TBI = job.x_TBI
     if x_TBI.device.type != "cpu" or x_TBI.dtype not in DTYPES:
         return f"the native kernels run float32 and float64 on the CPU, not {x_TBI.dtype} on {x_TBI.device}"
-    if job.observer is not None and (job.observer.needs_steps or job.reset_TB is not None):
-        return "this pass is being recorded step by step"
+    needs = [tap.needs for tap in job.taps]
+    if "steps" in needs or ("norms" in needs and job.reset_TB is not None) or needs.count("clip") > 1:
+        return "this pass is being recorded, or clipped twice, step by step"
     if x_TBI.shape[1] == 0 or x_TBI.shape[0] == 0:
         return "there is nothing to run"
     if torch_internals.inside_vmap_or_grad() or torch_internals.inside_forward_mode():
@@ -135,14 +138,22 @@ def _arrays(binding: Binding, job: Pass) -> list[Tensor]:
     return found
 
 
-def _teller(tape: Recorder, rows: _Rows, loaded: Loaded) -> Callable[[Told, Ref, Tensor], None]:
+def _teller(tapes: Sequence[Tape], rows: _Rows, loaded: Loaded) -> Callable[[Event, Ref, Tensor], None] | None:
+    if not tapes:
+        return None
+
     def outer(adjoint_NJ: Tensor, x_NK: Tensor) -> Tensor:
         target_JK = x_NK.new_zeros(adjoint_NJ.shape[1], x_NK.shape[1])  # of no rows nothing is written
         loaded.add_outer(adjoint_NJ.contiguous(), x_NK.contiguous(), target_JK, False, torch.get_num_threads())
         return target_JK
 
-    tape.sum_with(outer)
-    return lambda kind, ref, values_NW: tape.take(kind, ref, rows.padded(values_NW))
+    def tell(kind: Event, ref: Ref, values_NW: Tensor) -> None:
+        for tape in tapes:
+            tape.take(kind, ref, rows.padded(values_NW))
+
+    for tape in tapes:
+        tape.outer = outer
+    return tell
 
 
 class _Rows:

@@ -15,7 +15,7 @@ from unvanish.engine.ir.plan import Group
 from unvanish.engine.native.places import Slot
 from unvanish.engine.native.prepared import Prepared, call_of, set_block, set_pointer, split
 from unvanish.engine.product import careful_weight_gradient, times_transposed, weight_gradient
-from unvanish.engine.sequence import Told
+from unvanish.engine.tape import Event
 from unvanish.equations.expression import Ref
 
 # Sizes between which the kernels' own sum of outer products is faster than a product through torch.
@@ -71,7 +71,7 @@ class Backward:
         for slot, values in self.fresh.items():
             self.point(slot, values)
         self.squares: Tensor | None = None
-        if ready.observer is not None:
+        if ready.norms:
             self.squares = torch.zeros(
                 ready.memory.parts,
                 self.schedule.steps,
@@ -120,8 +120,9 @@ class Backward:
 
     def gradients(self) -> list[Tensor | None]:
         """Tell whoever listens, and give the gradients."""
-        if self.ready.observer is not None and self.squares is not None:
-            self.ready.observer.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
+        for tap in self.ready.norms:
+            assert self.squares is not None
+            tap.take_norms(self.squares.sum(0).sqrt().to(self.x_NI.dtype))
         if self.ready.step_clip is not None and self.clip is not None:
             self.ready.step_clip.add(self.clip[2:].view(-1, 3).sum(0).long())
         if self.written is not None:
@@ -264,9 +265,9 @@ class Written:
     """What a backward pass keeps of all steps, for a tape: adjoints, and what came to the states."""
 
     def __init__(self, work: Backward) -> None:
-        self.work, self.arrays = work, dict[tuple[Told, Ref], Tensor]()
-        kinds: tuple[Told, ...] = ("adjoint", "came")
-        shapes: dict[tuple[Told, Ref], int] = {
+        self.work, self.arrays = work, dict[tuple[Event, Ref], Tensor]()
+        kinds: tuple[Event, ...] = ("adjoint", "from_future")
+        shapes: dict[tuple[Event, Ref], int] = {
             (kind, Ref(state.name, 0)): work.binding.width(state.name)
             for kind in kinds
             for state in work.memory.states

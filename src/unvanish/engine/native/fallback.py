@@ -71,8 +71,7 @@ def _outputs(ready: Prepared, weights: Weights, given: Sequence[Tensor]) -> list
             mask.name: _padded(ready, value) if mask.of == "step" else value
             for mask, value in zip(plan.system.masks, masks, strict=True)
         },
-        observer=ready.observer,
-        step_clip=ready.step_clip,
+        taps=ready.norms if ready.step_clip is None else (*ready.norms, ready.step_clip),
         wants_all_states=ready.memory.wants_all,
     )
     result = Reference().run(whole)

@@ -16,7 +16,8 @@ from unvanish.engine.native.binding import Binding
 from unvanish.engine.native.memory import Memory
 from unvanish.engine.native.places import KINDS, Slot
 from unvanish.engine.native.schedule import Schedule
-from unvanish.engine.sequence import Observer, Told
+from unvanish.engine.tap import Tap
+from unvanish.engine.tape import Event
 from unvanish.equations.expression import Ref
 
 
@@ -29,9 +30,9 @@ class Prepared:
     memory: Memory
     schedule: Schedule
     time_P: Tensor | None = None
-    observer: Observer | None = None
+    norms: tuple[Tap, ...] = ()
     step_clip: StepClip | None = None
-    tell: Callable[[Told, Ref, Tensor], None] | None = None
+    tell: Callable[[Event, Ref, Tensor], None] | None = None
 
     @property
     def binding(self) -> Binding:

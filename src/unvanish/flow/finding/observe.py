@@ -310,10 +310,9 @@ def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: 
     if layer is not None:
         x_TBI = torch.stack([args[0].detach() for args, _, _ in given])
         taken = leaves_at(leaves_of(given[0][:2]), link.inputs)
-        initial = tuple(state.detach()[None, :rows] for state in taken) or layer.zero_states(
-            min(rows, x_TBI.shape[1])
-        )
-        return LayerPart(seen.name, layer, x_TBI[:, :rows], initial)
+        zeros = [state[0] for state in layer.zero_states(min(rows, x_TBI.shape[1]))]
+        initial = [state.detach()[:rows] for state in taken] or zeros
+        return LayerPart(seen.name, layer.part("l0", training=False), x_TBI[:, :rows], initial)
     return _call_part(seen, given, link, rows)
 
 

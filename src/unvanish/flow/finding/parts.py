@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unvanish.engine import Tap
 from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_layer
-from unvanish.nn import Recurrent
+from unvanish.nn import part as nn_part
 
-States = Tensor | Sequence[Tensor] | None
+Hx = Tensor | Sequence[Tensor] | None
 
 
 class Part(abc.ABC):
@@ -111,17 +112,16 @@ class Part(abc.ABC):
 
 @dataclass
 class LayerPart(Part):
-    """A part whose equations are known."""
+    """A part whose equations are known: `layer_part`, with the states that it began with, (B, D·W) each, then t."""
 
     name: str
-    layer: Recurrent
+    layer_part: nn_part.Part
     x_TBI: Tensor
-    initial: tuple[Tensor, ...]
+    initial: Sequence[Tensor]
 
     @property
     def widths(self) -> dict[str, int]:
-        names = [name for name in self.layer.state_names if name != "t"]
-        return {name: state.shape[-1] for name, state in zip(names, self.initial, strict=False)}
+        return {name: self.layer_part.widths[name] for name in self.layer_part.states}
 
     @property
     def steps(self) -> int:
@@ -130,19 +130,16 @@ class LayerPart(Part):
     @property
     def is_first_order(self) -> bool:
         """Whether no state is read more than one step back."""
-        return all(state.depth == 1 for state in self.layer.system.states)
+        return all(state.depth == 1 for state in self.layer_part.system.states)
 
-    def run(self, first: int, last: int, s_BN: Tensor) -> Tensor:
-        """Run the steps from `first` up to `last` from a full state, (B, N) -> (B, N)."""
-        states = [state[None] for state in torch.split(s_BN, list(self.widths.values()), -1)]
-        if len(self.initial) > len(states):  # the cell reads t
+    def run(self, first: int, last: int, s_BN: Tensor, taps: tuple[Tap, ...] = ()) -> Tensor:
+        """Run the steps from `first` up to `last` from a full state, (B, N) -> (B, N), in plain torch."""
+        states = list(torch.split(s_BN, list(self.widths.values()), -1))
+        count = len(states)
+        if len(self.initial) > count:  # the cell reads t
             states.append(self.initial[-1] + first)
-        self.layer.first_step = first
-        try:
-            _, after = self.layer(self.x_TBI[first:last], as_hx(tuple(states)))
-        finally:
-            self.layer.first_step = 0
-        return torch.cat([state[0] for state in as_states(after)[: len(self.widths)]], -1)
+        ran = self.layer_part.run(self.x_TBI[first:last], states, taps=taps, first=first, engine="reference")
+        return torch.cat(ran.final[:count], -1)
 
     def step(self, t: int) -> Callable[[Tensor], Tensor]:
         return lambda s_BN: self.run(t, t + 1, s_BN)
@@ -162,21 +159,20 @@ class LayerPart(Part):
         return moved_KBN.permute(1, 2, 0)
 
     def _initial(self) -> Tensor:
-        return torch.cat([state[0] for state in self.initial[: len(self.widths)]], -1)
+        return torch.cat(list(self.initial[: len(self.widths)]), -1)
 
     def _run_through(self) -> Tensor:
-        _, _, every = self.layer(self.x_TBI, as_hx(self.initial), all_states=True)
-        found = []
+        ran, found = self.layer_part.run(self.x_TBI, self.initial, every=True), []
         for (name, width), state in zip(self.widths.items(), self.initial, strict=False):
-            newest_TBW = every[name][0]
+            newest_TBW = ran.every[name]
             depth = width // newest_TBW.shape[-1]
-            past_TBW = torch.cat([torch.stack(state[0].chunk(depth, -1)[::-1]), newest_TBW])
+            past_TBW = torch.cat([torch.stack(state.chunk(depth, -1)[::-1]), newest_TBW])
             found += [past_TBW[depth - 1 - back : len(past_TBW) - back] for back in range(depth)]
         return torch.cat(found, -1)
 
     def _in_double(self) -> LayerPart:
-        initial = tuple(state.double() if state.is_floating_point() else state for state in self.initial)
-        return LayerPart(self.name, copy.deepcopy(self.layer).double(), self.x_TBI.double(), initial)
+        initial = [state.double() if state.is_floating_point() else state for state in self.initial]
+        return LayerPart(self.name, self.layer_part.to(torch.float64), self.x_TBI.double(), initial)
 
 
 @dataclass
@@ -238,7 +234,7 @@ def _double(value: Any) -> Any:
     return value
 
 
-def parts_of(layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, LayerPart]:
+def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, LayerPart]:
     """Take a stack apart: every layer and direction by itself, with the input that it gets.
 
     Args:
@@ -260,24 +256,12 @@ def parts_of(layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, LayerP
         )
     x_TBI = (x.transpose(0, 1) if ours.batch_first else x).detach()
     given = ours.zero_states(x_TBI.shape[1]) if hx is None else as_states(hx)
-    found: dict[str, LayerPart] = {}
-    outputs: list[Tensor] = []
-    for index, (depth, name) in enumerate(ours.parts()):
-        if len(outputs) == 1 + ours.bidirectional:
-            x_TBI, outputs = ours.handed_on(depth - 1, x_TBI, torch.cat(outputs, -1)).detach(), []
-        alone = ours.alone(name)
-        backwards = name.endswith("_reverse")
-        initial = tuple(state[index : index + 1].detach() for state in given)
-        part = LayerPart(name, alone, x_TBI.flip(0) if backwards else x_TBI, initial)
-        with torch.no_grad():
-            output_TBW = alone(part.x_TBI, as_hx(initial))[0]
-        outputs.append(output_TBW.flip(0) if backwards else output_TBW)
-        alone.engine = "reference"  # what is asked of it from now on are single steps, and their derivatives
-        found[name] = part
-    return found
+    with torch.no_grad():
+        ran = [one for layer in ours.walk(x_TBI, given) for one in layer.ran]
+    return {one.part.name: LayerPart(one.part.name, one.part, one.x_TBI, one.states) for one in ran}
 
 
-def as_states(hx: States) -> tuple[Tensor, ...]:
+def as_states(hx: Hx) -> tuple[Tensor, ...]:
     """Return what a layer takes or gives as states as a tuple of them: none for None."""
     return () if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
 

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unvanish.engine.tap import Border, Needs, States, Tap
 from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_ours
-from unvanish.nn import Recurrent
+from unvanish.nn import Part, Recurrent
 
 
-class Track:
+class Track(Tap):
     """The gradient norms of one part in one pass; filled by the backward pass.
 
     Attributes:
@@ -29,11 +30,8 @@ class Track:
         states: the names of its states.
     """
 
-    needs_steps = False
-    inspect = None
-
-    def __init__(self, name: str, states: tuple[str, ...] = ()) -> None:
-        self.name, self.states = name, states
+    def __init__(self, name: str, states: tuple[str, ...] = (), needs: Needs = "norms") -> None:
+        self.name, self.states, self.needs = name, states, needs
         self._rows: list[list[Tensor | None]] = []
         self._told: Tensor | None = None
 
@@ -60,7 +58,7 @@ class Track:
         """Take the norms of all steps, from an engine that measures them in its own backward pass."""
         self._told = norms_TS
 
-    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def border(self, states: States, at: Border | None = None) -> States:
         """Take the states that leave a step; their gradients' norms are written down in the backward pass."""
         row: list[Tensor | None] = [None] * len(states)
         self._rows.append(row)
@@ -122,16 +120,23 @@ class Recording(Mapping[str, Track]):
         return len(self.passes)
 
 
-class _LayerWatch:
-    """Lets a layer's parts report into a recording."""
-
-    isolates_parts = False
+class _Recorder(Tap):
+    """Lets the parts of a layer report into a recording."""
 
     def __init__(self, recording: Recording, name: str) -> None:
         self.recording, self.name = recording, name
 
-    def part(self, name: str, steps: int, states: tuple[str, ...]) -> Track:
-        return self.recording.start(f"{self.name}.{name}" if self.name else name, states)
+    def start(self, part: Part) -> Track:
+        return self.recording.start(f"{self.name}.{part.name}" if self.name else part.name, part.states)
+
+
+def is_recorded(model: nn.Module) -> bool:
+    """Whether a block of `record` is open for a model just now."""
+    return any(
+        (isinstance(module, Recurrent) and any(isinstance(tap, _Recorder) for tap in module.taps))
+        or getattr(vars(module).get("forward"), "__module__", "") == __name__
+        for module in model.modules()
+    )
 
 
 @contextlib.contextmanager
@@ -157,9 +162,9 @@ def record(model: nn.Module, cells: Iterable[str | nn.Module] = ()) -> Iterator[
     with stack:
         for name, module in named.items():
             if isinstance(module, Recurrent):
-                stack.enter_context(module.watched(_LayerWatch(recording, name)))
+                stack.enter_context(module.tapped(_Recorder(recording, name)))
             elif isinstance(module, nn.RNNBase):
-                stack.enter_context(_run_on_engine(module, _LayerWatch(recording, name)))
+                stack.enter_context(_run_on_engine(module, _Recorder(recording, name)))
             elif isinstance(module, nn.RNNCellBase) or module in stepped:
                 stack.callback(module.register_forward_hook(_step_hook(recording, name or "cell")).remove)
             else:
@@ -182,7 +187,7 @@ def _module(cell: str | nn.Module, named: Mapping[str, nn.Module]) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _run_on_engine(module: nn.RNNBase, watch: _LayerWatch) -> Iterator[None]:
+def _run_on_engine(module: nn.RNNBase, recorder: _Recorder) -> Iterator[None]:
     """Let a torch layer run on our engine, with its own weights, while its steps are watched."""
     layer = as_ours(module)
 
@@ -191,7 +196,7 @@ def _run_on_engine(module: nn.RNNBase, watch: _LayerWatch) -> Iterator[None]:
         return layer(input, hx)
 
     before = vars(module).get("forward")
-    with layer.watched(watch):
+    with layer.tapped(recorder):
         module.forward = forward
         try:
             yield
@@ -211,7 +216,7 @@ def _step_hook(recording: Recording, name: str) -> Callable[[nn.Module, Any, Any
         names = ("h",) if len(tensors) == 1 else names
         if not tracks:
             tracks.append(recording.start(name, names))
-        watched = tracks[0].boundary(len(tracks), dict(zip(names, tensors, strict=True)))
+        watched = tracks[0].border(dict(zip(names, tensors, strict=True)))
         return _replaced(output, iter(watched.values()))
 
     return hook

@@ -37,28 +37,17 @@ def norms_back(
     # A state that is read several steps back is more than what passes between two steps: no track has all of it.
     at_once = AT_ONCE if isinstance(exact, LayerPart) and exact.is_first_order else 1
     for last in range(part.steps, 0, -at_once):
-        first, track = max(0, last - at_once), _SteppedTrack(part.name)
+        first, track = max(0, last - at_once), Track(part.name, tuple(part.widths), needs="steps")
         start_BN = exact.state_before(first).detach().requires_grad_()
         with torch.enable_grad(), around or contextlib.nullcontext():
             if last - first > 1 and isinstance(exact, LayerPart):
-                with exact.layer.watched(track):
-                    end_BN = exact.run(first, last, start_BN)
+                end_BN = exact.run(first, last, start_BN, (track,))
             else:
                 end_BN = exact.step(first)(start_BN)
         squares_TS = v_DBN.new_zeros(last - first, len(exact.widths))
         v_DBN = _sent_back(end_BN, start_BN, v_DBN, track, squares_TS)
         found += [squares_TS[:-1].flip(0), _squares(exact, v_DBN)[None]]
     return np.asarray((torch.cat(found) / total).sqrt().cpu().numpy(), dtype=np.float64)
-
-
-class _SteppedTrack(Track):
-    """The track of a layer of one part, and what watches it."""
-
-    isolates_parts = needs_steps = True
-
-    def part(self, name: str, steps: int, states: tuple[str, ...]) -> Track:
-        self.states = states
-        return self
 
 
 def _squares(part: Part, v_DBN: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ def _one_at_a_time(layer: nn.Module) -> Recurrent:
     if ours.num_layers > 1 or ours.bidirectional:
         raise FlowError(
             "the layer has several parts: the terms are those of one recurrence, so give one layer with one "
-            "direction, such as layer.alone('l0') with its own input"
+            "direction"
         )
     stepped = _on_reference(ours)
     stepped.batch_first = False

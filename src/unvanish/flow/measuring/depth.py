@@ -6,9 +6,8 @@ Shapes: D layers, T time, B batch, W width.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,7 @@ from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError, nearest
 from unvanish.flow.finding.calling import arguments, called, random_like
 from unvanish.flow.finding.convert import as_ours
-from unvanish.flow.finding.parts import as_hx, as_states
+from unvanish.flow.finding.parts import as_states
 from unvanish.flow.finding.untouched import untouched
 from unvanish.flow.measuring.profile import fit_rate, reach_of
 from unvanish.nn import Recurrent
@@ -244,55 +243,23 @@ def _kept(name: str, output: Any) -> tuple[Tensor, Any]:
 
 def _stack_calls(model: Recurrent | nn.RNNBase, batch: Any) -> list[_Call]:
     """Run a stack layer by layer, and keep the output of every layer."""
+    if type(model).forward not in (Recurrent.forward, nn.RNN.forward, nn.LSTM.forward, nn.GRU.forward):
+        raise FlowError(
+            f"{type(model).__name__} has a forward of its own, so something may go past the layers: put "
+            "single layers into a model of your own and name them with at="
+        )
     ours = as_ours(model)
     x, hx = (*arguments(batch), None)[:2]
     if not isinstance(x, Tensor) or x.dim() != 3:
         raise FlowError("the layers of a stack are looked at with a batched tensor as input: give (T, B, I)")
-    swap: Callable[[Tensor], Tensor] = _swapped if ours.batch_first else _same
-    x_TBW = swap(x.detach())
+    x_TBW = x.detach().transpose(0, 1) if ours.batch_first else x.detach()
     given = ours.zero_states(x_TBW.shape[1]) if hx is None else as_states(hx)
     calls: list[_Call] = []
-    beside: list[Tensor] = []
-    held: list[Tensor] = []
-    for index, (layer, name) in enumerate(ours.parts()):
-        part = ours.alone(name)
-        states = tuple(state[index : index + 1].detach() for state in given)
-        turn: Callable[[Tensor], Tensor] = _turned if name.endswith("_reverse") else _same
-        output_TBW = part(turn(x_TBW), as_hx(states))[0]
-        beside.append(turn(output_TBW))
-        held += list(part.parameters())
-        if len(beside) == 1 + ours.bidirectional:
-            output_TBW = torch.cat(beside, -1)
-            handed_TBW = ours.handed_on(layer, x_TBW, output_TBW)
-            # Of a dense stack the output alone: norms of one width are compared.
-            output = swap(handed_TBW if handed_TBW.shape == output_TBW.shape else output_TBW)
-            calls.append(_Call(f"l{layer}", output, held))
-            # Out of what was kept, so that a gradient comes by it.
-            x_TBW = swap(output) if handed_TBW.shape == output_TBW.shape else handed_TBW
-            beside, held = [], []
-    _check_whole(model, x, hx, calls[-1].output)
+    for layer in ours.walk(x_TBW, [state.detach() for state in given]):
+        held = [array for one in layer.ran for array in one.part.arrays.values()]
+        # Of a dense stack the output alone: norms of one width are compared.
+        same = layer.handed_TBW.shape == layer.output_TBW.shape
+        calls.append(_Call(f"l{len(calls)}", layer.handed_TBW if same else layer.output_TBW, held))
+    if ours.batch_first:
+        calls[-1].output = calls[-1].output.transpose(0, 1)
     return calls
-
-
-def _turned(x_TBW: Tensor) -> Tensor:
-    return x_TBW.flip(0)
-
-
-def _swapped(x_TBW: Tensor) -> Tensor:
-    return x_TBW.transpose(0, 1)
-
-
-def _same(x_TBW: Tensor) -> Tensor:
-    return x_TBW
-
-
-def _check_whole(model: nn.Module, x: Tensor, hx: Any, output: Tensor) -> None:
-    """Make sure that the layers, run one by one, are the stack: nothing goes past them."""
-    with torch.no_grad():
-        whole = copy.deepcopy(model).eval()(x, hx)[0]
-    scale = float(whole.abs().max())
-    if not torch.allclose(whole, output, rtol=1e-4, atol=1e-5 * scale):
-        raise FlowError(
-            "the layers of this stack, run one after the other, do not give its output: something goes past them; "
-            "put single layers into a model of your own and name them with at="
-        )

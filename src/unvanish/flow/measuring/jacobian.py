@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.finding.parts import Part, States, chosen, identity, parts_of
+from unvanish.flow.finding.parts import Hx, Part, chosen, identity, parts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Jacobian:
 
 
 def jacobian(
-    layer: nn.Module, x: Tensor, hx: States = None, *, part: str | None = None, at: int = -1, span: int = 1
+    layer: nn.Module, x: Tensor, hx: Hx = None, *, part: str | None = None, at: int = -1, span: int = 1
 ) -> Jacobian:
     """Measure ∂s_t/∂s_{t-span}, the product of the Jacobians of `span` steps, with the input held fixed.
 
@@ -127,7 +127,7 @@ class Lyapunov:
 def lyapunov(
     layer: nn.Module,
     x: Tensor,
-    hx: States = None,
+    hx: Hx = None,
     *,
     part: str | None = None,
     count: int | None = None,

@@ -17,10 +17,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from unvanish.engine.tap import Border, States
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import random_like
 from unvanish.flow.finding.convert import as_layer
-from unvanish.flow.finding.parts import Part, as_hx, as_states
+from unvanish.flow.finding.parts import LayerPart, Part, parts_of
 from unvanish.flow.finding.recorder import Track
 from unvanish.flow.measuring.back import norms_back
 
@@ -92,33 +93,17 @@ def reach_of(norms: ArrayLike) -> tuple[int, bool]:
     return last, last == len(g_K) - 1
 
 
-class _ProfileWatch:
-    """Records every part with its input held fixed, and keeps the states at one step."""
-
-    isolates_parts = True
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.tracks: dict[str, _KeepingTrack] = {}
-
-    def part(self, name: str, steps: int, states: tuple[str, ...]) -> _KeepingTrack:
-        self.tracks[name] = _KeepingTrack(name, states, self.at % steps)
-        return self.tracks[name]
-
-
 class _KeepingTrack(Track):
     """A track that keeps the states of one step, to send a gradient back from there."""
 
-    needs_steps = True
-
     def __init__(self, name: str, states: tuple[str, ...], at: int) -> None:
-        super().__init__(name, states)
+        super().__init__(name, states, "steps")
         self.at, self.kept = at, dict[str, Tensor]()
 
-    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        watched = super().boundary(step, states)
-        if step == self.at:
-            self.kept = watched
+    def border(self, states: States, at: Border | None = None) -> States:
+        watched = super().border(states, at)
+        if len(self._rows) == self.at + 1:
+            self.kept = dict(watched)
         return watched
 
 
@@ -150,12 +135,8 @@ def profiles(
     steps = x.shape[1 if ours.batch_first else 0]
     if x.dim() != 3 or not -steps <= at < steps:
         raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")
-    watch, start = _ProfileWatch(at), ours.zero_states(x.shape[0 if ours.batch_first else 1])
-    given = start if hx is None else as_states(hx)
-    initial = tuple(s.detach().requires_grad_() if s.is_floating_point() else s for s in given)
-    with ours.watched(watch), torch.enable_grad():
-        ours(x.detach(), as_hx(initial))
-    return {name: _measured(track, initial, draws, generator) for name, track in watch.tracks.items()}
+    found = parts_of(ours, x, hx)
+    return {name: _measured(part, at % steps, draws, generator) for name, part in found.items()}
 
 
 def profile(
@@ -201,9 +182,11 @@ def _of_norms(name: str, states: tuple[str, ...], norms_KS: NDArray[np.float64])
     return Profile(name, norms_K, by_state, rate, level, *reach_of(norms_K))
 
 
-def _measured(
-    track: _KeepingTrack, initial: tuple[Tensor, ...], draws: int, generator: torch.Generator | None
-) -> Profile:
+def _measured(part: LayerPart, at: int, draws: int, generator: torch.Generator | None) -> Profile:
+    track = _KeepingTrack(part.name, part.layer_part.states, at)
+    initial = [s.detach().requires_grad_() if s.is_floating_point() else s for s in part.initial]
+    with torch.enable_grad():
+        part.layer_part.run(part.x_TBI, initial, taps=(track,))
     ends = [value for value in track.kept.values() if value.requires_grad]
     starts = [value for value in initial if value.requires_grad]
     if not ends:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from torch.overrides import TorchFunctionMode
 
 from unvanish.engine import evaluate
 from unvanish.engine.arrays import as_tensor
+from unvanish.engine.tap import Border, States, Tap
 from unvanish.engine.words import TORCH
 from unvanish.equations.calculus import slopes
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
 from unvanish.equations.gates import keep_factors
 from unvanish.equations.system import Elementwise, System
 from unvanish.equations.words import WORDS
-from unvanish.flow.finding.parts import LayerPart, Part, States, as_hx, chosen, parts_of
+from unvanish.flow.finding.parts import Hx, LayerPart, Part, chosen, parts_of
 
 FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
 STEEPEST = {name: word.steepest for name, word in WORDS.items() if word.steepest}
@@ -82,7 +83,7 @@ class Saturation:
         return next(found for found in self.activations if found.name == name)
 
 
-def saturation(layer: nn.Module, x: Tensor, hx: States = None, *, part: str | None = None) -> Saturation:
+def saturation(layer: nn.Module, x: Tensor, hx: Hx = None, *, part: str | None = None) -> Saturation:
     """Measure how flat each activation of a cell is, and how long its gates let a state stay.
 
     Args:
@@ -124,40 +125,30 @@ def _measured(name: str, function: str, y_TBW: Tensor, a_TBW: Tensor) -> Activat
 # -- parts whose equations are known -------------------------------------------------------------------------
 
 
-class _Inspector:
-    """Sees every step of a pass, and writes down what expressions are worth."""
-
-    needs_steps, isolates_parts = True, False  # it is what watches, and every part's observer
+class _Inspector(Tap):
+    """Writes down what expressions are worth at every step."""
 
     def __init__(self, wanted: Mapping[str, Expr], like: Tensor) -> None:
         self.wanted, self.like = wanted, like
         self.seen: dict[str, list[Tensor]] = {name: [] for name in wanted}
 
-    def part(self, name: str, steps: int, states: tuple[str, ...]) -> _Inspector:
-        return self
-
-    def inspect(self, step: int, lookup: Callable[[Ref], Tensor], time: Tensor | None) -> None:
+    def border(self, states: States, at: Border) -> States:
         for name, expr in self.wanted.items():
-            value = evaluate(expr, lookup, time, self.like)
+            value = evaluate(expr, at.read, at.time_B1, self.like)
             tensor = value if isinstance(value, Tensor) else self.like.new_tensor(value)
             self.seen[name].append(tensor.expand(self.like.shape[1], -1) if tensor.dim() else tensor.expand(1, 1))
-
-    def boundary(self, step: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return dict(states)
-
-    def take_norms(self, norms_TS: Tensor) -> None:
-        raise AssertionError("its steps are seen, no norms are told")  # pragma: no cover
+        return states
 
 
 def _of_layer(part: LayerPart) -> Saturation:
-    system = part.layer.system
+    system = part.layer_part.system
     calls, keeps = dict(_calls(system)), dict(keep_factors(system))
     wanted: dict[str, Expr] = {f"call {name}": call for name, call in calls.items()}
     wanted |= {f"argument {name}": call.args[0] for name, call in calls.items()}
     wanted |= {f"keep {state}": factor for state, factor in keeps.items()}
     inspector = _Inspector(wanted, part.x_TBI)
-    with part.layer.watched(inspector), torch.no_grad():
-        part.layer(part.x_TBI, as_hx(part.initial))
+    with torch.no_grad():
+        part.layer_part.run(part.x_TBI, part.initial, taps=(inspector,))
     seen = {name: torch.stack(values) for name, values in inspector.seen.items()}
     activations = tuple(
         _measured(name, call.function, seen[f"call {name}"], seen[f"argument {name}"])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unvanish.flow.finding.parts import Part, States, chosen, parts_of
+from unvanish.flow.finding.parts import Hx, Part, chosen, parts_of
 from unvanish.flow.measuring.back import norms_back
 from unvanish.flow.measuring.profile import fit_rate
 from unvanish.flow.measuring.saturation import Steepest
@@ -33,7 +33,7 @@ class Split:
 def split(
     layer: nn.Module,
     x: Tensor,
-    hx: States = None,
+    hx: Hx = None,
     *,
     part: str | None = None,
     draws: int = 1,

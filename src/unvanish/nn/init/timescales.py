@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +23,9 @@ from unvanish.equations import Cell, System
 from unvanish.equations.expression import refs
 from unvanish.equations.gates import Gate, Keep, keeps
 from unvanish.errors import OptionError
+
+if TYPE_CHECKING:
+    from unvanish.nn.part import Part
 
 
 class Fillable(Protocol):
@@ -38,12 +40,8 @@ class Fillable(Protocol):
         """The equations that a part runs."""
         ...
 
-    def parts(self) -> Iterator[tuple[int, str]]:
-        """Yield the layer and the suffix of each part."""
-        ...
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return a parameter by its equation name."""
+    def parts(self) -> tuple[Part, ...]:
+        """Return the parts, whose arrays are read and set by their names in the equations."""
         ...
 
 
@@ -64,8 +62,8 @@ class LayerInitialiser(abc.ABC):
         Raises:
             OptionError: the cell has nothing that keeps a state, or nothing that this could set.
         """
-        for _, suffix in layer.parts():
-            part = _Part(layer, suffix, self.word)
+        for one in layer.parts():
+            part = _Arrays(layer, one, self.word)
             found = [keep for keep in keeps(layer.system) if self.refusal(part, keep) is None]
             if name is None and not found:
                 raise OptionError(self._why_not(part))
@@ -81,14 +79,14 @@ class LayerInitialiser(abc.ABC):
         return [gate.opener for gate in keep.gates if gate.opener]
 
     @abc.abstractmethod
-    def refusal(self, part: _Part, keep: Keep) -> str | None:
+    def refusal(self, part: _Arrays, keep: Keep) -> str | None:
         """Say why a state's share cannot be set, None if it can."""
 
     @abc.abstractmethod
-    def set(self, part: _Part, keep: Keep, only: str | None) -> None:
+    def set(self, part: _Arrays, keep: Keep, only: str | None) -> None:
         """Set what keeps one state; `only` what is named."""
 
-    def _why_not(self, part: _Part) -> str:
+    def _why_not(self, part: _Arrays) -> str:
         cell, found = part.layer.cell.name, keeps(part.layer.system)
         reasons = [reason for keep in found if (reason := self.refusal(part, keep)) is not None]
         if reasons:
@@ -98,7 +96,7 @@ class LayerInitialiser(abc.ABC):
             "with a line such as c[t] = f * c[t-1] + …, f = sigmoid(…) (lstm, gru, leaky_rnn)"
         )
 
-    def _why_not_this(self, part: _Part, name: str) -> str:
+    def _why_not_this(self, part: _Arrays, name: str) -> str:
         settable = [
             n for keep in keeps(part.layer.system) if not self.refusal(part, keep) for n in self.names(keep)
         ]
@@ -111,28 +109,21 @@ class LayerInitialiser(abc.ABC):
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One part of a layer, whose arrays are read and set by name."""
+class _Arrays:
+    """The arrays of one part of a layer, which are read and set by name."""
 
     layer: Fillable
-    suffix: str
+    part: Part
     word: str
 
     def array(self, name: str) -> Tensor:
-        if name in self.layer.system.numbers:
-            found: Tensor = getattr(self.layer, f"{name}_{self.suffix}")
-            return found
-        return self.layer[f"{name}_{self.suffix}"]
+        return self.part[name]
 
     def number(self, expr: Any) -> Tensor:
         """Work out what is said by fixed numbers, in double precision."""
-        like = torch.empty((), dtype=torch.float64, device=next(self._arrays()).device)
+        like = torch.empty((), dtype=torch.float64, device=self.part[self.part.system.parameters[0].name].device)
         value = evaluate(expr, lambda ref: self.array(ref.name).double(), None, like)
         return value if isinstance(value, Tensor) else like.new_tensor(value)
-
-    def _arrays(self) -> Iterator[Tensor]:
-        for parameter in self.layer.system.parameters:
-            yield self.layer[f"{parameter.name}_{self.suffix}"]
 
     @torch.no_grad()
     def put(self, name: str, value: Tensor | float) -> None:
@@ -179,12 +170,12 @@ class ForgetBias(LayerInitialiser):
     def word(self) -> str:
         return f"forget:{self.bias:g}"
 
-    def refusal(self, part: _Part, keep: Keep) -> str | None:
+    def refusal(self, part: _Arrays, keep: Keep) -> str | None:
         if keep.leak is not None:
             return f"{keep.state} keeps by {keep.leak}, which is not a gate with a bias: give 'leaks:1:1000'"
         return part.refusal(keep)
 
-    def set(self, part: _Part, keep: Keep, only: str | None) -> None:
+    def set(self, part: _Arrays, keep: Keep, only: str | None) -> None:
         for gate in keep.gates:
             if only in (None, gate.opener):
                 part.open(gate, gate.keeps * self.bias, only is not None)
@@ -202,13 +193,13 @@ class _TimeScales(LayerInitialiser):
         beside = [keep.leak, keep.lets_in.opener if keep.lets_in else None]
         return [*super().names(keep), *(name for name in beside if name)]
 
-    def refusal(self, part: _Part, keep: Keep) -> str | None:
+    def refusal(self, part: _Arrays, keep: Keep) -> str | None:
         if len(keep.gates) > 1 or (keep.gates and keep.slope is None):
             lines = ", ".join(gate.line for gate in keep.gates)
             return f"what {keep.state} keeps is said by more than {lines} alone: set the biases by name"
         return part.refusal(keep)
 
-    def set(self, part: _Part, keep: Keep, only: str | None) -> None:
+    def set(self, part: _Arrays, keep: Keep, only: str | None) -> None:
         name = keep.leak or keep.gates[0].opener
         assert name is not None
         array = part.array(name)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from unvanish.engine import StepClip
+from unvanish.engine import StepClip, Tap
 from unvanish.errors import NonFiniteError, OptionError
 from unvanish.nn import Recurrent
 from unvanish.remedies.clip.base import Clip
@@ -56,7 +56,7 @@ class PerStep(Clip):
     ) -> None:
         super().__init__(nonfinite=nonfinite)
         self._step_clip = StepClip(threshold, by)
-        self._before: list[tuple[Recurrent, StepClip | None]] = []
+        self._before: list[tuple[Recurrent, tuple[Tap, ...]]] = []
         self.adjoints = (0, 0, 0)
 
     @property
@@ -86,16 +86,17 @@ class PerStep(Clip):
                 "the model has no Recurrent, and only its steps can be reached: put unvanish.flow.as_ours(layer), "
                 "which shares the parameters of torch's layer, in that one's place, or use ByNorm"
             )
-        self._before = [(layer, layer.step_clip) for layer in layers]
         for layer in layers:
-            layer.step_clip = self._step_clip
+            before = tuple(tap for tap in layer.taps if isinstance(tap, StepClip))
+            self._before.append((layer, before))
+            layer.taps = (*(tap for tap in layer.taps if tap not in before), self._step_clip)
         self._step_clip.reset()
         return self
 
     def detach(self) -> None:
         """Give every layer back what it had before `attach`."""
         for layer, before in self._before:
-            layer.step_clip = before
+            layer.taps = (*(tap for tap in layer.taps if tap is not self._step_clip), *before)
         self._before = []
 
     def __enter__(self) -> PerStep:

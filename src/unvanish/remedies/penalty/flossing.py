@@ -5,6 +5,7 @@ Shapes: T time, B batch, N full state (all states side by side), K directions.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
 from unvanish.flow.finding.convert import as_layer
-from unvanish.flow.finding.parts import LayerPart, States, as_states, parts_of
+from unvanish.flow.finding.parts import Hx, LayerPart, as_states, parts_of
 from unvanish.nn import Recurrent
 from unvanish.remedies.penalty.weight import check_weight
 
@@ -100,7 +101,7 @@ class Flossing:
         self.rows = None if rows is None else whole_number(rows, "rows of Flossing")
         self.generator = generator
 
-    def __call__(self, layer: nn.Module, x: Tensor, hx: States = None) -> Tensor:
+    def __call__(self, layer: nn.Module, x: Tensor, hx: Hx = None) -> Tensor:
         """Return the weighted penalty, a number with a graph, to be added to the loss.
 
         Args:
@@ -114,7 +115,7 @@ class Flossing:
         found = self.exponents(layer, x, hx)
         return self.weight * torch.stack([exponents_K.square().mean() for exponents_K in found.values()]).sum()
 
-    def exponents(self, layer: nn.Module, x: Tensor, hx: States = None) -> dict[str, Tensor]:
+    def exponents(self, layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, Tensor]:
         """Return the exponents of each part that carries a state, (K,) in nats per step, with their graph."""
         ours = as_layer(layer)
         if x.dim() == 3:
@@ -197,8 +198,9 @@ class Flossing:
             raise FlowError(
                 f"{count} exponents of {size}, after {self.skip} of {part.steps} steps: give numbers inside these"
             )
-        _share_constrained(whole, part)
-        s_BN = torch.cat([state[0] for state in part.initial[: len(part.widths)]], -1)
+        # With its graph, which leads through what constrains the matrices.
+        part = dataclasses.replace(part, layer_part=whole.part(part.name, training=False))
+        s_BN = part.state_before(0)
         device = s_BN.device if self.generator is None else self.generator.device
         drawn_BNK = torch.randn(
             len(s_BN), size, count, generator=self.generator, dtype=s_BN.dtype, device=device
@@ -232,15 +234,6 @@ def _along(step: Callable[[Tensor], Tensor], s_BN: Tensor, directions_BNK: Tenso
         warnings.simplefilter("ignore", DeprecationWarning)
         found: tuple[Tensor, Tensor] = torch.func.vmap(one, in_dims=-1, out_dims=where_K)(directions_BNK)
     return found
-
-
-def _share_constrained(whole: Recurrent, part: LayerPart) -> None:
-    """Let a part read what the whole layer makes of its free matrices, with its graph, where it had copies."""
-    if not whole.constrain:
-        return
-    for stack in part.layer._layout[0]:
-        made = torch.cat([whole[f"{name}_{part.name}"] for name in stack.rows])
-        part.layer._parameters[f"{stack.name}_l0"] = made  # type: ignore[assignment]
 
 
 def _size(exponents: Iterable[NDArray[np.float64]]) -> float:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from unvanish.engine import Tape
+from unvanish.engine import Tap, Tape
 from unvanish.engine.steps import Steps, put_together
 from unvanish.errors import FlowError, OptionError
-from unvanish.nn import Recurrent
+from unvanish.nn import Part, Recurrent
 from unvanish.remedies.penalty.weight import check_weight
 
 SILENT = 1e-20  # a squared norm under it is not a gradient: its step counts for nothing
@@ -41,19 +41,20 @@ class OmegaRecord:
     added: bool
 
 
-@dataclass
-class _Listener:
+@dataclass(eq=False)
+class _Listener(Tap):
     """Keeps the tapes of a layer's passes until Ω is worked out."""
 
     layer: Recurrent
     name: str
-    tapes: list[tuple[int, str, Tape]] = field(default_factory=list)
+    tapes: list[tuple[str, Tape]] = field(default_factory=list)
 
-    def start(self, layer: int, part: str) -> Tape | None:
+    def start(self, part: Part) -> Tape | None:
         if not torch.is_grad_enabled():
             return None
-        self.tapes.append((layer, part, Tape()))
-        return self.tapes[-1][2]
+        tape = Tape()
+        self.tapes.append((part.name, tape))
+        return tape
 
 
 class Omega:
@@ -128,14 +129,14 @@ class Omega:
             if layer.batch_norm:
                 raise OptionError("Omega looks at each row by itself, and batch_norm joins them: take layer_norm")
             listener = _Listener(layer, name)
-            layer.tapes = listener
+            layer.taps = (*layer.taps, listener)
             self._listeners.append(listener)
         return self
 
     def detach(self) -> None:
         """Listen no more."""
         for listener in self._listeners:
-            listener.layer.tapes = None
+            listener.layer.taps = tuple(tap for tap in listener.layer.taps if tap is not listener)
         self._listeners.clear()
 
     def __repr__(self) -> str:
@@ -174,10 +175,10 @@ class Omega:
         alpha, total = self.alpha, torch.zeros((), device="cpu")
         by_part, spread, found = dict[str, Tensor](), dict[str, Tensor](), list[tuple[nn.Parameter, Tensor]]()
         for listener in self._listeners:
-            for depth, part, tape in listener.tapes:
+            for part, tape in listener.tapes:
                 if tape.adjoints:
                     name = f"{listener.name}.{part}" if listener.name else part
-                    value, deviation, gradients = self._of(listener.layer, depth, part, tape)
+                    value, deviation, gradients = self._of(listener.layer, part, tape)
                     by_part[name] = by_part.get(name, 0) + value
                     spread[name] = deviation
                     found += gradients
@@ -206,34 +207,32 @@ class Omega:
         )
 
     def _of(
-        self, layer: Recurrent, depth: int, part: str, tape: Tape
+        self, layer: Recurrent, part: str, tape: Tape
     ) -> tuple[Tensor, Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """Ω of one pass of one part, the spread of its log ratios, and its gradient by parameter."""
         steps = Steps(tape)
-        ratio_TB, sent_TB, active_TB = _ratios(tape, steps.came)
+        ratio_TB, sent_TB, active_TB = _ratios(tape, steps.from_future)
         count = active_TB.sum().clamp_min(1)
         size_TB = ratio_TB if self.form == "coded" else ratio_TB.sqrt()
         value = torch.where(active_TB, (size_TB - 1).square(), 0.0).sum() / count
-        # ∂Ω/∂came = 2 (size - 1) ∂size/∂ratio · 2 came / ‖d‖², of which the steps' own factor is one number.
+        # ∂Ω/∂future = 2 (size - 1) ∂size/∂ratio · 2 future / ‖d‖², of which the steps' own factor is one number.
         slope_TB = 4 * (size_TB - 1) / (sent_TB * count)
         if self.form == "paper":
             slope_TB = slope_TB / (2 * size_TB)
         slope_TB = torch.where(active_TB & (ratio_TB > 0), slope_TB, 0.0)[:, :, None]
         last = torch.zeros_like(slope_TB[:1])
         slope_TB1 = torch.cat([slope_TB, last])
-        came = steps.came
-        found = steps.gradients(lambda name, first, last: slope_TB1[first:last] * came[name][first:last])
+        future = steps.from_future
+        found = steps.gradients(lambda name, first, last: slope_TB1[first:last] * future[name][first:last])
         logs = ratio_TB[active_TB].clamp_min(1e-38).log() / 2
         deviation = logs.std(correction=0) if len(logs) else torch.zeros((), device="cpu")
-        return value, deviation, _by_parameter(layer, depth, part, found)
+        return value, deviation, _by_parameter(layer, part, found)
 
 
-def _by_parameter(
-    layer: Recurrent, depth: int, part: str, found: dict[str, Tensor]
-) -> list[tuple[nn.Parameter, Tensor]]:
+def _by_parameter(layer: Recurrent, part: str, found: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
     """The gradients by the parameters that the optimiser moves, through whatever the layer makes of them."""
     with torch.enable_grad():
-        weights = layer._weights(depth, part)
+        weights = layer.part(part).weights()
     pairs: list[tuple[nn.Parameter, Tensor]] = []
     made: list[tuple[Tensor, Tensor]] = []
     for name, gradient in put_together(found, weights).items():
@@ -250,15 +249,15 @@ def _by_parameter(
     return pairs
 
 
-def _ratios(tape: Tape, came: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _ratios(tape: Tape, future: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """‖J_tᵀ d_{t+1}‖² / ‖d_{t+1}‖², ‖d_{t+1}‖², and where there is any, of all steps but the last, (T - 1, B)."""
     sent_TB = _squares([adjoint[1:] for adjoint in tape.adjoints.values()])
-    came_TB = _squares([value[:-1] for value in came.values()])
+    future_TB = _squares([value[:-1] for value in future.values()])
     active_TB = sent_TB >= SILENT
     if tape.job is not None and tape.job.reset_TB is not None:
         active_TB = active_TB & ~tape.job.reset_TB[1:]
     sent_TB = torch.where(active_TB, sent_TB, 1.0)
-    return came_TB / sent_TB, sent_TB, active_TB
+    return future_TB / sent_TB, sent_TB, active_TB
 
 
 def _squares(parts: list[Tensor]) -> Tensor:

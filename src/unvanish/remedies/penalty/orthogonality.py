@@ -71,9 +71,9 @@ class Orthogonality:
                         f"{layer.cell.name} takes entries of {name} away, and what is left cannot be orthogonal: "
                         "leave Orthogonality out"
                     )
-                for _, part in layer.parts():
+                for part in layer.parts():
                     met = True
-                    yield layer[f"{name}_{part}"]
+                    yield part[name]
         if not met:
             found = f"'{self.matrices}' is none: {nearest(self.matrices, set(known))}" if known else "there is none"
             raise OptionError(

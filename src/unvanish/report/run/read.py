@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unvanish.record import RunRecord, schema
-from unvanish.record.schema import Event, Sample, mapping, number, text
+from unvanish.record.schema import Event, Sample, Step, mapping, number, text
 from unvanish.report.page.axes import Series
 from unvanish.report.page.profile import Profile, Reach, profile_of
 from unvanish.report.page.wording import part_order
@@ -29,15 +29,6 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Penalty:
-    """What a `step` line says of one penalty."""
-
-    value: float | None
-    acted: float
-    spread: float | None
-
-
-@dataclass(frozen=True)
 class Remedy:
     """What one `remedy` line says: the profiles with and without it.
 
@@ -50,22 +41,6 @@ class Remedy:
     profiles: dict[str, Profile]
     without: dict[str, Profile]
     depth: tuple[float | None, float | None]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one `step` line says."""
-
-    step: int
-    loss: float | None
-    gradient_norm: float | None
-    parameter_norm: float | None
-    learning_rate: float | None
-    clipped: float
-    steps: float
-    factor: float | None
-    adjoints: tuple[float, float]
-    penalties: dict[str, Penalty]
 
 
 @dataclass(frozen=True)
@@ -109,7 +84,7 @@ class Run:
 
         return cls(
             config=mapping(record.config),
-            steps=[_step(line) for line in read(schema.Step)],
+            steps=read(Step),
             valids=[_valid(line) for line in read(schema.Valid)],
             moments=[_moment(line) for line in read(schema.Flow)],
             remedies=[_remedy(line) for line in read(schema.Remedy)],
@@ -154,26 +129,6 @@ class Run:
         """The share of optimiser steps that were clipped."""
         total = sum(step.steps for step in self.steps)
         return sum(step.clipped for step in self.steps) / total if total else None
-
-
-def _step(line: schema.Step) -> Step:
-    return Step(
-        step=line.step,
-        loss=line.loss,
-        gradient_norm=line.gradient_norm,
-        parameter_norm=line.parameter_norm,
-        learning_rate=line.learning_rate,
-        clipped=line.clipped,
-        steps=line.steps,
-        factor=line.factor,
-        adjoints=line.adjoints,
-        penalties={word: _penalty(one) for word, one in line.penalties.items()},
-    )
-
-
-def _penalty(one: schema.Penalty) -> Penalty:
-    known = [spread for spread in one.spread.values() if spread is not None]
-    return Penalty(one.value, one.acted, number(sum(known) / len(known)) if known else None)
 
 
 def _remedy(line: schema.Remedy) -> Remedy:

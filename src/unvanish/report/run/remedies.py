@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unvanish.layer_options import LAYER_OPTIONS
+from unvanish.record.schema import Step
 from unvanish.report.page.blocks import lead, section
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.profile import Profile
@@ -22,7 +23,7 @@ from unvanish.report.page.wording import (
     signed,
 )
 from unvanish.report.run import captions
-from unvanish.report.run.read import Remedy, Run, Step
+from unvanish.report.run.read import Remedy, Run
 
 _TITLES = {"clip": "Clip", "penalty": "Penalty"} | {
     name: one.title for name, one in LAYER_OPTIONS.items() if one.title
@@ -112,7 +113,7 @@ def _acted(run: Run, remedy: Remedy, until: int | None) -> _Acted:
     if remedy.name == "penalty":
         own = [step.penalties[remedy.asked] for step in steps if remedy.asked in step.penalties]
         share = sum(one.acted for one in own) / total if total and own else None
-        return _Acted(share, value=_ends(one.value for one in own), spread=_ends(one.spread for one in own))
+        return _Acted(share, value=_ends(one.value for one in own), spread=_ends(one.mean_spread for one in own))
     clipped = sum(step.clipped for step in steps)
     weighed = [(step.factor, step.clipped) for step in steps if step.factor is not None and step.clipped]
     weight = sum(times for _, times in weighed)
