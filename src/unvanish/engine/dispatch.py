@@ -12,7 +12,6 @@ from unvanish import torch_internals
 from unvanish.checks import is_whole
 from unvanish.engine.backend import BackEnd
 from unvanish.engine.builtin import Builtin
-from unvanish.engine.dummy import Dummy
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack
 from unvanish.engine.native.backend import Native
@@ -25,7 +24,7 @@ from unvanish.engine.sequence import Pass, Result
 from unvanish.engine.stepper import PlainStepper, Stepper
 from unvanish.errors import OptionError, nearest
 
-_ALL: tuple[BackEnd, ...] = (Native(), Builtin(), Dummy(), Reference())
+_ALL: tuple[BackEnd, ...] = (Native(), Builtin(), Reference())
 BACK_ENDS = {back_end.name: back_end for back_end in _ALL}  # in the order in which `auto` tries them
 ENGINES = ("auto", *reversed(BACK_ENDS))
 
