@@ -23,16 +23,12 @@ from unvanish.nn.masks import Noise
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a part stands in its stack: its row among the states, its layer, its direction."""
+    """Where a part stands in its stack: its row among the states, its layer, its direction; `l1_reverse`."""
 
     index: int
     layer: int
     backwards: bool
-
-    @property
-    def name(self) -> str:
-        """`l0`, `l1_reverse`."""
-        return f"l{self.layer}_reverse" if self.backwards else f"l{self.layer}"
+    name: str
 
     def stored(self, name: str) -> str:
         """Return what an array of the part is called in the layer, as torch calls it: `weight_hh_l0_reverse`."""
@@ -56,7 +52,7 @@ class Ran(NamedTuple):
     every: Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen would take longer to make, and one is made for every pass
 class Part:
     """One cell, one layer, one direction, with its arrays; `Recurrent.parts` makes them.
 

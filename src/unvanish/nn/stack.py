@@ -160,9 +160,9 @@ class CellStack(TorchLayer):
 
     def _lay_out(self) -> None:
         """Work out, once for all passes, which arrays there are and how wide the states."""
-        directions = (False, True) if self.bidirectional else (False,)
-        each = ((layer, backwards) for layer in range(self.num_layers) for backwards in directions)
-        self._places = tuple(Place(index, *which) for index, which in enumerate(each))
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        each = [(layer, way) for layer in range(self.num_layers) for way in directions]
+        self._places = tuple(Place(i, layer, bool(way), f"l{layer}{way}") for i, (layer, way) in enumerate(each))
         recurrent = [p for p in self._system.parameters if p.role == "recurrent" and p.rows != PROJECTION]
         square = [p.name for p in recurrent if p.columns and self._sizes[p.rows] == self._sizes[p.columns]]
         self._constraints = resolve_constraints(self.constrain, [p.name for p in recurrent], square)
