@@ -132,17 +132,29 @@ class LayerPart(Part):
         """Whether no state is read more than one step back."""
         return all(state.depth == 1 for state in self.layer_part.system.states)
 
-    def run(self, first: int, last: int, s_BN: Tensor, taps: tuple[Tap, ...] = ()) -> Tensor:
-        """Run the steps from `first` up to `last` from a full state, (B, N) -> (B, N), in plain torch."""
-        states = list(torch.split(s_BN, list(self.widths.values()), -1))
+    def run(
+        self,
+        first: int,
+        last: int,
+        s_BN: Tensor,
+        taps: tuple[Tap, ...] = (),
+        engine: str | None = None,
+        copies: int = 1,
+    ) -> Tensor:
+        """Run the steps from `first` up to `last` from a full state, (B, N) -> (B, N).
+
+        With `copies` there are as many states for each row of the input: all rows, and then all once more.
+        """
+        states, x_TBI = list(torch.split(s_BN, list(self.widths.values()), -1)), self.x_TBI[first:last]
         count = len(states)
         if len(self.initial) > count:  # the cell reads t
-            states.append(self.initial[-1] + first)
-        ran = self.layer_part.run(self.x_TBI[first:last], states, taps=taps, first=first, engine="reference")
+            states.append((self.initial[-1] + first).repeat(copies, 1))
+        x_TBI = x_TBI.repeat(1, copies, 1) if copies > 1 else x_TBI
+        ran = self.layer_part.run(x_TBI, states, taps=taps, first=first, engine=engine)
         return torch.cat(ran.final[:count], -1)
 
     def step(self, t: int) -> Callable[[Tensor], Tensor]:
-        return lambda s_BN: self.run(t, t + 1, s_BN)
+        return lambda s_BN: self.run(t, t + 1, s_BN, engine="reference")
 
     def push(self, t: int, s_BN: Tensor, tangents_BNK: Tensor) -> Tensor:
         """Send K directions through step t: the derivative of wᵀ J by w, which costs a third of forward mode."""

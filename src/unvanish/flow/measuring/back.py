@@ -1,6 +1,6 @@
 """Send random directions back through a part.
 
-Shapes: T time, B batch, N full state, D draws, S states.
+Shapes: T time, B batch, I input, N full state, D draws, R rows of all draws side by side, S states.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from unvanish.flow.finding.parts import LayerPart, Part
 from unvanish.flow.finding.recorder import Track
 
 AT_ONCE = 256  # steps whose graph is held
+ROWS_AT_ONCE = 64
 
 
 def norms_back(
@@ -27,42 +28,63 @@ def norms_back(
     """Return what is left of random directions at the last step, k steps back, by state, (T + 1, S).
 
     The root of the sum of their squares is g(k) of the profile; what is one step before the first is the initial
-    state. In double precision; `around` surrounds the steps.
+    state. In double precision; `around` surrounds the steps, which are then run in plain torch.
     """
     exact = part.double()
     initial_BN = exact.state_before(0)
     shape = (draws, *initial_BN.shape)
     v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(initial_BN.device)
-    total, found = v_DBN.square().sum(), [_squares(exact, v_DBN)[None]]
     # A state that is read several steps back is more than what passes between two steps: no track has all of it.
-    at_once = AT_ONCE if isinstance(exact, LayerPart) and exact.is_first_order else 1
-    for last in range(part.steps, 0, -at_once):
-        first, track = max(0, last - at_once), Track(part.name, tuple(part.widths), needs="steps")
-        start_BN = exact.state_before(first).detach().requires_grad_()
+    if isinstance(exact, LayerPart) and exact.is_first_order and AT_ONCE > 1:
+        count = max(1, ROWS_AT_ONCE // len(initial_BN))
+        squares = [_many_steps(exact, some_DBN, around) for some_DBN in torch.split(v_DBN, count)]
+    else:
+        squares = [_step_by_step(exact, v_DBN, around)]
+    total_TS = torch.stack(squares).sum(0)
+    return np.asarray((total_TS / v_DBN.square().sum()).sqrt().cpu().numpy(), dtype=np.float64)
+
+
+def _many_steps(
+    exact: LayerPart, v_DBN: Tensor, around: contextlib.AbstractContextManager[object] | None
+) -> Tensor:
+    """Send directions back, the rows of all draws side by side, many steps in one pass; squares, (T + 1, S)."""
+    draws, v_RN = len(v_DBN), v_DBN.flatten(0, 1)
+    found = [_squares(exact, v_RN)[None]]
+    for last in range(exact.steps, 0, -AT_ONCE):
+        first, track = max(0, last - AT_ONCE), Track(exact.name, tuple(exact.widths))
+        start_RN = exact.state_before(first).repeat(draws, 1).requires_grad_()
         with torch.enable_grad(), around or contextlib.nullcontext():
-            if last - first > 1 and isinstance(exact, LayerPart):
-                end_BN = exact.run(first, last, start_BN, (track,))
-            else:
-                end_BN = exact.step(first)(start_BN)
-        squares_TS = v_DBN.new_zeros(last - first, len(exact.widths))
-        v_DBN = _sent_back(end_BN, start_BN, v_DBN, track, squares_TS)
-        found += [squares_TS[:-1].flip(0), _squares(exact, v_DBN)[None]]
-    return np.asarray((torch.cat(found) / total).sqrt().cpu().numpy(), dtype=np.float64)
-
-
-def _squares(part: Part, v_DBN: Tensor) -> Tensor:
-    return torch.stack([v_DBN[..., place].square().sum() for place in part.slices().values()])
-
-
-def _sent_back(end_BN: Tensor, start_BN: Tensor, v_DBN: Tensor, track: Track, squares_TS: Tensor) -> Tensor:
-    """Send directions from the end of some steps to their start, adding up the squares that leave each step."""
-    found = []
-    for v_BN in v_DBN:
+            engine = None if around is None else "reference"
+            end_RN = exact.run(first, last, start_RN, (track,), engine, draws)
         pulled: Tensor | None = None
-        track.clear()
-        if end_BN.requires_grad:
-            (pulled,) = torch.autograd.grad(end_BN, start_BN, v_BN, retain_graph=True, allow_unused=True)
-        found.append(torch.zeros_like(v_BN) if pulled is None else pulled)
-        if track.arrived:
-            squares_TS += track.norms.square()
+        if end_RN.requires_grad:
+            (pulled,) = torch.autograd.grad(end_RN, start_RN, v_RN, allow_unused=True)
+        v_RN = torch.zeros_like(v_RN) if pulled is None else pulled
+        squares_TS = track.norms.square() if track.arrived else v_RN.new_zeros(last - first, len(exact.widths))
+        found += [squares_TS[:-1].flip(0), _squares(exact, v_RN)[None]]
+    return torch.cat(found)
+
+
+def _step_by_step(exact: Part, v_DBN: Tensor, around: contextlib.AbstractContextManager[object] | None) -> Tensor:
+    """Send directions back through one step after the other; squares, (T + 1, S)."""
+    found = [_squares(exact, v_DBN)]
+    for t in reversed(range(exact.steps)):
+        start_BN = exact.state_before(t).detach().requires_grad_()
+        with torch.enable_grad(), around or contextlib.nullcontext():
+            end_BN = exact.step(t)(start_BN)
+        pulled = [_pulled(end_BN, start_BN, v_BN) for v_BN in v_DBN]
+        v_DBN = torch.stack(pulled)
+        found.append(_squares(exact, v_DBN))
     return torch.stack(found)
+
+
+def _pulled(end_BN: Tensor, start_BN: Tensor, v_BN: Tensor) -> Tensor:
+    found: Tensor | None = None
+    if end_BN.requires_grad:
+        (found,) = torch.autograd.grad(end_BN, start_BN, v_BN, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(v_BN) if found is None else found
+
+
+def _squares(part: Part, v: Tensor) -> Tensor:
+    """The sum of the squares of each state's share of directions."""
+    return torch.stack([v[..., place].square().sum() for place in part.slices().values()])
