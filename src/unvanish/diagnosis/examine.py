@@ -21,6 +21,7 @@ from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.observe import Observation, observe
+from unvanish.flow.finding.trace import tensors_in
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,8 @@ def examine(asked: Question) -> Diagnosis:
         given = type(loss).__name__
         raise FlowError(f"the loss is a {given}: give what makes one number of the model's output, a function")
     model, generator = asked.model, torch.Generator().manual_seed(asked.seed)
-    observation = observe(model, lambda: asked.run(model), cells=asked.cells)
-    if not observation.parts:
-        raise FlowError(
-            "the model has no recurrence: no layer of torch or of unvanish, and no module that is called once a "
-            "step and takes what it gave; name it: cells=['decoder.cell']"
-        )
+    inputs = tensors_in(asked.batch)
+    observation = observe(model, lambda: asked.run(model), cells=asked.cells, inputs=inputs, need=asked.need)
     if max(seen.steps for seen in observation.seen.values()) < 2:
         raise FlowError("the batch has one time step: give a longer sequence, there is no time to look back in")
     found = None if asked.data is None else dependency(asked.data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from unvanish.diagnosis.findings import PartFinding, steps_text
 from unvanish.flow import Part, Profile, Split
 from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.flow.finding.parts import SteppedPart
 from unvanish.flow.measuring.jacobian import jacobian_of, lyapunov_of
 from unvanish.flow.measuring.profile import REACH_SHARE, profile_of
 from unvanish.flow.measuring.saturation import saturation_of
@@ -86,12 +88,14 @@ def _measure(
         judged = Judgement("dead", "no gradient of the loss arrives here", 0.0, False)
     elif any(not math.isfinite(value) for norms in losses.values() for value in norms):
         judged = Judgement("non-finite", "the gradient of the loss is not finite here", math.nan, False)
-    size, sound = sum(part.widths.values()), judged.verdict != "non-finite"
-    eigenvalues = (
-        np.linalg.eigvals(jacobian_of(part).matrix_BNN[0]) if deep and sound and size <= SPECTRUM_UP_TO else ()
-    )
-    skip = part.steps // 4 if part.steps > 3 else 0
-    exponents = lyapunov_of(part, min(size, EXPONENTS), skip, generator).exponents if deep and sound else ()
+    size, deep = sum(part.widths.values()), deep and judged.verdict != "non-finite" and seen.kind != "input"
+    eigenvalues: Any = ()
+    exponents: Any = ()
+    if deep and isinstance(part, SteppedPart):
+        if size <= SPECTRUM_UP_TO:
+            eigenvalues = np.linalg.eigvals(jacobian_of(part).matrix_BNN[0])
+        skip = part.steps // 4 if part.steps > 3 else 0
+        exponents = lyapunov_of(part, min(size, EXPONENTS), skip, generator).exponents
     return PartFinding(
         part.name,
         seen.name,
@@ -106,7 +110,7 @@ def _measure(
         tuple(complex(value) for value in eigenvalues),
         tuple(float(value) for value in exponents),
         saturation_of(part),
-        split_of(part, 1, generator) if deep and sound else Split(part.name, profile.rate, math.nan, math.nan),
+        split_of(part, 1, generator) if deep else Split(part.name, profile.rate, math.nan, math.nan),
         part.changed_between,
     )
 
@@ -123,5 +127,9 @@ def kind_of(seen: Seen) -> str:
     """Say what a module is: `lstm`, `torch.nn.LSTM`, the class of a user's own."""
     if isinstance(seen.module, Recurrent):
         return seen.module.cell.name
+    if seen.kind == "input":
+        return "the steps of the input (no recurrence can be seen)"
+    if seen.kind == "loop":
+        return f"a loop of {type(seen.module).__name__}, found by tracing a run"
     known = isinstance(seen.module, nn.RNNBase | nn.RNNCellBase)
     return f"torch.nn.{type(seen.module).__name__}" if known else type(seen.module).__name__

@@ -1,58 +1,33 @@
 """Find the recurrences of any model by running it, with what each of them was given.
 
-A layer is known by its type. A module that is called once a step is known by what it does: what one call returns
-goes into the next.
-
-Shapes: T time, B batch, I input, N full state.
+A layer is known by its type; a module that is called once a step by what it does: what one call returns goes into
+the next; a loop that is written out by what a run repeats. Where none of these is seen, the steps of the input are
+what is left to measure along.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from unvanish.errors import FlowError
-from unvanish.flow.finding.between import Link, back_through, by_shape, is_state, leaves_at, leaves_of
-from unvanish.flow.finding.convert import as_ours
-from unvanish.flow.finding.parts import CallPart, LayerPart, Part, as_states, parts_of
+from unvanish.flow.finding.between import Link
+from unvanish.flow.finding.caught import Catcher, Seen
+from unvanish.flow.finding.chains import LAYERS, links_of
+from unvanish.flow.finding.graph import GraphPart, Norms, of_input, of_loop, time_axis, watched_input
+from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
+from unvanish.flow.finding.trace import MODULE, Calls, Loop, loops
 from unvanish.flow.finding.untouched import untouched
-from unvanish.nn import Recurrent
-from unvanish.torch_internals import pytree
 
-States = tuple[Tensor, ...] | None
-LAYERS = (Recurrent, nn.RNNBase)
-FEW = 3  # calls: fewer are not a recurrence
-
-
-@dataclass
-class Seen:
-    """One recurrent module of a model, and its calls in one run.
-
-    Attributes:
-        name: its name in the model.
-        kind: `layer` (a call is a sequence) or `cell` (a call is a step).
-        calls: how often it was called; `steps`: over how many time steps in all.
-        longest: the most steps through which a gradient can flow without a break.
-        carried: of the calls that had one before: `joined` (the state came with its gradient), `detached` (the
-            same numbers, without), `reset` (zeros, or none), by their number.
-    """
-
-    name: str
-    kind: str
-    module: nn.Module
-    calls: int = 0
-    steps: int = 0
-    longest: int = 0
-    carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
+__all__ = ["Observation", "Seen", "observe"]
+FEWEST_ALONE = 5  # steps of a loop that runs over nothing: fewer may be layers one after the other
+SAME = 1e-4  # of the norm, by which a step that is run once more may differ from what the model's own run gave
 
 
 @dataclass
@@ -61,7 +36,7 @@ class Observation:
 
     Attributes:
         loss: what the model was trained on.
-        seen: its recurrent modules, by name.
+        seen: its recurrences, by name.
         parts: every layer and direction of them by itself.
         recording: ‖∂L/∂s_t‖ of every part; empty where no gradient came.
         gradients: of every parameter, None where none came.
@@ -87,6 +62,8 @@ def observe(
     cells: Iterable[str] = (),
     links: Mapping[str, Link] | None = None,
     rows: int = 4,
+    inputs: Sequence[Tensor] = (),
+    need: int | None = None,
 ) -> Observation:
     """Run a model with its loss and its gradients, and take its recurrences apart.
 
@@ -96,31 +73,145 @@ def observe(
         cells: names of modules that are called once a step, where they do not hand on what they return.
         links: how such modules hand their states on, where an earlier observation has found it out.
         rows: so many rows of the batch are kept with the parts, for measurements.
+        inputs: the tensors of the batch. Where no recurrence is seen, the gradient is measured along their steps.
+        need: the needed lag, if it is known: it tells time from the batch where nothing else does.
 
-    The model's gradients, its buffers and the state of the random numbers are afterwards what they were before.
+    The model's gradients, its buffers, the tensors that its modules hold and the state of the random numbers are
+    afterwards what they were before.
 
     Raises:
-        FlowError: the model has no recurrence, the loss is not a single number or has no gradient.
+        FlowError: there is nothing to measure along, the loss is not a single number or has no gradient.
     """
     with untouched(model):
-        links = _links(model, loss, cells) if links is None else links
-        if not links and not any(isinstance(module, LAYERS) for module in model.modules()):
-            raise FlowError(
-                "the model has no recurrent layer, and no module called once a step that takes what it gave: "
-                "name it with cells=['decoder.cell'] (--cells), or make a loop written out into such a module"
-            )
-        catcher = _Catcher(model, links, rows)
-        with catcher, record(model, list(links)) as recording:
-            value = loss()
+        links = links_of(model, loss, cells) if links is None else links
+        run = _Run(model, loss, links, rows, [size for one in inputs for size in one.shape[:2]])
+        found = run.observed(list(cells))
+    return found if found.parts else _along_the_input(found, model, loss, inputs, need)
+
+
+class _Run:
+    """One run of a model under watch."""
+
+    def __init__(
+        self, model: nn.Module, loss: Callable[[], Tensor], links: Mapping[str, Link], rows: int, axes: list[int]
+    ) -> None:
+        self.model, self.loss, self.links, self.axes = model, loss, links, axes
+        self.known = [module for module in model.modules() if isinstance(module, LAYERS)]
+        self.catcher = Catcher(model, links, rows)
+
+    def observed(self, cells: Sequence[str]) -> Observation:
+        """Run it, and take its recurrences apart."""
+        known = bool(self.known or self.links)
+        recorded = record(self.model, list(self.links)) if known else contextlib.nullcontext(Recording())
+        with self.catcher, recorded as recording:
+            with Calls(self.model, self.known) as calls:
+                value = self.loss()
             _check_loss(value)
-            through = catcher.norms_through_the_model()
+            through = self.catcher.norms_through_the_model()
+            graphs = [of_loop(loop.name, loop) for loop in loops(calls.made, self.axes)]
+            parts = self.catcher.parts()
+            for name, (changed, norms_KS) in through.items():
+                if name in parts:
+                    parts[name].changed_between, parts[name].norms_KS = changed, norms_KS
+            for graph in graphs:
+                self._put(graph, parts, recording, cells)
             value.backward()  # type: ignore[no-untyped-call]
-        gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-    parts = catcher.parts()
-    for name, (changed, norms_KS) in through.items():
-        if name in parts:
-            parts[name].changed_between, parts[name].norms_KS = changed, norms_KS
-    return Observation(value.detach(), catcher.seen, parts, recording, gradients, links)
+        named = self.model.named_parameters()
+        gradients = {name: None if p.grad is None else p.grad.clone() for name, p in named}
+        return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links)
+
+    def _put(self, graph: GraphPart, parts: dict[str, Part], recording: Recording, cells: Sequence[str]) -> None:
+        """Put a loop beside the parts, in place of those that are only a piece of it, or leave it out."""
+        loop, seen = graph.loop, self.catcher.seen
+        assert loop is not None
+        if not graph.sizes or (not loop.over_input and (parts or loop.steps < FEWEST_ALONE)):
+            return
+        if len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE):
+            return  # a layer by itself, called piece by piece
+        inside = self._inside(loop, parts)
+        if any(_is_whole(parts[name], graph) for name in inside):
+            return
+        for name in inside:
+            del parts[name]
+        graph.name = _name(loop, [name for name in seen if name in cells], inside, parts)
+        graph.again = lambda around: self._again(graph, around)
+        parts[graph.name] = graph
+        module = self.model.get_submodule(loop.name)
+        lost = max(0, graph.steps - graph.alive)
+        seen[graph.name] = Seen(graph.name, "loop", module, graph.steps, graph.steps, graph.alive)
+        seen[graph.name].carried.update(joined=graph.alive - 1, detached=lost)
+        track = recording.start(graph.name, graph.names)
+        for states in loop.states:
+            track.listen(states)
+
+    def _inside(self, loop: Loop, parts: Mapping[str, Part]) -> list[str]:
+        """The parts that are called once in each of a loop's steps."""
+        called = {one.name.removeprefix(MODULE) for one in loop.calls[-1] if one.name.startswith(MODULE)}
+        found = []
+        for name in parts:
+            seen = self.catcher.seen.get(name) or self.catcher.seen[name.rpartition(".")[0]]
+            of_cell = seen.kind == "cell" and f"{seen.name}.".startswith(f"{loop.name}." if loop.name else "")
+            if seen.name in called or (of_cell and seen.calls >= loop.steps):
+                found.append(name)
+        return found
+
+    def _again(self, graph: GraphPart, around: contextlib.AbstractContextManager[Any]) -> Norms | None:
+        """Run the model once more in a context, and measure the same loop."""
+        with untouched(self.model):
+            with Calls(self.model, self.known) as calls, around:
+                self.loss()
+            found = [of_loop(loop.name, loop) for loop in loops(calls.made, self.axes)]
+        same = [one for one in found if one.loop and graph.loop and one.loop.name == graph.loop.name]
+        return next((one.norms_KS for one in same if one.steps == graph.steps), None)
+
+
+def _is_whole(part: Part, graph: GraphPart) -> bool:
+    """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
+    if part.changed_between:
+        return True
+    if not isinstance(part, CallPart):
+        return sorted(part.widths.values()) == sorted(graph.sizes)
+    if sorted(part.widths.values()) != sorted(graph.sizes) or (graph.loop is not None and graph.loop.cuts):
+        return False
+    try:
+        last = part.steps - 1
+        with torch.no_grad():
+            found = part.step(last)(part.state_before(last))
+    except Exception:  # whatever the user's own code raises where it is called by itself
+        return False
+    return bool((found - part.after).norm() <= SAME * part.after.norm().clamp_min(1e-12))
+
+
+def _name(loop: Loop, cells: Sequence[str], inside: Sequence[str], parts: Mapping[str, Part]) -> str:
+    name = loop.name or next(iter([*cells, *inside]), "") or "loop"
+    free, number = name, 2
+    while free in parts:
+        free, number = f"{name} {number}", number + 1
+    return free
+
+
+def _along_the_input(
+    found: Observation, model: nn.Module, loss: Callable[[], Tensor], inputs: Sequence[Tensor], need: int | None
+) -> Observation:
+    """Where no recurrence is seen: the gradient of the loss by the steps of the input."""
+    with untouched(model), watched_input(model, inputs) as watched:
+        value = loss()
+        if not watched:
+            raise FlowError(
+                "the model has no recurrence that can be seen (no layer of torch or of unvanish, no module that is "
+                "called once a step, no loop), and its batch has no tensor along whose steps to measure: name the "
+                "module that is called once a step, cells=['decoder.cell'] (--cells)"
+            )
+        x = watched[0]
+        (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
+    axis = time_axis(model, x, need)
+    part = of_input(x.detach(), gradient, axis)
+    seen = Seen(part.name, "input", model, 1, part.steps, part.steps)
+    recording = found.recording
+    track = recording.start(part.name, part.names)
+    if gradient is not None:
+        track.take_norms(gradient.detach().movedim(axis, 0).flatten(1).norm(dim=1)[:, None])
+    return Observation(found.loss, {part.name: seen}, {part.name: part}, recording, found.gradients, found.links)
 
 
 def _check_loss(value: object) -> None:
@@ -129,235 +220,3 @@ def _check_loss(value: object) -> None:
         raise FlowError(f"the loss is {given}: return one number, as a tensor, such as the mean over the batch")
     if not value.requires_grad:
         raise FlowError("the loss has no gradient: it was computed under no_grad, or detached from the model")
-
-
-# -- modules that are called once a step -------------------------------------------------------------------------
-
-
-class _Chain:
-    """Watches the calls of one module: does what it returns come back as what it takes?"""
-
-    def __init__(self) -> None:
-        self.before: list[Any] = []
-        self.found: dict[tuple[int, int], int] = {}
-        self.calls = 0
-
-    def call(self, module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
-        for place, given in enumerate(leaves_of((args, keywords))):
-            for position, returned in enumerate(self.before):
-                if is_state(given) and is_state(returned) and _same_numbers(given, returned):
-                    self.found[position, place] = self.found.get((position, place), 0) + 1
-        self.before, self.calls = leaves_of(output), self.calls + 1
-
-    def link(self) -> Link | None:
-        """The links that nearly every call after the first has, each place used once."""
-        steady = [pair for pair, count in self.found.items() if count >= max(1, self.calls // 2)]
-        outputs, inputs = list[int](), list[int]()
-        for position, place in sorted(steady):
-            if position not in outputs and place not in inputs:
-                outputs.append(position)
-                inputs.append(place)
-        return Link(tuple(outputs), tuple(inputs)) if outputs and self.calls >= FEW else None
-
-
-def _same_numbers(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.numel() > 0)
-
-
-def _links(model: nn.Module, loss: Callable[[], Tensor], cells: Iterable[str]) -> dict[str, Link]:
-    """Run the model once, and find the modules that are called once a step."""
-    named = dict(model.named_modules())
-    inside = {m for module in named.values() if isinstance(module, LAYERS) for m in module.modules()}
-    chains = {name: _Chain() for name, module in named.items() if name and module not in inside}
-    with contextlib.ExitStack() as stack:
-        for name, chain in chains.items():
-            stack.callback(named[name].register_forward_hook(chain.call, with_kwargs=True).remove)
-        loss()
-    found = {name: link for name, chain in chains.items() if (link := chain.link()) is not None}
-    # The innermost: a wrapper that hands the state through is not the recurrence.
-    called = {n for n, chain in chains.items() if isinstance(named[n], nn.RNNCellBase) and chain.calls >= FEW}
-    found |= {name: Link((), ()) for name in called - found.keys()}
-    inner = {name: link for name, link in found.items() if not any(o.startswith(f"{name}.") for o in found)}
-    for name in cells:
-        if name not in named:
-            raise FlowError(f"the model has no module '{name}': it has {', '.join(filter(None, named))}")
-        inner.setdefault(name, Link((), ()))
-    return inner
-
-
-# -- what they were given ----------------------------------------------------------------------------------------
-
-
-class _Catcher:
-    """Writes down what the recurrent modules of a model are called with."""
-
-    def __init__(self, model: nn.Module, links: Mapping[str, Link], rows: int) -> None:
-        self.rows, self.links = rows, links
-        named = dict(model.named_modules())
-        layers = {name: module for name, module in named.items() if isinstance(module, LAYERS)}
-        self.modules = layers | {name: named[name] for name in links}
-        self.seen = {
-            name: Seen(name, "cell" if name in links else "layer", module) for name, module in self.modules.items()
-        }
-        self.given: dict[str, list[tuple[Any, Any, Any]]] = {name: [] for name in self.modules}
-        self.stack = contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        for name, module in self.modules.items():
-            hook = module.register_forward_hook(self._hook(name), with_kwargs=True, prepend=True)
-            self.stack.callback(hook.remove)
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def _hook(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
-            self.given[name].append((args, keywords, output))
-
-        return hook
-
-    def link(self, name: str) -> Link:
-        """How a module hands its states on; by their shapes, where something changes them between the calls."""
-        return self.links[name] if self.links[name].outputs else by_shape(self.given[name][-1])
-
-    def norms_through_the_model(self) -> dict[str, tuple[float, NDArray[np.float64]]]:
-        """What comes back to modules that are called once a step, where something stands between the calls."""
-        found: dict[str, tuple[float, NDArray[np.float64]]] = {}
-        for name, seen in self.seen.items():
-            if seen.kind == "cell" and len(self.given[name]) > 1:
-                link = self.link(name)
-                result = back_through(self.given[name], link.outputs, link.inputs)
-                found |= {name: result} if result else {}
-        return found
-
-    def parts(self) -> dict[str, Part]:
-        """Every layer and direction by itself."""
-        found: dict[str, Part] = {}
-        for name, seen in self.seen.items():
-            given = self.given[name]
-            seen.calls = len(given)
-            if not given:
-                continue
-            if seen.kind == "layer":
-                found |= _layer_parts(seen, given, self.rows)
-            else:
-                part = _cell_part(seen, given, self.link(name), self.rows)
-                found |= {part.name: part} if part else {}
-        return found
-
-
-def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> dict[str, Part]:
-    """The parts of a layer over its longest sequence: calls that hand the state on are one."""
-    assert isinstance(seen.module, LAYERS)
-    axis, run = 1 if seen.module.batch_first else 0, 0
-    sequences: list[tuple[list[Tensor], States]] = []
-    for number, (args, keywords, _) in enumerate(given):
-        x, hx = _sequence(seen.module, args, keywords)
-        how = _carried(hx)
-        if number:
-            seen.carried[how] += 1
-        if number and how != "reset" and sequences[-1][0][0].shape[1 - axis] == x.shape[1 - axis]:
-            sequences[-1][0].append(x)
-        else:
-            sequences.append(([x], hx))
-        run = run * (number > 0 and how == "joined") + x.shape[axis]
-        seen.steps, seen.longest = seen.steps + x.shape[axis], max(seen.longest, run)
-    pieces, hx = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
-    whole = torch.cat([x.detach() for x in pieces], axis)
-    few = None if hx is None else tuple(state[:, :rows].detach() for state in hx)
-    found = parts_of(seen.module, whole[:rows] if axis else whole[:, :rows], few)
-    prefix = f"{seen.name}." if seen.name else ""
-    for name, part in found.items():
-        part.name = prefix + name
-    return {part.name: part for part in found.values() if part.widths}
-
-
-def _carried(hx: States) -> str:
-    if hx is None or not any(bool(state.any()) for state in hx):
-        return "reset"
-    return "joined" if any(state.requires_grad for state in hx) else "detached"
-
-
-def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple[Tensor, States]:
-    """What a layer was called with, batched and padded; of rows of different lengths the longest alone."""
-    given = [*args, *([keywords["input"]] if "input" in keywords else [])]
-    x = given[0]
-    hx = given[1] if len(given) > 1 else keywords.get("hx")
-    states = None if hx is None else as_states(hx)
-    if isinstance(x, PackedSequence):
-        padded, lengths = pad_packed_sequence(x, batch_first=module.batch_first)
-        longest = (lengths == lengths.max()).nonzero()[:, 0].to(padded.device)
-        x = padded.index_select(0 if module.batch_first else 1, longest)
-        states = None if states is None else tuple(state.index_select(1, longest) for state in states)
-    if x.dim() == 2:
-        x = x[None] if module.batch_first else x[:, None]
-        states = None if states is None else tuple(state[:, None] for state in states)
-    return x, states
-
-
-def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
-    seen.steps = len(given)
-    run, before = 0, list[Any]()
-    for number, (args, keywords, output) in enumerate(given):
-        taken = leaves_at(leaves_of((args, keywords)), link.inputs)
-        how = _handed(taken, before) if number else "reset"
-        if number:
-            seen.carried[how] += 1
-        run = run * (how == "joined") + 1
-        seen.longest = max(seen.longest, run)
-        before = leaves_at(leaves_of(output), link.outputs)
-    layer = as_ours(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
-    if layer is not None:
-        x_TBI = torch.stack([args[0].detach() for args, _, _ in given])
-        taken = leaves_at(leaves_of(given[0][:2]), link.inputs)
-        zeros = [state[0] for state in layer.zero_states(min(rows, x_TBI.shape[1]))]
-        initial = [state.detach()[:rows] for state in taken] or zeros
-        return LayerPart(seen.name, layer.part("l0", training=False), x_TBI[:, :rows], initial)
-    return _call_part(seen, given, link, rows)
-
-
-def _handed(taken: list[Any], before: list[Any]) -> str:
-    tensors = [state for state in taken if isinstance(state, Tensor)]
-    if not any(bool(state.any()) for state in tensors):
-        return "reset"
-    return (
-        "joined"
-        if any(state.requires_grad for state in tensors) or not any(state.requires_grad for state in before)
-        else "detached"
-    )
-
-
-def _call_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
-    """A part whose states are brought into (B, W) each, whatever their shapes: images, or rows without a batch."""
-    if not link.inputs:
-        return None
-    shapes = [tuple(state.shape) for state in leaves_at(leaves_of(given[-1][:2]), link.inputs)]
-    batched = all(len(shape) > 1 for shape in shapes)
-    size = shapes[0][0] if batched else -1
-
-    def few(value: Any) -> Any:
-        def cut(leaf: Any) -> Any:
-            of_batch = isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size
-            return leaf[:rows].detach() if of_batch else leaf.detach() if isinstance(leaf, Tensor) else leaf
-
-        return pytree.tree_map(cut, value)
-
-    def flat(state: Tensor) -> Tensor:
-        return state.flatten(1) if batched else state.flatten()[None]
-
-    def put(args: Any, keywords: Any, states: list[Tensor]) -> tuple[Any, Any]:
-        leaves, spec = pytree.tree_flatten((args, keywords))
-        for place, state, shape in zip(link.inputs, states, shapes, strict=True):
-            leaves[place] = state.reshape(len(state), *shape[1:]) if batched else state.reshape(shape)
-        found: tuple[Any, Any] = pytree.tree_unflatten(leaves, spec)
-        return found
-
-    def take(output: Any) -> list[Tensor]:
-        leaves = leaves_of(output)
-        return [flat(leaves[place]) for place in link.outputs]
-
-    calls = [few((args, keywords)) for args, keywords, _ in given]
-    before = [[flat(leaves_of(call)[place]) for place in link.inputs] for call in calls]
-    after = torch.cat(take(few(given[-1][2])), -1)
-    names = ("h",) if len(link.inputs) == 1 else tuple(f"state {place}" for place in range(1, len(shapes) + 1))
-    return CallPart(seen.name, seen.module, calls, before, after, names, put, take)

@@ -36,14 +36,13 @@ class Part(abc.ABC):
         name: `l0`, `encoder.l1_reverse`, `decoder.cell`.
         changed_between: for a module that is called once a step, by how much of its norm a state differs from what
             the call before gave: something stands between the calls.
-        norms_KS: where that is so, what is left of random directions k steps back in the model itself, by state.
+        norms_KS: what is left of random directions k steps back in the model itself, by state, where that was
+            measured in the graph of the model's own run.
     """
 
     name: str
     changed_between: float = 0.0
     norms_KS: NDArray[np.float64] | None = None
-    _trajectory: Tensor | None = None
-    _exact: Part | None = None
 
     @property
     @abc.abstractmethod
@@ -55,6 +54,21 @@ class Part(abc.ABC):
     def steps(self) -> int:
         """How many steps the input has: T."""
 
+    def slices(self) -> dict[str, slice]:
+        """Where each state lies in the full state."""
+        found, start = {}, 0
+        for name, width in self.widths.items():
+            found[name] = slice(start, start + width)
+            start += width
+        return found
+
+
+class SteppedPart(Part):
+    """A part of which any step can be run by itself."""
+
+    _trajectory: Tensor | None = None
+    _exact: SteppedPart | None = None
+
     @abc.abstractmethod
     def _initial(self) -> Tensor:
         """Return the full state before the first step, (B, N)."""
@@ -64,7 +78,7 @@ class Part(abc.ABC):
         """Work `trajectory` out."""
 
     @abc.abstractmethod
-    def _in_double(self) -> Part:
+    def _in_double(self) -> SteppedPart:
         """Make what `double` returns."""
 
     @abc.abstractmethod
@@ -82,7 +96,7 @@ class Part(abc.ABC):
         """Return the full state before step t, (B, N); that before the first is known without a run."""
         return self.trajectory()[t] if t else self._initial()
 
-    def double(self) -> Part:
+    def double(self) -> SteppedPart:
         """Return the same part in double precision; made once, and itself where it was made so."""
         if self._exact is None:
             self._exact = self._in_double()
@@ -101,17 +115,9 @@ class Part(abc.ABC):
             found: Tensor = torch.func.vmap(one, in_dims=-1, out_dims=-1)(tangents_BNK)
         return found
 
-    def slices(self) -> dict[str, slice]:
-        """Where each state lies in the full state."""
-        found, start = {}, 0
-        for name, width in self.widths.items():
-            found[name] = slice(start, start + width)
-            start += width
-        return found
-
 
 @dataclass
-class LayerPart(Part):
+class LayerPart(SteppedPart):
     """A part whose equations are known: `layer_part`, with the states that it began with, (B, D·W) each, then t."""
 
     name: str
@@ -188,7 +194,7 @@ class LayerPart(Part):
 
 
 @dataclass
-class CallPart(Part):
+class CallPart(SteppedPart):
     """A module that a model calls once a step, with what it was called with.
 
     `calls` holds the arguments of every step, `before` the states among them, `after` what the last step left;

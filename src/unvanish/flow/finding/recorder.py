@@ -64,6 +64,15 @@ class Track(Tap):
         self._rows.append(row)
         return {name: self._watched(value, row, index) for index, (name, value) in enumerate(states.items())}
 
+    def listen(self, states: Iterable[Tensor]) -> None:
+        """Take the states of a step of somebody else's, as they are."""
+        row: list[Tensor | None] = []
+        self._rows.append(row)
+        for index, value in enumerate(states):
+            row.append(None)
+            if value.requires_grad:
+                value.register_hook(_writer(row, index))  # type: ignore[no-untyped-call]
+
     def clear(self) -> None:
         """Forget the norms, to measure another backward pass over the same steps."""
         self._told = None
@@ -74,12 +83,15 @@ class Track(Tap):
         if not value.requires_grad:
             return value
         value = value.view_as(value)  # a node of its own, apart from uses inside the step
-
-        def note(gradient: Tensor) -> None:
-            row[index] = torch.linalg.vector_norm(gradient.detach())
-
-        value.register_hook(note)  # type: ignore[no-untyped-call]
+        value.register_hook(_writer(row, index))  # type: ignore[no-untyped-call]
         return value
+
+
+def _writer(row: list[Tensor | None], index: int) -> Callable[[Tensor], None]:
+    def note(gradient: Tensor) -> None:
+        row[index] = torch.linalg.vector_norm(gradient.detach())
+
+    return note
 
 
 class Recording(Mapping[str, Track]):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unvanish.flow.finding.parts import LayerPart, Part
+from unvanish.flow.finding.parts import LayerPart, SteppedPart
 from unvanish.flow.finding.recorder import Track
 
 AT_ONCE = 256  # steps whose graph is held
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 64
 
 
 def norms_back(
-    part: Part,
+    part: SteppedPart,
     draws: int = 1,
     generator: torch.Generator | None = None,
     around: contextlib.AbstractContextManager[object] | None = None,
@@ -65,7 +65,9 @@ def _many_steps(
     return torch.cat(found)
 
 
-def _step_by_step(exact: Part, v_DBN: Tensor, around: contextlib.AbstractContextManager[object] | None) -> Tensor:
+def _step_by_step(
+    exact: SteppedPart, v_DBN: Tensor, around: contextlib.AbstractContextManager[object] | None
+) -> Tensor:
     """Send directions back through one step after the other; squares, (T + 1, S)."""
     found = [_squares(exact, v_DBN)]
     for t in reversed(range(exact.steps)):
@@ -85,6 +87,6 @@ def _pulled(end_BN: Tensor, start_BN: Tensor, v_BN: Tensor) -> Tensor:
     return torch.zeros_like(v_BN) if found is None else found
 
 
-def _squares(part: Part, v: Tensor) -> Tensor:
+def _squares(part: SteppedPart, v: Tensor) -> Tensor:
     """The sum of the squares of each state's share of directions."""
     return torch.stack([v[..., place].square().sum() for place in part.slices().values()])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.finding.parts import Hx, Part, chosen, identity, parts_of
+from unvanish.flow.finding.parts import Hx, SteppedPart, chosen, identity, parts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def jacobian(
     return jacobian_of(chosen(parts_of(layer, x, hx), part), at, span)
 
 
-def jacobian_of(part: Part, at: int = -1, span: int = 1) -> Jacobian:
+def jacobian_of(part: SteppedPart, at: int = -1, span: int = 1) -> Jacobian:
     """Measure the Jacobian of a part (see `jacobian`)."""
     last = at + part.steps if at < 0 else at
     if not 0 <= last < part.steps or not 1 <= span <= last + 1:
@@ -158,7 +158,7 @@ def lyapunov(
 
 
 def lyapunov_of(
-    part: Part,
+    part: SteppedPart,
     count: int | None = None,
     skip: int | None = None,
     generator: torch.Generator | None = None,

@@ -21,7 +21,7 @@ from unvanish.engine.tap import Border, States
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import random_like
 from unvanish.flow.finding.convert import as_layer
-from unvanish.flow.finding.parts import LayerPart, Part, parts_of
+from unvanish.flow.finding.parts import LayerPart, Part, SteppedPart, parts_of
 from unvanish.flow.finding.recorder import Track
 from unvanish.flow.measuring.back import norms_back
 
@@ -171,7 +171,10 @@ def profile(
 
 def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Profile:
     """Measure the profile of a part from its last step, in double precision (see `profile`)."""
-    found = norms_back(part, draws, generator) if part.norms_KS is None else part.norms_KS
+    if part.norms_KS is None:
+        assert isinstance(part, SteppedPart)
+        return _of_norms(part.name, tuple(part.widths), norms_back(part, draws, generator))
+    found = part.norms_KS
     return _of_norms(part.name, tuple(part.widths), found)
 
 

@@ -24,7 +24,8 @@ from unvanish.equations.expression import Call, Expr, Ref, refs, walk
 from unvanish.equations.gates import keep_factors
 from unvanish.equations.system import Elementwise, System
 from unvanish.equations.words import WORDS
-from unvanish.flow.finding.parts import Hx, LayerPart, Part, chosen, parts_of
+from unvanish.flow.finding.graph import GraphPart
+from unvanish.flow.finding.parts import Hx, LayerPart, Part, SteppedPart, chosen, parts_of
 
 FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
 STEEPEST = {name: word.steepest for name, word in WORDS.items() if word.steepest}
@@ -102,6 +103,9 @@ def saturation_of(part: Part) -> Saturation:
     """Measure a part (see `saturation`); of one whose equations are not known, only its activations, by number."""
     if isinstance(part, LayerPart):
         return _of_layer(part)
+    if isinstance(part, GraphPart):
+        return _of_graph(part)
+    assert isinstance(part, SteppedPart)
     seen = _Activations()
     s_TBN = part.trajectory()
     with torch.no_grad():
@@ -210,6 +214,22 @@ def _activation(func: Any, args: Any, keywords: Any) -> str | None:
     return _FUNCTIONS.get(func) if usual else None
 
 
+def _of_graph(part: GraphPart) -> Saturation:
+    """The activations of a loop in the order in which a step calls them, and what its states keep directly."""
+    seen: dict[tuple[int, str], list[tuple[Tensor, Tensor]]] = {}
+    for step in part.loop.calls if part.loop is not None else ():
+        for place, call in enumerate(step):
+            function = _activation(call.function, *call.arguments)
+            if function is not None:
+                argument = call.arguments[0][0]
+                seen.setdefault((place, function), []).append((call.given[0].detach(), argument.detach()))
+    memories = [
+        Memory(name, "", float(keep_W.mean()), _constant(keep_W.mean()), _constant(keep_W.max()))
+        for name, keep_W in part.direct.items()
+    ]
+    return Saturation(part.name, tuple(_measured(n, *values) for n, values in _numbered(seen)), tuple(memories))
+
+
 class _Activations(TorchFunctionMode):
     """Writes down what the activations of a block give, in the order in which they are called in a step."""
 
@@ -229,12 +249,18 @@ class _Activations(TorchFunctionMode):
 
     def values(self) -> Iterator[tuple[str, tuple[str, Tensor, Tensor]]]:
         """Name what was seen: `sigmoid 1`, `sigmoid 2`, `tanh 1`, …"""
-        counts: dict[str, int] = {}
-        for (_, function), seen in sorted(self.found.items(), key=lambda one: one[0]):
-            if len({value.shape for value, _ in seen}) == 1:
-                counts[function] = counts.get(function, 0) + 1
-                values, arguments = (torch.stack(some) for some in zip(*seen, strict=True))
-                yield f"{function} {counts[function]}", (function, values, arguments)
+        yield from _numbered(self.found)
+
+
+def _numbered(
+    found: Mapping[tuple[int, str], list[tuple[Tensor, Tensor]]],
+) -> Iterator[tuple[str, tuple[str, Tensor, Tensor]]]:
+    counts: dict[str, int] = {}
+    for (_, function), seen in sorted(found.items(), key=lambda one: one[0]):
+        if len({value.shape for value, _ in seen}) == 1:
+            counts[function] = counts.get(function, 0) + 1
+            values, arguments = (torch.stack(some) for some in zip(*seen, strict=True))
+            yield f"{function} {counts[function]}", (function, values, arguments)
 
 
 class Steepest(TorchFunctionMode):

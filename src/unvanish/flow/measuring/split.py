@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unvanish.flow.finding.parts import Hx, Part, chosen, parts_of
+from unvanish.flow.finding.graph import GraphPart
+from unvanish.flow.finding.parts import Hx, Part, SteppedPart, chosen, parts_of
 from unvanish.flow.measuring.back import norms_back
 from unvanish.flow.measuring.profile import fit_rate
 from unvanish.flow.measuring.saturation import Steepest
@@ -58,9 +59,16 @@ def split(
 def split_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Split:
     """Split the rate of a part (see `split`)."""
     seed = int(torch.randint(1 << 31, (), generator=generator, device="cpu"))
-    rate, weights = (
-        fit_rate(np.linalg.norm(norms_back(part, draws, torch.Generator().manual_seed(seed), around), axis=1))[0]
-        for around in (contextlib.nullcontext(), Steepest())
-    )
+
+    def rate_of(around: contextlib.AbstractContextManager[object] | None) -> float:
+        if isinstance(part, SteppedPart):
+            found = norms_back(part, draws, torch.Generator().manual_seed(seed), around)
+        else:
+            assert isinstance(part, GraphPart)
+            again = part.norms_KS if around is None or part.again is None else part.again(around)
+            found = np.zeros((1, 1)) if again is None else again
+        return fit_rate(np.linalg.norm(found, axis=1))[0]
+
+    rate, weights = rate_of(None), rate_of(Steepest())
     both = np.isfinite(rate) and np.isfinite(weights)
     return Split(part.name, rate, weights, rate - weights if both else (0.0 if rate == weights else rate))

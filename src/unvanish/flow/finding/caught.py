@@ -1,0 +1,227 @@
+"""What the recurrent modules of a model are called with, and the parts that follow from it.
+
+Shapes: T time, B batch, I input, N full state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from unvanish.flow.finding.between import Link, back_through, by_shape, leaves_at, leaves_of
+from unvanish.flow.finding.chains import LAYERS
+from unvanish.flow.finding.convert import as_ours
+from unvanish.flow.finding.parts import CallPart, LayerPart, Part, as_states, parts_of
+from unvanish.nn import Recurrent
+from unvanish.torch_internals import pytree
+
+States = tuple[Tensor, ...] | None
+
+
+@dataclass
+class Seen:
+    """One recurrent module of a model, and its calls in one run.
+
+    Attributes:
+        name: its name in the model.
+        kind: `layer` (a call is a sequence), `cell` (a call is a step), `loop` (found by tracing a run) or `input`.
+        calls: how often it was called; `steps`: over how many time steps in all.
+        longest: the most steps through which a gradient can flow without a break.
+        carried: of the calls that had one before: `joined` (the state came with its gradient), `detached` (the
+            same numbers, without), `reset` (zeros, or none), by their number.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module
+    calls: int = 0
+    steps: int = 0
+    longest: int = 0
+    carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
+
+
+class Catcher:
+    """Writes down what the recurrent modules of a model are called with."""
+
+    def __init__(self, model: nn.Module, links: Mapping[str, Link], rows: int) -> None:
+        self.rows, self.links = rows, links
+        named = dict(model.named_modules())
+        layers = {name: module for name, module in named.items() if isinstance(module, LAYERS)}
+        self.modules = layers | {name: named[name] for name in links}
+        self.seen = {
+            name: Seen(name, "cell" if name in links else "layer", module) for name, module in self.modules.items()
+        }
+        self.given: dict[str, list[tuple[Any, Any, Any]]] = {name: [] for name in self.modules}
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        for name, module in self.modules.items():
+            hook = module.register_forward_hook(self._hook(name), with_kwargs=True, prepend=True)
+            self.stack.callback(hook.remove)
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
+            self.given[name].append((args, keywords, output))
+
+        return hook
+
+    def link(self, name: str) -> Link:
+        """How a module hands its states on; by their shapes, where something changes them between the calls."""
+        link, module = self.links[name], self.modules[name]
+        missing = isinstance(module, nn.RNNCellBase) and len(link.inputs) != 1 + isinstance(module, nn.LSTMCell)
+        return by_shape(self.given[name][-1]) if missing or not link.outputs else link
+
+    def norms_through_the_model(self) -> dict[str, tuple[float, NDArray[np.float64]]]:
+        """What comes back to modules that are called once a step, where something stands between the calls."""
+        found: dict[str, tuple[float, NDArray[np.float64]]] = {}
+        for name, seen in self.seen.items():
+            if seen.kind == "cell" and len(self.given[name]) > 1:
+                link = self.link(name)
+                with contextlib.suppress(RuntimeError):  # states of one step that have no batch in common
+                    result = back_through(self.given[name], link.outputs, link.inputs)
+                    found |= {name: result} if result else {}
+        return found
+
+    def parts(self) -> dict[str, Part]:
+        """Every layer and direction by itself."""
+        found: dict[str, Part] = {}
+        for name, seen in self.seen.items():
+            given = self.given[name]
+            seen.calls = len(given)
+            if not given:
+                continue
+            if seen.kind == "layer":
+                found |= _layer_parts(seen, given, self.rows)
+            else:
+                with contextlib.suppress(RuntimeError, TypeError):
+                    part = _cell_part(seen, given, self.link(name), self.rows)
+                    found |= {part.name: part} if part else {}
+        return found
+
+
+def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> dict[str, Part]:
+    """The parts of a layer over its longest sequence: calls that hand the state on are one."""
+    assert isinstance(seen.module, LAYERS)
+    axis, run = 1 if seen.module.batch_first else 0, 0
+    sequences: list[tuple[list[Tensor], States]] = []
+    for number, (args, keywords, _) in enumerate(given):
+        x, hx = _sequence(seen.module, args, keywords)
+        how = _carried(hx)
+        if number:
+            seen.carried[how] += 1
+        if number and how != "reset" and sequences[-1][0][0].shape[1 - axis] == x.shape[1 - axis]:
+            sequences[-1][0].append(x)
+        else:
+            sequences.append(([x], hx))
+        run = run * (number > 0 and how == "joined") + x.shape[axis]
+        seen.steps, seen.longest = seen.steps + x.shape[axis], max(seen.longest, run)
+    pieces, hx = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
+    whole = torch.cat([x.detach() for x in pieces], axis)
+    few = None if hx is None else tuple(state[:, :rows].detach() for state in hx)
+    found = parts_of(seen.module, whole[:rows] if axis else whole[:, :rows], few)
+    prefix = f"{seen.name}." if seen.name else ""
+    for name, part in found.items():
+        part.name = prefix + name
+    return {part.name: part for part in found.values() if part.widths}
+
+
+def _carried(hx: States) -> str:
+    if hx is None or not any(bool(state.any()) for state in hx):
+        return "reset"
+    return "joined" if any(state.requires_grad for state in hx) else "detached"
+
+
+def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple[Tensor, States]:
+    """What a layer was called with, batched and padded; of rows of different lengths the longest alone."""
+    given = [*args, *([keywords["input"]] if "input" in keywords else [])]
+    x = given[0]
+    hx = given[1] if len(given) > 1 else keywords.get("hx")
+    states = None if hx is None else as_states(hx)
+    if isinstance(x, PackedSequence):
+        padded, lengths = pad_packed_sequence(x, batch_first=module.batch_first)
+        longest = (lengths == lengths.max()).nonzero()[:, 0].to(padded.device)
+        x = padded.index_select(0 if module.batch_first else 1, longest)
+        states = None if states is None else tuple(state.index_select(1, longest) for state in states)
+    if x.dim() == 2:
+        x = x[None] if module.batch_first else x[:, None]
+        states = None if states is None else tuple(state[:, None] for state in states)
+    return x, states
+
+
+def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
+    seen.steps = len(given)
+    run, before = 0, list[Any]()
+    for number, (args, keywords, output) in enumerate(given):
+        taken = leaves_at(leaves_of((args, keywords)), link.inputs)
+        how = _handed(taken, before) if number else "reset"
+        if number:
+            seen.carried[how] += 1
+        run = run * (how == "joined") + 1
+        seen.longest = max(seen.longest, run)
+        before = leaves_at(leaves_of(output), link.outputs)
+    layer = as_ours(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
+    if layer is not None:
+        x_TBI = torch.stack([args[0].detach() for args, _, _ in given])
+        taken = leaves_at(leaves_of(given[0][:2]), link.inputs)
+        zeros = [state[0] for state in layer.zero_states(min(rows, x_TBI.shape[1]))]
+        initial = [state.detach()[:rows] for state in taken] or zeros
+        return LayerPart(seen.name, layer.part("l0", training=False), x_TBI[:, :rows], initial)
+    return _call_part(seen, given, link, rows)
+
+
+def _handed(taken: list[Any], before: list[Any]) -> str:
+    tensors = [state for state in taken if isinstance(state, Tensor)]
+    if not any(bool(state.any()) for state in tensors):
+        return "reset"
+    return (
+        "joined"
+        if any(state.requires_grad for state in tensors) or not any(state.requires_grad for state in before)
+        else "detached"
+    )
+
+
+def _call_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
+    """A part whose states are brought into (B, W) each, whatever their shapes: images, or rows without a batch."""
+    if not link.inputs:
+        return None
+    shapes = [tuple(state.shape) for state in leaves_at(leaves_of(given[-1][:2]), link.inputs)]
+    batched = all(len(shape) > 1 for shape in shapes)
+    size = shapes[0][0] if batched else -1
+
+    def few(value: Any) -> Any:
+        def cut(leaf: Any) -> Any:
+            of_batch = isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size
+            return leaf[:rows].detach() if of_batch else leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+        return pytree.tree_map(cut, value)
+
+    def flat(state: Tensor) -> Tensor:
+        return state.flatten(1) if batched else state.flatten()[None]
+
+    def put(args: Any, keywords: Any, states: list[Tensor]) -> tuple[Any, Any]:
+        leaves, spec = pytree.tree_flatten((args, keywords))
+        for place, state, shape in zip(link.inputs, states, shapes, strict=True):
+            leaves[place] = state.reshape(len(state), *shape[1:]) if batched else state.reshape(shape)
+        found: tuple[Any, Any] = pytree.tree_unflatten(leaves, spec)
+        return found
+
+    def take(output: Any) -> list[Tensor]:
+        leaves = leaves_of(output)
+        return [flat(leaves[place]) for place in link.outputs]
+
+    calls = [few((args, keywords)) for args, keywords, _ in given]
+    before = [[flat(leaves_of(call)[place]) for place in link.inputs] for call in calls]
+    after = torch.cat(take(few(given[-1][2])), -1)
+    names = ("h",) if len(link.inputs) == 1 else tuple(f"state {place}" for place in range(1, len(shapes) + 1))
+    return CallPart(seen.name, seen.module, calls, before, after, names, put, take)

@@ -1,0 +1,191 @@
+"""Recurrences that are measured in the graph of the model's own run: loops, and the steps of the input.
+
+Shapes: T time, B batch, K lags, S states, D draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.parts import Part
+from unvanish.flow.finding.trace import Loop
+
+DRAWS = 8
+Norms = NDArray[np.float64]
+
+
+@dataclass
+class GraphPart(Part):
+    """A recurrence whose steps cannot be run by themselves.
+
+    Attributes:
+        norms_KS: what is left of random directions k steps back, (K, S).
+        loop: what tracing found; None for the steps of the input.
+        alive: through how many steps a gradient can come at all.
+        direct: what each unit of each state keeps of itself in a step by its direct path, in the mean over steps.
+        again: runs the model once more in a context, and gives `norms_KS` of that.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    count: int
+    norms_KS: Norms | None = None
+    alive: int = 0
+    loop: Loop | None = None
+    direct: dict[str, Tensor] = field(default_factory=dict)
+    again: Callable[[contextlib.AbstractContextManager[Any]], Norms | None] | None = field(default=None, repr=False)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return dict(zip(self.names, self.sizes, strict=True))
+
+    @property
+    def steps(self) -> int:
+        return self.count
+
+
+def of_loop(name: str, loop: Loop) -> GraphPart:
+    """Measure a loop that tracing found, while the graph of its run is held."""
+    kept = [
+        place for place, state in enumerate(loop.states[-1]) if any(s[place].requires_grad for s in loop.states)
+    ]
+    states = [[step[place] for place in kept] for step in loop.states]
+    names = ("h",) if len(kept) == 1 else tuple(f"state {number}" for number in range(1, len(kept) + 1))
+    norms_KS, alive = norms_along(states)
+    sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
+    direct = dict(zip(names, kept_directly(states), strict=True))
+    return GraphPart(name, names, sizes, loop.steps, norms_KS, alive, replace(loop, states=states), direct)
+
+
+def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: int = 0) -> tuple[Norms, int]:
+    """Send random directions from the states of the last step to those of all before: what is left, (K, S).
+
+    Returns also through how many steps a gradient can come at all.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ends = [state for state in states[-1] if state.requires_grad]
+    earlier = [
+        (k, place, state) for k, step in enumerate(reversed(states[:-1]), 1) for place, state in enumerate(step)
+    ]
+    flat = [one for one in earlier if one[2].requires_grad]
+    squares_KS, sent, alive = np.zeros((len(states), len(states[-1]))), 0.0, {0}
+    for _ in range(draws if ends else 0):
+        directions = [random_like(end, generator) for end in ends]
+        found = torch.autograd.grad(
+            ends, [state for _, _, state in flat], directions, retain_graph=True, allow_unused=True
+        )
+        placed = iter(directions)
+        for place, state in enumerate(states[-1]):
+            if state.requires_grad:
+                squares_KS[0, place] += _square(next(placed))
+        sent += sum(_square(direction) for direction in directions)
+        for (k, place, _), gradient in zip(flat, found, strict=True):
+            if gradient is not None:
+                squares_KS[k, place] += _square(gradient)
+                alive.add(k)
+    reached = next(k for k in range(len(states) + 1) if k not in alive)
+    return np.sqrt(squares_KS / sent) if sent else squares_KS, reached
+
+
+def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int = 8) -> list[Tensor]:
+    """Estimate the diagonal of ∂s_t/∂s_{t-1} for every state, unit by unit, in the mean over rows and some steps.
+
+    E[v ∘ Jᵀ v] = diag J for v of independent signs (Hutchinson's estimator, Bekas, Kokiopoulou, Saad 2007).
+    """
+    found = []
+    at: Any = np.unique(np.linspace(1, len(states) - 1, steps).astype(int)) if len(states) > 1 else []
+    generator = torch.Generator().manual_seed(0)
+    for place, state in enumerate(states[-1]):
+        total, count = torch.zeros(state.shape[-1] if state.dim() else 1, dtype=torch.float64), 0
+        for t in at:
+            now, before = states[t][place], states[t - 1][place]
+            for _ in range(draws if now.requires_grad and before.requires_grad else 0):
+                signs = random_like(now, generator).sign()
+                (pulled,) = torch.autograd.grad(now, before, signs, retain_graph=True, allow_unused=True)
+                if pulled is not None and pulled.shape == signs.shape:
+                    total += (signs * pulled).double().reshape(-1, total.shape[0]).mean(0).cpu()
+                count += 1
+        found.append(total / max(count, 1))
+    return found
+
+
+def _square(value: Tensor) -> float:
+    return float(value.detach().double().square().sum())
+
+
+# -- the steps of the input --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def watched_input(model: nn.Module, inputs: Sequence[Tensor]) -> Any:
+    """Let the gradient come to the input in the block; of whole numbers, to what is made of them first."""
+    floats = [one for one in inputs if one.is_floating_point() and one.dim() >= 2 and one.is_leaf]
+    found: list[Tensor] = []
+    before = [(one, one.requires_grad) for one in floats]
+    hooks = []
+
+    def embedded(module: nn.Module, args: Any, output: Any) -> Any:
+        taken = [one for one in args if isinstance(one, Tensor) and not one.is_floating_point() and one.dim() >= 1]
+        if not found and taken and isinstance(output, Tensor) and output.is_floating_point():
+            output = output if output.requires_grad else output.detach().requires_grad_()
+            found.append(output)
+        return output
+
+    try:
+        if floats:
+            largest = max(floats, key=lambda one: one.numel())
+            found.append(largest.requires_grad_())
+        else:
+            for module in model.modules():
+                with contextlib.suppress(RuntimeError):
+                    hooks.append(module.register_forward_hook(embedded))
+        yield found
+    finally:
+        for one, required in before:
+            one.requires_grad_(required)
+            one.grad = None
+        for hook in hooks:
+            hook.remove()
+
+
+def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
+    """The gradient of the loss by the steps of the input, relative to its median over the lags from 1 on.
+
+    The last step is also read directly, and does not count.
+    """
+    steps = x.shape[axis]
+    norms_T = np.zeros(steps)
+    if gradient is not None:
+        norms_T = gradient.detach().double().movedim(axis, 0).flatten(1).norm(dim=1).cpu().numpy()
+    norms_K = norms_T[::-1].copy()
+    middle = float(np.median(norms_K[1:])) if steps > 1 else 0.0
+    largest = float(norms_K[1:].max()) if steps > 1 else 0.0
+    scale = middle or largest
+    norms_K = norms_K / scale if scale else norms_K
+    norms_K[0] = 1.0
+    return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[:, None], steps)
+
+
+def time_axis(model: nn.Module, x: Tensor, need: int | None) -> int:
+    """Which axis of the input is time: what the model's own layers say, else the one that is long enough."""
+    if x.dim() < 3:
+        return x.dim() - 1 if x.dim() == 2 and not x.is_floating_point() else 0
+    for module in model.modules():
+        told = getattr(module, "batch_first", None)
+        if isinstance(told, bool):
+            return 1 if told else 0
+        if isinstance(module, nn.Conv1d):
+            return x.dim() - 1
+    if need is not None and (x.shape[0] > need) != (x.shape[1] > need):
+        return 0 if x.shape[0] > need else 1
+    return 0 if x.shape[0] >= x.shape[1] else 1

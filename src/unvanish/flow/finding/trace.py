@@ -1,0 +1,237 @@
+"""Find a recurrence by what a forward pass does.
+
+The longest repeat in its calls of torch is the step; the tensors that one step makes and the next one reads are the
+state.
+
+Shapes: N calls, P calls in a step (the period), C steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from unvanish.torch_internals import pytree
+
+FEWEST = 3  # steps: fewer are not a recurrence
+LONGEST = 4000  # calls in a step that are looked for
+# What only asks a tensor about itself: no part of a computation.
+_SILENT = frozenset(
+    {"size", "dim", "shape", "__get__", "stride", "is_contiguous", "requires_grad", "numel", "__len__", "device"}
+    | {"dtype", "ndim", "is_floating_point", "data_ptr", "element_size", "item", "__bool__", "__int__", "__float__"}
+    | {"__index__", "__repr__", "__format__", "__hash__"}
+)
+_CUTS = frozenset(["detach", "detach_"])
+MODULE = "module "  # before the name of a module whose call is one call
+
+
+@dataclass(frozen=True)
+class Made:
+    """One call of torch: its name, the module that it was made in, what went in and the tensors that came out."""
+
+    name: str
+    module: str
+    function: Any
+    arguments: tuple[Any, Any]
+    taken: tuple[Tensor, ...]
+    given: tuple[Tensor, ...]
+
+    @property
+    def token(self) -> Hashable:
+        """What is the same whenever the same line of code runs."""
+        return (self.name, self.module, *(tuple(one.shape) for one in self.given))
+
+
+def tensors_in(value: Any) -> tuple[Tensor, ...]:
+    """Return the tensors in nested arguments."""
+    return tuple(leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+class Calls(TorchFunctionMode):
+    """Writes down every call of torch in the block; a call of a module in `whole` is one call."""
+
+    def __init__(self, model: nn.Module, whole: Sequence[nn.Module] = ()) -> None:
+        super().__init__()
+        self.made: list[Made] = []
+        self._whole, self._names = set(whole), {module: name for name, module in model.named_modules()}
+        self._inside: list[str] = [""]
+        self._hidden = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Calls:
+        for module in self._names:
+            with contextlib.suppress(RuntimeError):  # what is scripted takes no hooks
+                before = module.register_forward_pre_hook(self._enter, with_kwargs=True)
+                self._stack.callback(before.remove)
+                after = module.register_forward_hook(self._leave, with_kwargs=True, always_call=True)
+                self._stack.callback(after.remove)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *fault: Any) -> None:
+        self._stack.close()
+        super().__exit__(*fault)  # type: ignore[no-untyped-call]
+
+    def _enter(self, module: nn.Module, args: Any, keywords: Any) -> None:
+        self._inside.append(self._names[module])
+        self._hidden += module in self._whole
+
+    def _leave(self, module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
+        self._inside.pop()
+        if module in self._whole:
+            self._hidden -= 1
+            self._note(f"{MODULE}{self._names[module]}", module, (args, keywords), output)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", str(func))
+        if name not in _SILENT and not self._hidden:
+            self._note(name, func, (args, kwargs or {}), found)
+        return found
+
+    def _note(self, name: str, function: Any, taken: tuple[Any, Any], given: Any) -> None:
+        if not self._hidden and (out := tensors_in(given)):
+            self.made.append(Made(name, self._inside[-1], function, taken, tensors_in(taken), out))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A recurrence that was found in the calls of a forward pass.
+
+    Attributes:
+        name: the innermost module that all of a step happens in; empty where that is the model itself.
+        states: the tensors of the state after each step, one list a step, each slot at the same place.
+        calls: what each step does.
+        makers: the names of the calls that make the states.
+        over_input: whether it runs as often as something is iterated over.
+    """
+
+    name: str
+    states: list[list[Tensor]] = field(repr=False)
+    calls: list[list[Made]] = field(repr=False)
+    makers: frozenset[str]
+    over_input: bool
+
+    @property
+    def steps(self) -> int:
+        """How many steps were seen."""
+        return len(self.states)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a step detaches something."""
+        return any(one.name in _CUTS for one in self.calls[-1])
+
+
+def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
+    """Find the recurrences in the calls of a forward pass, one after the other.
+
+    Args:
+        made: the calls.
+        axes: sizes of the input's axes: a repeat of one of these counts is a loop over it.
+    """
+    tokens = _numbered(made)
+    found: list[Loop] = []
+    rest = [(0, len(made))]
+    while rest:
+        first, last = rest.pop()
+        repeat = _best(tokens[first:last], _iterated(made[first:last]) | set(axes))
+        if repeat is None:
+            continue
+        start, period, count, over_input = repeat[0] + first, *repeat[1:]
+        loop = _loop(made, start, period, count, last, over_input)
+        if loop is not None:
+            found.append(loop)
+        rest += [(first, start), (start + period * count, last)]
+    return found
+
+
+def _numbered(made: Sequence[Made]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(one.token, len(numbers)) for one in made], dtype=np.int64)
+
+
+def _iterated(made: Sequence[Made]) -> set[int]:
+    """How many pieces tensors were cut into, all at once or one after the other."""
+    pieces = {len(one.given) for one in made if len(one.given) >= FEWEST and len(one.taken) == 1}
+    taken = Counter(
+        id(one.taken[0]) for one in made if one.name in ("__getitem__", "select", "index_select") and one.taken
+    )
+    return pieces | {count for count in taken.values() if count >= FEWEST}
+
+
+def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> tuple[int, int, int, bool] | None:
+    """Start, period and count of the best repeat: as often as something is iterated over, else what covers most."""
+    best: tuple[tuple[Any, ...], tuple[int, int, int, bool]] | None = None
+    total = len(tokens)
+    for period in range(1, min(total // FEWEST, LONGEST) + 1):
+        same = np.concatenate([[False], tokens[period:] == tokens[:-period], [False]])
+        edges = np.flatnonzero(same[1:] != same[:-1])
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            count = int(end - start) // period + 1
+            if count < FEWEST:
+                continue
+            exact = max((size for size in axes if size <= count and count - size <= 1), default=0)
+            near = exact or max((size for size in axes if size - count in (1, 2)), default=0)
+            key = (bool(near), exact or near, period) if near else (False, period * count, -period)
+            if best is None or key > best[0]:
+                best = (key, (int(start), period, count, bool(near)))
+    return None if best is None else best[1]
+
+
+def _loop(made: Sequence[Made], start: int, period: int, count: int, last: int, over_input: bool) -> Loop | None:
+    """The repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
+    found: tuple[int, int, list[tuple[int, int]], int] | None = None
+    spare = min(period - 1, last - start - period * count) if count > FEWEST else 0
+    shifts = range(period if count > FEWEST else spare + 1)
+    for shift in shifts if period <= 400 else range(0, period, max(1, period // 400)):
+        whole = count - (start + shift + period * count > last)
+        slots = _slots(made, start + shift, period, whole)
+        if slots:
+            size = sum(made[start + shift + place].given[output].numel() for place, output in slots)
+            if found is None or size < found[0]:
+                found = (size, start + shift, slots, whole)
+    if found is None:
+        return None
+    _, begin, slots, whole = found
+    steps = [list(made[begin + k * period : begin + (k + 1) * period]) for k in range(whole)]
+    states = [[step[place].given[output] for place, output in slots] for step in steps]
+    makers = frozenset(steps[-1][place].name for place, _ in slots)
+    return Loop(_common([one.module for one in steps[-1]]), states, steps, makers, over_input)
+
+
+def _slots(made: Sequence[Made], start: int, period: int, count: int) -> list[tuple[int, int]]:
+    """The places of a step, and their outputs, that the next step reads, in every pair of steps."""
+    found: set[tuple[int, int]] | None = None
+    middle = range(max(0, count // 2 - 2), min(count - 1, count // 2 + 2)) if count > 8 else range(count - 1)
+    for k in middle:
+        of_step: dict[int, tuple[int, int]] = {}
+        for place in range(period):
+            for output, one in enumerate(made[start + k * period + place].given):
+                if one.is_floating_point() and one.dim():
+                    of_step[id(one)] = (place, output)
+        own, cross = set[int](), set[tuple[int, int]]()
+        for place in range(period):
+            call = made[start + (k + 1) * period + place]
+            cross |= {of_step[id(one)] for one in call.taken if id(one) in of_step and id(one) not in own}
+            own |= {id(one) for one in call.given}
+        found = cross if found is None else found & cross
+    return sorted(found or ())
+
+
+def _common(paths: Sequence[str]) -> str:
+    """The innermost module that all of them lie in."""
+    split = [path.split(".") if path else [] for path in paths]
+    common: list[str] = []
+    for names in zip(*split, strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    return ".".join(common) if len(split) == len([s for s in split if s]) else ""
