@@ -223,7 +223,7 @@ def test_losses_that_are_none(loss: Any, told: str) -> None:
 
 def test_models_without_a_recurrence_and_cells_that_are_not_there() -> None:
     model = nn.Sequential(nn.Linear(I, 4), nn.Tanh(), nn.Linear(4, 1))
-    with pytest.raises(FlowError, match="no recurrent layer"):
+    with pytest.raises(FlowError, match="no recurrence that can be seen"):
         seen(model)
     with pytest.raises(FlowError, match="no module 'cel'"):
         seen(Loop(OwnCell(H, 1.0), H), cells=["cel"])

@@ -9,28 +9,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
-from unvanish.diagnosis.watch.trace import StepTrace, Trial
-from unvanish.flow.finding.observe import Observation, Seen
+from unvanish.diagnosis.numbers import numbers
+from unvanish.diagnosis.steps import step
+from unvanish.flow.finding.observe import Seen
 from unvanish.flow.measuring.profile import REACH_SHARE
 from unvanish.flow.measuring.saturation import Memory
-from unvanish.torch_internals import pytree
 
 CAUSES = (
     "non-finite input",
     "non-finite parameter",
+    "non-finite target",
+    "labels ignored",
+    "non-finite inside",
+    "rows mixed",
     "detached state",
     "state reset",
     "dead relu",
     "disconnected",
     "frozen",
+    "not in the optimizer",
+    "input scale",
+    "reads early",
     "short window",
+    "no zero_grad",
+    "scaled gradient",
     "idle clip",
     "changed between calls",
     "forgetting",
@@ -40,30 +45,9 @@ CAUSES = (
     "learning rate",
     "clip threshold",
 )
+DIRECT = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
+NEAR = 0.3  # of the rate, by which that path may fall short of explaining it
 DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at a sound start, too
-NOISE = 4.0  # spread over mean: as much is left of pure noise in the running means of Adam with its usual numbers
-WANDERING = 0.01  # of the parameters' norm, in one step
-CLIPPED = 100  # times the threshold: such a gradient is not clipped now and then, its size is lost at every step
-MANY = 0.1  # of the parameters' norm, changed in one step
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What causes are read from.
-
-    Attributes:
-        trace: of one training step, where one was given.
-        trial: of one step of the optimiser, where there is one.
-    """
-
-    model: nn.Module
-    batch: Any
-    observation: Observation
-    parts: tuple[PartFinding, ...]
-    need: int
-    verdict: str
-    trace: StepTrace | None = None
-    trial: Trial | None = None
 
 
 def causes(facts: Facts) -> tuple[Cause, ...]:
@@ -75,38 +59,6 @@ def causes(facts: Facts) -> tuple[Cause, ...]:
 def _rank(cause: Cause) -> int:
     """By kind; the matrices and what saturates stay in the order of what they take from the gradient."""
     return CAUSES.index("weights" if cause.kind == "saturation" else cause.kind)
-
-
-# -- numbers that are none ---------------------------------------------------------------------------------------
-
-
-def _numbers(facts: Facts) -> Iterator[Cause]:
-    for name, value in _named_tensors(facts.batch):
-        places = _non_finite(value)
-        if len(places):
-            where = ", ".join(str(int(index)) for index in places[0])
-            kind = "NaN" if value[tuple(places[0])].isnan() else "infinite"
-            text = f"{name} has {len(places):,} numbers that are not finite; the first, {kind}, at index ({where})"
-            yield Cause("non-finite input", name, text, len(places), "numbers", "drop or fill them before training")
-    for name, parameter in facts.model.named_parameters():
-        count = int((~torch.isfinite(parameter.detach())).sum())
-        if count:
-            text = f"the parameter {name} has {count:,} numbers that are not finite"
-            advice = "go back to a checkpoint from before, and clip the gradient by norm"
-            yield Cause("non-finite parameter", name, text, count, "numbers", advice)
-
-
-def _named_tensors(batch: Any) -> Iterator[tuple[str, Tensor]]:
-    leaves = [(path, leaf) for path, leaf in pytree.tree_flatten_with_path(batch)[0] if isinstance(leaf, Tensor)]
-    for number, (path, leaf) in enumerate(leaves):
-        label = pytree.keystr(path)
-        yield ("the input" if len(leaves) == 1 else f"input {label or number}"), leaf
-
-
-def _non_finite(value: Tensor) -> Tensor:
-    if not value.is_floating_point():
-        return value.new_zeros(0, value.dim(), dtype=torch.long)
-    return (~torch.isfinite(value)).nonzero()
 
 
 # -- a gradient that is cut --------------------------------------------------------------------------------------
@@ -141,13 +93,51 @@ def _cut(seen: Seen, how: str, need: int) -> Cause:
     return Cause(kind, seen.name, text, seen.longest, "steps", advice)
 
 
+def _rows(facts: Facts) -> Iterator[Cause]:
+    if facts.mixed:
+        text = (
+            "rows of the batch see one another: where one row changes, the output of others does, by "
+            f"{facts.mixed:.1%} of its size; time and batch may be exchanged"
+        )
+        advice = "give the layer batch_first=True, or the batch with time first"
+        yield Cause("rows mixed", "", text, facts.mixed, "of the output", advice)
+
+
+def _reads(facts: Facts) -> Iterator[Cause]:
+    for part in facts.parts:
+        last = part.last_read
+        if last is not None and last < min(facts.need, part.window - 1):
+            text = (
+                f"the loss reads {part.name} no later than step {last + 1} of {part.window} in its own direction: "
+                f"{steps_text(last)} can be gone back from there, {steps_text(facts.need)} are needed"
+            )
+            advice = "let the loss read the last step of each direction"
+            yield Cause("reads early", part.name, text, last, "steps", advice)
+
+
+def _input(facts: Facts) -> Iterator[Cause]:
+    for part in facts.parts:
+        if part.name in facts.calmed:
+            flat = max(found.saturated for found in part.saturation.activations)
+            text = (
+                f"the size of the input saturates {part.name}: {flat:.0%} of the values of an activation are flat, "
+                f"{facts.calmed[part.name]:.0%} with the input in units of its own spread; such gates do not learn"
+            )
+            advice = "standardise the input: (x - mean) / standard deviation, feature by feature"
+            yield Cause("input scale", part.name, text, flat, "saturated", advice)
+
+
+def _arrives(part: PartFinding) -> bool:
+    return any(norm for norms in part.loss_norms.values() for norm in norms)
+
+
 def _named(seen: Seen) -> str:
     return seen.name or "the layer"
 
 
 def _parameters(facts: Facts) -> Iterator[Cause]:
     for seen in facts.observation.seen.values():
-        named = list(seen.module.named_parameters(prefix=seen.name))
+        named = list(seen.module.named_parameters(prefix=seen.name if seen.path is None else seen.path))
         matrices = [(name, p) for name, p in named if p.dim() == 2]
         frozen = [name for name, p in matrices if not p.requires_grad]
         if frozen:
@@ -159,6 +149,13 @@ def _parameters(facts: Facts) -> Iterator[Cause]:
             text = f"no gradient of the loss arrives at {_named(seen)}: nothing in it learns"
             advice = "use its output in the loss, without detach(), no_grad() or weights of zero after it"
             yield Cause("disconnected", seen.name, text, 0, "gradient", advice)
+            continue
+        of_module = [part for part in facts.parts if part.module == seen.name]
+        for part in of_module:
+            if not _arrives(part) and any(_arrives(other) for other in of_module):
+                text = f"no gradient of the loss arrives at {part.name}: its share of the output is never read"
+                advice = "read it (both halves of a bidirectional output), or take it away"
+                yield Cause("disconnected", part.name, text, 0, "gradient", advice)
 
 
 # -- a gradient that starves, or grows ---------------------------------------------------------------------------
@@ -213,6 +210,10 @@ def _radius(part: PartFinding) -> float:
 
 def _vanishing(part: PartFinding, need: int) -> Iterator[Cause]:
     allowed = math.log(REACH_SHARE) / need
+    own = max(part.saturation.memories, key=lambda memory: memory.longest, default=None)
+    if own is not None and not own.gate and _explains(own, part, need):
+        yield _fading(part, own, need)
+        return
     gated = [memory for memory in part.saturation.memories if memory.gate]
     if gated:
         best = max(gated, key=lambda memory: memory.longest)
@@ -230,6 +231,23 @@ def _vanishing(part: PartFinding, need: int) -> Iterator[Cause]:
     for number, (rate, cause) in enumerate(starving):
         if number == 0 or rate < allowed / 2:
             yield cause
+
+
+def _explains(memory: Memory, part: PartFinding, need: int) -> bool:
+    """Whether what a state keeps of itself, past all matrices, is why a gradient shrinks as it does."""
+    if memory.keep < DIRECT or memory.longest >= need or not math.isfinite(part.profile.rate):
+        return False
+    return part.profile.rate <= max(math.log(memory.keep) * (1 - NEAR), -1 / memory.longest * (1 - NEAR))
+
+
+def _fading(part: PartFinding, memory: Memory, need: int) -> Cause:
+    text = (
+        f"the state {memory.state} of {part.name} keeps {memory.keep:.2g} of itself in a step, by its direct path "
+        f"past all matrices, and is forgetting the rest: its time constant is {steps_text(memory.time_constant)} "
+        f"(at most {steps_text(memory.longest)}), {steps_text(need)} are needed"
+    )
+    advice = f"let the gate, or the constant, that says what is kept begin where it holds for {need} steps"
+    return Cause("forgetting", part.name, text, memory.time_constant, "steps", advice)
 
 
 def _forgetting(part: PartFinding, memory: Memory, need: int) -> Cause:
@@ -265,65 +283,14 @@ def _saturation(part: PartFinding, rate: float) -> Cause | None:
     return Cause("saturation", part.name, text, flattest.slope, "of the steepest slope", advice)
 
 
-# -- a step that spoils ------------------------------------------------------------------------------------------
-
-
-def _step(facts: Facts) -> Iterator[Cause]:
-    if facts.trial is not None:
-        yield from _learning_rate(facts.trial)
-    if facts.trace is None:
-        return
-    for clip in facts.trace.clips:
-        if clip.backwards_before == 0:
-            text = "the gradient is clipped before the backward pass, when there is none: the clip cannot act"
-            advice = "call it between loss.backward() and optimizer.step()"
-        elif facts.trace.steps and clip.steps_before == facts.trace.steps:
-            text = "the gradient is clipped after the optimiser's step: the clip cannot act"
-            advice = "call it between loss.backward() and optimizer.step()"
-        elif facts.trace.stepped and not clip.gradients & facts.trace.stepped:
-            text = "the gradients that are clipped are not those that the optimiser takes: the clip cannot act"
-            advice = "clip the parameters that were given to the optimiser"
-        else:
-            yield from _threshold(clip.threshold, clip.norm if clip.kind == "norm" else None)
-            continue
-        yield Cause("idle clip", "", text, clip.threshold, "threshold", advice)
-
-
-def _threshold(threshold: float, norm: float | None) -> Iterator[Cause]:
-    if norm is None or not norm or not math.isfinite(norm):
-        return
-    if threshold < norm / CLIPPED:
-        times = f"{norm / threshold:.0f} times the clip's threshold of {threshold:.3g}"
-        text = f"the gradient's norm is {norm:.3g}, {times}: every step is cut short"
-        advice = (
-            f"a threshold from {norm / 2:.2g} to {10 * norm:.2g} (half to ten times the usual norm) clips the rare"
-        )
-        yield Cause("clip threshold", "", text, threshold, "threshold", f"{advice}, not all")
-
-
-def _learning_rate(trial: Trial) -> Iterator[Cause]:
-    change, before, after = trial.change, trial.before, trial.after
-    if trial.noise is not None and trial.noise > NOISE and change > WANDERING:
-        text = (
-            f"the gradient's spread is {trial.noise:.1f} times its mean, and a step changes the parameters by "
-            f"{change:.1%} of their norm: they wander"
-        )
-        advice = "divide the learning rate by ten, or take larger batches"
-        yield Cause("learning rate", "", text, trial.noise, "times the mean", advice)
-    elif change > MANY and not after <= before:
-        loss = f"the loss from {before:.3g} to {after:.3g}"
-        text = f"one step changes the parameters by {change:.0%} of their norm, and {loss}"
-        yield Cause("learning rate", "", text, change, "of the norm", "divide the learning rate by ten")
-    elif 0 <= change < 1e-7:
-        text = f"one step changes the parameters by {change:.1g} of their norm: nothing will be learnt"
-        yield Cause("learning rate", "", text, change, "of the norm", "multiply the learning rate by a hundred")
-
-
 _LOOKS: tuple[Callable[[Facts], Iterator[Cause]], ...] = (
-    _numbers,
+    numbers,
+    _rows,
     _cuts,
+    _reads,
     _parameters,
+    _input,
     _between,
     _flow,
-    _step,
+    step,
 )

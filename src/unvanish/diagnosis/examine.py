@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +12,18 @@ from torch import Tensor, nn
 
 from unvanish.checks import is_whole
 from unvanish.data.dependency import Dependency, dependency
-from unvanish.diagnosis.causes import Facts, causes
+from unvanish.diagnosis.causes import causes
+from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Untried, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import Patient, prescribe
+from unvanish.diagnosis.probes import calmed, mixed_rows
 from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.trace import tensors_in
+from unvanish.flow.finding.untouched import copied_with, same_start, unwrapped
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Question:
 
     def run(self, model: nn.Module) -> Tensor:
         """Run a model, or a copy of it, with the batch, and return its loss."""
-        return self.loss(called(model, self.batch))
+        with same_start(model):
+            return self.loss(called(model, self.batch))
 
 
 def examine(asked: Question) -> Diagnosis:
@@ -50,7 +53,7 @@ def examine(asked: Question) -> Diagnosis:
     if not callable(loss):
         given = type(loss).__name__
         raise FlowError(f"the loss is a {given}: give what makes one number of the model's output, a function")
-    model, generator = asked.model, torch.Generator().manual_seed(asked.seed)
+    model, generator = unwrapped(asked.model), torch.Generator().manual_seed(asked.seed)
     inputs = tensors_in(asked.batch)
     observation = observe(model, lambda: asked.run(model), cells=asked.cells, inputs=inputs, need=asked.need)
     if max(seen.steps for seen in observation.seen.values()) < 2:
@@ -59,7 +62,19 @@ def examine(asked: Question) -> Diagnosis:
     need, need_from = _needed(asked.need, found, observation)
     parts = measure(observation, need, generator)
     trace, trial = _training(model, asked.run, asked.optimizer, asked.step)
-    facts = Facts(model, asked.batch, observation, parts, need, _of_parts(observation, parts), trace, trial)
+    facts = Facts(
+        model,
+        asked.batch,
+        observation,
+        parts,
+        need,
+        _of_parts(observation, parts),
+        trace,
+        trial,
+        asked.optimizer,
+        mixed_rows(model, asked.batch, observation),
+        calmed(observation, parts),
+    )
     why = causes(facts)
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
     helps: tuple[Prescription, ...] = ()
@@ -99,7 +114,7 @@ def _training(
     trace = None if step is None else trace_step(model, optimizer, step)
     if optimizer is None:
         return trace, None
-    twin, its = copy.deepcopy((model, optimizer))
+    twin, its = copied_with(model, optimizer)
     before = _parameters(twin)
     with torch.random.fork_rng([]):
         its.zero_grad()
@@ -107,12 +122,20 @@ def _training(
         first.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(norm_of(list(twin.parameters()))):
             return trace, None
-        its.step()
+        its.step(lambda: _loss_anew(its, run, twin))
         with torch.no_grad():
             after = float(run(twin))
     size = float(torch.linalg.vector_norm(before))
     change = float(torch.linalg.vector_norm(_parameters(twin) - before)) / max(size, 1e-30)
     return trace, Trial(change, float(first.detach()), after, noise_of(optimizer))
+
+
+def _loss_anew(optimizer: torch.optim.Optimizer, run: Callable[[nn.Module], Tensor], model: nn.Module) -> float:
+    """What LBFGS and its like ask for, as often as they like."""
+    optimizer.zero_grad()
+    value = run(model)
+    value.backward()  # type: ignore[no-untyped-call]
+    return float(value.detach())
 
 
 def _parameters(model: nn.Module) -> Tensor:

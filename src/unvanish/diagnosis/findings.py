@@ -94,6 +94,8 @@ class PartFinding:
         eigenvalues: of the Jacobian of the last step, first row of the batch; `exponents`: of Lyapunov.
         saturation, split: see `unvanish.flow`.
         changed_between: how much of a state's norm is changed between the calls of a cell, see `flow.Part`.
+        last_read: the last step, in the part's own direction, at which a gradient of the loss arrives; None where
+            that is not known.
     """
 
     name: str
@@ -111,6 +113,7 @@ class PartFinding:
     saturation: Saturation
     split: Split
     changed_between: float = 0.0
+    last_read: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

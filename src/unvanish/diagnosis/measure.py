@@ -35,8 +35,10 @@ class Judgement:
     extrapolated: bool
 
 
-def judge(profile: Profile, need: int, window: int) -> Judgement:
+def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Judgement:
     """Judge a profile against a needed lag; `window` is how many steps a gradient flows without a break.
+
+    Without `grows` it is relative to its own median, and says nothing of growth.
 
     Vanishing: under 1 % of the norm is left at the needed lag. Exploding: it grows a hundredfold on the way.
     """
@@ -51,7 +53,7 @@ def judge(profile: Profile, need: int, window: int) -> Judgement:
     survives = float(norms[min(need, last)]) * further
     grown = max(float(norms[: need + 1].max()), survives)
     kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
-    if grown > GROWTH:
+    if grows and grown > GROWTH:
         return Judgement("exploding", f"the gradient grows {grown:.3g}-fold within {need} steps", survives, beyond)
     if window < need:
         text = f"the gradient is cut after {steps_text(window)}, {steps_text(need)} are needed"
@@ -82,7 +84,9 @@ def _measure(
     seen = observation.module_of(part.name)
     profile = profile_of(part, 1, generator)
     losses = _loss_norms(observation, part.name)
-    judged = judge(profile, need, seen.longest)
+    last_read = _last_read(losses, seen)
+    window = seen.longest if last_read is None else min(seen.longest, last_read + 1)
+    judged = judge(profile, need, window, grows=seen.kind != "input")
     arrives = any(value for norms in losses.values() for value in norms)
     if not arrives and judged.verdict != "non-finite":
         judged = Judgement("dead", "no gradient of the loss arrives here", 0.0, False)
@@ -112,7 +116,16 @@ def _measure(
         saturation_of(part),
         split_of(part, 1, generator) if deep else Split(part.name, profile.rate, math.nan, math.nan),
         part.changed_between,
+        last_read,
     )
+
+
+def _last_read(losses: dict[str, list[float]], seen: Seen) -> int | None:
+    """The last step at which the loss sends a gradient; not known of a layer that is called piece by piece."""
+    if not losses or (seen.kind == "layer" and seen.calls > 1):
+        return None
+    arrived = [step for norms in losses.values() for step, norm in enumerate(norms) if norm]
+    return max(arrived, default=None)
 
 
 def _loss_norms(observation: Observation, name: str) -> dict[str, list[float]]:

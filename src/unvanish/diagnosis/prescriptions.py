@@ -5,7 +5,6 @@ Shapes: H hidden.
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
@@ -22,6 +21,7 @@ from unvanish.diagnosis.measure import judge
 from unvanish.errors import FlowError
 from unvanish.flow.finding.convert import KNOWN, as_ours
 from unvanish.flow.finding.observe import Observation, Seen, observe
+from unvanish.flow.finding.untouched import copied
 from unvanish.flow.measuring.profile import profile_of
 from unvanish.nn import Recurrent, init
 
@@ -88,7 +88,7 @@ def prescribe(
 
 def _try(remedy: Remedy, patient: Patient, seconds: float, seed: int) -> _Tried | Exception:
     """Change a copy of the model and look at it. Whatever its own code raises then is why it cannot be tried."""
-    changed, run = copy.deepcopy(patient.model), patient.run
+    changed, run = copied(patient.model), patient.run
     try:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
@@ -119,7 +119,7 @@ def _helpful(found: list[tuple[bool, Prescription]], part: PartFinding, need: in
 
 def seconds_of(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
     """The time of a loss with its gradients, in the median; the model has been run before."""
-    times, twin = [], copy.deepcopy(model)
+    times, twin = [], copied(model)
     for _ in range(TIMED):
         start = time.perf_counter()
         run(twin).backward()  # type: ignore[no-untyped-call]

@@ -141,7 +141,9 @@ def _with_contents(layer: nn.Module, other: nn.Module, fresh: nn.Module) -> nn.M
 def share_arrays(layer: Recurrent, other: nn.Module, names: Callable[[str], str]) -> Recurrent:
     """Let a layer of ours have the arrays of another module, found by their names there, and its dropout."""
     layer.dropout = getattr(other, "dropout", 0.0)
-    for name, _ in list(layer.named_parameters()):
+    for name in layer._flat_weights_names:
         array: Tensor = getattr(other, names(name))
+        if not isinstance(array, nn.Parameter):  # parametrised, or made anew in each forward pass
+            layer._parameters.pop(name, None)
         setattr(layer, name, array)
     return layer

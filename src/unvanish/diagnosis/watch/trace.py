@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grad
 
 from unvanish.flow.finding.untouched import untouched
 from unvanish.remedies import clip as clips
-from unvanish.torch_internals import code_of
+from unvanish.torch_internals import changes, code_of
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Clip:
         gradients: those that it had before it, by where they lie.
         norm: of the gradient before, where it was told.
         backwards_before, steps_before: how many backward passes, and optimiser steps, had been made by then.
+        scaled: whether the gradient was still multiplied by the scale of torch.amp.GradScaler.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Clip:
     norm: float | None
     backwards_before: int
     steps_before: int
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,20 @@ def noise_of(optimizer: torch.optim.Optimizer) -> float | None:
 
 @dataclass
 class StepTrace:
-    """What one training step did; `stepped` are the gradients that the optimiser took, by where they lie."""
+    """What one training step did.
+
+    Attributes:
+        stepped: the gradients that the optimiser took, by where they lie.
+        scaled: whether the gradient is, by now, multiplied by the scale of torch.amp.GradScaler.
+        kept: whether the gradients of the step before were there at its backward pass, and its own are at its end.
+    """
 
     clips: list[Clip] = field(default_factory=list)
     backwards: int = 0
     steps: int = 0
     stepped: set[int] = field(default_factory=set)
+    scaled: bool = False
+    kept: bool = False
 
 
 STEPS_KNOWN = 20  # before, running means are of too few gradients
@@ -92,16 +102,26 @@ _CLIPS = {
 }
 _OURS = code_of(clips.Clip.__call__)
 _BACKWARD = code_of(torch.autograd.backward)
+_SCALE, _UNSCALE = code_of(torch.amp.GradScaler.scale), code_of(torch.amp.GradScaler.unscale_)
 
 
 @contextlib.contextmanager
-def traced(optimizer: torch.optim.Optimizer | None) -> Iterator[StepTrace]:
-    """Watch the block for calls of torch's clipping functions and of ours, backward passes and optimiser steps."""
+def traced(
+    optimizer: torch.optim.Optimizer | None, on_backward: Callable[[], None] | None = None
+) -> Iterator[StepTrace]:
+    """Watch the block for calls of torch's clipping functions and of ours, backward passes and optimiser steps.
+
+    `on_backward` is called where a backward pass begins.
+    """
     trace, before = StepTrace(), sys.getprofile()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code is _BACKWARD:
+            if on_backward is not None:
+                on_backward()
             trace.backwards += 1
+        elif event == "call" and frame.f_code in (_SCALE, _UNSCALE):
+            trace.scaled = frame.f_code is _SCALE and frame.f_locals["self"].is_enabled()
         elif event == "return" and frame.f_code in _CLIPS:
             trace.clips.append(_clip(frame, argument, trace))
         elif event == "return" and frame.f_code is _OURS and isinstance(argument, clips.ClipRecord):
@@ -129,7 +149,7 @@ def _clip(frame: FrameType, returned: Any, trace: StepTrace) -> Clip:
     gradients = [gradient for gradient in _flat(here.get("grads", ())) if gradient is not None]
     norm = float(returned) if kind == "norm" and gradients and isinstance(returned, Tensor | float) else None
     places = {gradient.data_ptr() for gradient in gradients}
-    return Clip(kind, float(here[name]), places, norm, trace.backwards, trace.steps)
+    return Clip(kind, float(here[name]), places, norm, trace.backwards, trace.steps, trace.scaled)
 
 
 def _our_clip(frame: FrameType, record: clips.ClipRecord, trace: StepTrace) -> Iterator[Clip]:
@@ -139,7 +159,7 @@ def _our_clip(frame: FrameType, record: clips.ClipRecord, trace: StepTrace) -> I
     kind = "norm" if isinstance(clip, clips.ByNorm) else "value" if isinstance(clip, clips.ByValue) else "other"
     places = {gradient.data_ptr() for gradient in gradients.tensors}
     norm = record.norm if places else None
-    yield Clip(kind, record.threshold, places, norm, trace.backwards, trace.steps)
+    yield Clip(kind, record.threshold, places, norm, trace.backwards, trace.steps, trace.scaled)
 
 
 def _flat(values: Any) -> Iterator[Tensor]:
@@ -158,6 +178,24 @@ def norm_of(parameters: list[Tensor]) -> float:
 
 def trace_step(model: nn.Module, optimizer: torch.optim.Optimizer | None, step: Callable[[], Any]) -> StepTrace:
     """Run one training step under watch, and give the model and its optimiser back as they were."""
-    with untouched(model, optimizer, weights=True), traced(optimizer) as trace:
-        step()
+    with untouched(model, optimizer, weights=True):
+        trained = [p for p in model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        # What sets a gradient to zero puts another in its place, or changes it; so does what adds to it, later.
+        before = [(parameter, parameter.grad, _changes(parameter)) for parameter in trained]
+        kept: list[bool] = []
+        with traced(optimizer, lambda: kept.append(_is_kept(before))) as trace:
+            step()
+        left = any(p.grad is not None and bool(p.grad.any()) for p in trained)
+        trace.kept = left and bool(kept) and kept[0]
     return trace
+
+
+def _changes(parameter: Tensor) -> int:
+    return 0 if parameter.grad is None else changes(parameter.grad)
+
+
+def _is_kept(before: list[tuple[nn.Parameter, Tensor | None, int]]) -> bool:
+    return all(p.grad is gradient and _changes(p) == count for p, gradient, count in before)

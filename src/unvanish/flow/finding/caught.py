@@ -34,6 +34,7 @@ class Seen:
         name: its name in the model.
         kind: `layer` (a call is a sequence), `cell` (a call is a step), `loop` (found by tracing a run) or `input`.
         calls: how often it was called; `steps`: over how many time steps in all.
+        path: the name of the module, where that is another.
         longest: the most steps through which a gradient can flow without a break.
         carried: of the calls that had one before: `joined` (the state came with its gradient), `detached` (the
             same numbers, without), `reset` (zeros, or none), by their number.
@@ -46,6 +47,7 @@ class Seen:
     steps: int = 0
     longest: int = 0
     carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
+    path: str | None = None
 
 
 class Catcher:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
@@ -50,7 +51,11 @@ def links_of(model: nn.Module, loss: Callable[[], Tensor], cells: Iterable[str])
     """Run the model once, and find the modules that are called once a step."""
     named = dict(model.named_modules())
     inside = {m for module in named.values() if isinstance(module, LAYERS) for m in module.modules()}
-    chains = {name: _Chain() for name, module in named.items() if name and module not in inside}
+    chains = {
+        name: _Chain()
+        for name, module in named.items()
+        if name and module not in inside and not isinstance(module, torch.jit.ScriptModule)
+    }
     with contextlib.ExitStack() as stack:
         for name, chain in chains.items():
             stack.callback(named[name].register_forward_hook(chain.call, with_kwargs=True).remove)

@@ -6,7 +6,7 @@ Shapes: T time, B batch, K lags, S states, D draws.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class GraphPart(Part):
     norms_KS: Norms | None = None
     alive: int = 0
     loop: Loop | None = None
-    direct: dict[str, Tensor] = field(default_factory=dict)
+    direct: Mapping[str, Tensor] = field(default_factory=dict)
     again: Callable[[contextlib.AbstractContextManager[Any]], Norms | None] | None = field(default=None, repr=False)
 
     @property
@@ -106,7 +106,7 @@ def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int
     at: Any = np.unique(np.linspace(1, len(states) - 1, steps).astype(int)) if len(states) > 1 else []
     generator = torch.Generator().manual_seed(0)
     for place, state in enumerate(states[-1]):
-        total, count = torch.zeros(state.shape[-1] if state.dim() else 1, dtype=torch.float64), 0
+        total, count = torch.zeros(state.shape[-1] if state.dim() else 1, dtype=torch.float64, device="cpu"), 0
         for t in at:
             now, before = states[t][place], states[t - 1][place]
             for _ in range(draws if now.requires_grad and before.requires_grad else 0):

@@ -8,6 +8,7 @@ what is left to measure along.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from unvanish.flow.finding.between import Link
 from unvanish.flow.finding.caught import Catcher, Seen
 from unvanish.flow.finding.chains import LAYERS, links_of
 from unvanish.flow.finding.graph import GraphPart, Norms, of_input, of_loop, time_axis, watched_input
+from unvanish.flow.finding.lost import Lost, first_lost
 from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.flow.finding.trace import MODULE, Calls, Loop, loops
@@ -27,6 +29,7 @@ from unvanish.flow.finding.untouched import untouched
 
 __all__ = ["Observation", "Seen", "observe"]
 FEWEST_ALONE = 5  # steps of a loop that runs over nothing: fewer may be layers one after the other
+TINY = 1e-8  # a loss so small has gradients that single precision cannot hold
 SAME = 1e-4  # of the norm, by which a step that is run once more may differ from what the model's own run gave
 
 
@@ -41,6 +44,7 @@ class Observation:
         recording: ‖∂L/∂s_t‖ of every part; empty where no gradient came.
         gradients: of every parameter, None where none came.
         links: how the modules that are called once a step hand their states on.
+        lost: where the first number that is not finite is made, where the loss is not finite.
     """
 
     loss: Tensor
@@ -49,6 +53,7 @@ class Observation:
     recording: Recording
     gradients: dict[str, Tensor | None]
     links: Mapping[str, Link]
+    lost: Lost | None = None
 
     def module_of(self, part: str) -> Seen:
         """The recurrent module that a part belongs to."""
@@ -84,7 +89,7 @@ def observe(
     """
     with untouched(model):
         links = links_of(model, loss, cells) if links is None else links
-        run = _Run(model, loss, links, rows, [size for one in inputs for size in one.shape[:2]])
+        run = _Run(model, loss, links, rows, inputs)
         found = run.observed(list(cells))
     return found if found.parts else _along_the_input(found, model, loss, inputs, need)
 
@@ -93,9 +98,15 @@ class _Run:
     """One run of a model under watch."""
 
     def __init__(
-        self, model: nn.Module, loss: Callable[[], Tensor], links: Mapping[str, Link], rows: int, axes: list[int]
+        self,
+        model: nn.Module,
+        loss: Callable[[], Tensor],
+        links: Mapping[str, Link],
+        rows: int,
+        inputs: Sequence[Tensor],
     ) -> None:
-        self.model, self.loss, self.links, self.axes = model, loss, links, axes
+        self.model, self.loss, self.links, self.inputs = model, loss, links, inputs
+        self.axes = [size for one in inputs for size in one.shape[:2]]
         self.known = [module for module in model.modules() if isinstance(module, LAYERS)]
         self.catcher = Catcher(model, links, rows)
 
@@ -107,6 +118,7 @@ class _Run:
             with Calls(self.model, self.known) as calls:
                 value = self.loss()
             _check_loss(value)
+            lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
             through = self.catcher.norms_through_the_model()
             graphs = [of_loop(loop.name, loop) for loop in loops(calls.made, self.axes)]
             parts = self.catcher.parts()
@@ -115,10 +127,14 @@ class _Run:
                     parts[name].changed_between, parts[name].norms_KS = changed, norms_KS
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward(_scale(value))  # type: ignore[no-untyped-call]
         named = self.model.named_parameters()
         gradients = {name: None if p.grad is None else p.grad.clone() for name, p in named}
-        return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links)
+        return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links, lost)
+
+    def _own(self) -> list[Tensor]:
+        """What a model has before it is run."""
+        return [*self.model.parameters(), *self.model.buffers(), *self.inputs]
 
     def _put(self, graph: GraphPart, parts: dict[str, Part], recording: Recording, cells: Sequence[str]) -> None:
         """Put a loop beside the parts, in place of those that are only a piece of it, or leave it out."""
@@ -129,8 +145,10 @@ class _Run:
         if len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE):
             return  # a layer by itself, called piece by piece
         inside = self._inside(loop, parts)
-        if any(_is_whole(parts[name], graph) for name in inside):
-            return
+        for name in inside:
+            if _is_whole(parts[name], graph):
+                parts[name].direct = graph.direct
+                return
         for name in inside:
             del parts[name]
         graph.name = _name(loop, [name for name in seen if name in cells], inside, parts)
@@ -138,7 +156,7 @@ class _Run:
         parts[graph.name] = graph
         module = self.model.get_submodule(loop.name)
         lost = max(0, graph.steps - graph.alive)
-        seen[graph.name] = Seen(graph.name, "loop", module, graph.steps, graph.steps, graph.alive)
+        seen[graph.name] = Seen(graph.name, "loop", module, graph.steps, graph.steps, graph.alive, path=loop.name)
         seen[graph.name].carried.update(joined=graph.alive - 1, detached=lost)
         track = recording.start(graph.name, graph.names)
         for states in loop.states:
@@ -169,9 +187,13 @@ def _is_whole(part: Part, graph: GraphPart) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
     if part.changed_between:
         return True
+    if abs(part.steps - graph.steps) > 1:  # several calls are one step of time
+        return False
     if not isinstance(part, CallPart):
         return sorted(part.widths.values()) == sorted(graph.sizes)
-    if sorted(part.widths.values()) != sorted(graph.sizes) or (graph.loop is not None and graph.loop.cuts):
+    if sorted(part.widths.values()) != sorted(graph.sizes) or (
+        graph.loop is not None and graph.loop.cuts(part.name)
+    ):
         return False
     try:
         last = part.steps - 1
@@ -206,12 +228,19 @@ def _along_the_input(
         (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
     axis = time_axis(model, x, need)
     part = of_input(x.detach(), gradient, axis)
-    seen = Seen(part.name, "input", model, 1, part.steps, part.steps)
+    seen = Seen(part.name, "input", model, 1, part.steps, part.steps, path="")
     recording = found.recording
     track = recording.start(part.name, part.names)
     if gradient is not None:
         track.take_norms(gradient.detach().movedim(axis, 0).flatten(1).norm(dim=1)[:, None])
     return Observation(found.loss, {part.name: seen}, {part.name: part}, recording, found.gradients, found.links)
+
+
+def _scale(value: Tensor) -> Tensor:
+    """A power of two by which a gradient of tiny numbers is kept from becoming zero."""
+    size = abs(float(value.detach()))
+    far = 0 < size < TINY or (math.isfinite(size) and size > 1 / TINY)
+    return torch.full_like(value, 2.0 ** round(-math.log2(size)) if far else 1.0)
 
 
 def _check_loss(value: object) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ class Part(abc.ABC):
             the call before gave: something stands between the calls.
         norms_KS: what is left of random directions k steps back in the model itself, by state, where that was
             measured in the graph of the model's own run.
+        direct: what each unit of each state keeps of itself in a step, past all else, where that was estimated.
     """
 
     name: str
     changed_between: float = 0.0
     norms_KS: NDArray[np.float64] | None = None
+    direct: Mapping[str, Tensor] = types.MappingProxyType({})
 
     @property
     @abc.abstractmethod
@@ -272,8 +275,10 @@ def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, LayerPart]
         raise FlowError(
             f"the input has shape {tuple(x.shape)}: give a batch, time and width as the layer takes them"
         )
-    x_TBI = (x.transpose(0, 1) if ours.batch_first else x).detach()
-    given = ours.zero_states(x_TBI.shape[1]) if hx is None else as_states(hx)
+    given = ours.zero_states(x.shape[0 if ours.batch_first else 1]) if hx is None else as_states(hx)
+    dtype = ours.zero_states(1)[0].dtype  # under autocast an input may come in another
+    x_TBI = (x.transpose(0, 1) if ours.batch_first else x).detach().to(dtype)
+    given = tuple(state.to(dtype) if state.is_floating_point() else state for state in given)
     with torch.no_grad():
         ran = [one for layer in ours.walk(x_TBI, given) for one in layer.ran]
     return {one.part.name: LayerPart(one.part.name, one.part, one.x_TBI, one.states) for one in ran}

@@ -20,6 +20,7 @@ from unvanish.engine.tap import Border, Needs, States, Tap
 from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_ours
 from unvanish.nn import Part, Recurrent
+from unvanish.nn.convert import share_arrays
 
 
 class Track(Tap):
@@ -205,6 +206,7 @@ def _run_on_engine(module: nn.RNNBase, recorder: _Recorder) -> Iterator[None]:
 
     def forward(input: Any, hx: Any = None) -> Any:
         layer.train(module.training)
+        share_arrays(layer, module, lambda name: name)  # a weight may be made anew in each forward pass
         return layer(input, hx)
 
     before = vars(module).get("forward")

@@ -12,7 +12,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,12 +22,15 @@ from unvanish.torch_internals import pytree
 
 FEWEST = 3  # steps: fewer are not a recurrence
 LONGEST = 4000  # calls in a step that are looked for
+SHIFTS = 400  # places in a step at which it is tried to begin
 # What only asks a tensor about itself: no part of a computation.
 _SILENT = frozenset(
     {"size", "dim", "shape", "__get__", "stride", "is_contiguous", "requires_grad", "numel", "__len__", "device"}
     | {"dtype", "ndim", "is_floating_point", "data_ptr", "element_size", "item", "__bool__", "__int__", "__float__"}
     | {"__index__", "__repr__", "__format__", "__hash__"}
 )
+_UNBINDS = frozenset(["unbind", "__iter__"])
+_INDEXES = frozenset(["__getitem__", "select", "index_select", "narrow"])
 _CUTS = frozenset(["detach", "detach_"])
 MODULE = "module "  # before the name of a module whose call is one call
 
@@ -124,10 +127,9 @@ class Loop:
         """How many steps were seen."""
         return len(self.states)
 
-    @property
-    def cuts(self) -> bool:
-        """Whether a step detaches something."""
-        return any(one.name in _CUTS for one in self.calls[-1])
+    def cuts(self, module: str) -> bool:
+        """Whether a step detaches something inside a module."""
+        return any(one.name in _CUTS and one.module.startswith(module) for one in self.calls[-1])
 
 
 def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
@@ -142,15 +144,22 @@ def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
     rest = [(0, len(made))]
     while rest:
         first, last = rest.pop()
-        repeat = _best(tokens[first:last], _iterated(made[first:last]) | set(axes))
-        if repeat is None:
-            continue
-        start, period, count, over_input = repeat[0] + first, *repeat[1:]
-        loop = _loop(made, start, period, count, last, over_input)
-        if loop is not None:
-            found.append(loop)
-        rest += [(first, start), (start + period * count, last)]
+        repeat = _best(tokens[first:last], _iterated(made[first:last], axes))
+        if repeat is not None:
+            start = first + repeat.start
+            loop = _loop(made[start : start + repeat.length], repeat)
+            found += [] if loop is None else [loop]
+            rest += [(first, start), (start + repeat.length, last)]
     return found
+
+
+class _Repeat(NamedTuple):
+    """Calls that repeat: where they begin, how many make one period, how many there are, what they run over."""
+
+    start: int
+    period: int
+    length: int
+    over_input: bool
 
 
 def _numbered(made: Sequence[Made]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -158,53 +167,50 @@ def _numbered(made: Sequence[Made]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array([numbers.setdefault(one.token, len(numbers)) for one in made], dtype=np.int64)
 
 
-def _iterated(made: Sequence[Made]) -> set[int]:
-    """How many pieces tensors were cut into, all at once or one after the other."""
-    pieces = {len(one.given) for one in made if len(one.given) >= FEWEST and len(one.taken) == 1}
-    taken = Counter(
-        id(one.taken[0]) for one in made if one.name in ("__getitem__", "select", "index_select") and one.taken
-    )
-    return pieces | {count for count in taken.values() if count >= FEWEST}
+def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
+    """How many pieces tensors were cut into, all at once or one after the other; else the axes of the input."""
+    whole = {len(one.given) for one in made if one.name in _UNBINDS and len(one.given) >= FEWEST}
+    whole |= {len(one.given) for one in made if len(one.given) >= FEWEST and len(one.given) in axes}
+    taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
+    return whole | {count for count in taken.values() if count >= FEWEST} or set(axes)
 
 
-def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> tuple[int, int, int, bool] | None:
-    """Start, period and count of the best repeat: as often as something is iterated over, else what covers most."""
-    best: tuple[tuple[Any, ...], tuple[int, int, int, bool]] | None = None
-    total = len(tokens)
-    for period in range(1, min(total // FEWEST, LONGEST) + 1):
+def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> _Repeat | None:
+    """The best repeat: one that runs as often as something is iterated over, else what covers most."""
+    best: tuple[tuple[Any, ...], _Repeat] | None = None
+    for period in range(1, min(len(tokens) // FEWEST, LONGEST) + 1):
         same = np.concatenate([[False], tokens[period:] == tokens[:-period], [False]])
         edges = np.flatnonzero(same[1:] != same[:-1])
-        for start, end in zip(edges[::2], edges[1::2], strict=True):
-            count = int(end - start) // period + 1
-            if count < FEWEST:
-                continue
-            exact = max((size for size in axes if size <= count and count - size <= 1), default=0)
-            near = exact or max((size for size in axes if size - count in (1, 2)), default=0)
-            key = (bool(near), exact or near, period) if near else (False, period * count, -period)
-            if best is None or key > best[0]:
-                best = (key, (int(start), period, count, bool(near)))
+        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            count = (end - start) // period + 1
+            if count >= FEWEST:
+                exact = max((size for size in axes if 0 <= count - size <= 1), default=0)
+                near = exact or max((size for size in axes if size - count in (1, 2)), default=0)
+                key = (True, near, period) if near else (False, period * count, -period)
+                if best is None or key > best[0]:
+                    best = key, _Repeat(start, period, end - start + period, bool(near))
     return None if best is None else best[1]
 
 
-def _loop(made: Sequence[Made], start: int, period: int, count: int, last: int, over_input: bool) -> Loop | None:
-    """The repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
-    found: tuple[int, int, list[tuple[int, int]], int] | None = None
-    spare = min(period - 1, last - start - period * count) if count > FEWEST else 0
-    shifts = range(period if count > FEWEST else spare + 1)
-    for shift in shifts if period <= 400 else range(0, period, max(1, period // 400)):
-        whole = count - (start + shift + period * count > last)
-        slots = _slots(made, start + shift, period, whole)
+def _loop(made: Sequence[Made], repeat: _Repeat) -> Loop | None:
+    """A repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
+    found: tuple[int, int, list[tuple[int, int]]] | None = None
+    period = repeat.period
+    for shift in range(0, period, max(1, period // SHIFTS)):
+        count = (len(made) - shift) // period
+        slots = _slots(made, shift, period, count) if count >= FEWEST - 1 else []
         if slots:
-            size = sum(made[start + shift + place].given[output].numel() for place, output in slots)
+            size = sum(made[shift + place].given[output].numel() for place, output in slots)
             if found is None or size < found[0]:
-                found = (size, start + shift, slots, whole)
+                found = size, shift, slots
     if found is None:
         return None
-    _, begin, slots, whole = found
-    steps = [list(made[begin + k * period : begin + (k + 1) * period]) for k in range(whole)]
+    _, begin, slots = found
+    whole = range(begin, len(made) - period + 1, period)
+    steps = [list(made[at : at + period]) for at in whole]
     states = [[step[place].given[output] for place, output in slots] for step in steps]
     makers = frozenset(steps[-1][place].name for place, _ in slots)
-    return Loop(_common([one.module for one in steps[-1]]), states, steps, makers, over_input)
+    return Loop(_common([one.module for one in steps[-1]]), states, steps, makers, repeat.over_input)
 
 
 def _slots(made: Sequence[Made], start: int, period: int, count: int) -> list[tuple[int, int]]:

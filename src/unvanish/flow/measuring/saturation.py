@@ -113,7 +113,8 @@ def saturation_of(part: Part) -> Saturation:
             seen.step = t
             with seen:
                 part.step(t)(s_TBN[t])
-    return Saturation(part.name, tuple(_measured(name, *values) for name, values in seen.values()), ())
+    activations = tuple(_measured(name, *values) for name, values in seen.values())
+    return Saturation(part.name, activations, _kept(part))
 
 
 def _measured(name: str, function: str, y_TBW: Tensor, a_TBW: Tensor) -> Activation:
@@ -223,11 +224,15 @@ def _of_graph(part: GraphPart) -> Saturation:
             if function is not None:
                 argument = call.arguments[0][0]
                 seen.setdefault((place, function), []).append((call.given[0].detach(), argument.detach()))
-    memories = [
+    return Saturation(part.name, tuple(_measured(n, *values) for n, values in _numbered(seen)), _kept(part))
+
+
+def _kept(part: Part) -> tuple[Memory, ...]:
+    """What the states of a cell whose equations are not known keep of themselves."""
+    return tuple(
         Memory(name, "", float(keep_W.mean()), _constant(keep_W.mean()), _constant(keep_W.max()))
         for name, keep_W in part.direct.items()
-    ]
-    return Saturation(part.name, tuple(_measured(n, *values) for n, values in _numbered(seen)), tuple(memories))
+    )
 
 
 class _Activations(TorchFunctionMode):

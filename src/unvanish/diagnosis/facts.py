@@ -1,0 +1,40 @@
+"""What causes are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from unvanish.diagnosis.findings import PartFinding
+from unvanish.diagnosis.watch.trace import StepTrace, Trial
+from unvanish.flow.finding.observe import Observation
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What causes are read from.
+
+    Attributes:
+        trace: of one training step, where one was given.
+        trial: of one step of the optimiser, where there is one.
+        optimizer: what trains the model, where it was given.
+        mixed: by how much of its size the output of other rows changes where one row of the batch does.
+        calmed: of each part whose activations are flat, the share that is saturated with the input in units of its
+            own spread.
+    """
+
+    model: nn.Module
+    batch: Any
+    observation: Observation
+    parts: tuple[PartFinding, ...]
+    need: int
+    verdict: str
+    trace: StepTrace | None = None
+    trial: Trial | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    mixed: float = 0.0
+    calmed: Mapping[str, float] = field(default_factory=dict)
