@@ -23,7 +23,7 @@ from unvanish.errors import FlowError
 from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.trace import tensors_in
-from unvanish.flow.finding.untouched import copied_with, same_start, unwrapped
+from unvanish.flow.finding.untouched import copied_with, same_random, same_start, unwrapped
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Question:
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
+    with same_random(asked.model):
+        return _examined(asked)
+
+
+def _examined(asked: Question) -> Diagnosis:
     loss: Any = asked.loss
     if not callable(loss):
         given = type(loss).__name__

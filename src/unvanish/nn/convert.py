@@ -142,7 +142,9 @@ def share_arrays(layer: Recurrent, other: nn.Module, names: Callable[[str], str]
     """Let a layer of ours have the arrays of another module, found by their names there, and its dropout."""
     layer.dropout = getattr(other, "dropout", 0.0)
     for name in layer._flat_weights_names:
-        array: Tensor = getattr(other, names(name))
+        array: Tensor | None = getattr(other, names(name), None)
+        if array is None:  # it is made in the forward pass, which is yet to come
+            continue
         if not isinstance(array, nn.Parameter):  # parametrised, or made anew in each forward pass
             layer._parameters.pop(name, None)
         setattr(layer, name, array)

@@ -35,6 +35,7 @@ class Seen:
         kind: `layer` (a call is a sequence), `cell` (a call is a step), `loop` (found by tracing a run) or `input`.
         calls: how often it was called; `steps`: over how many time steps in all.
         path: the name of the module, where that is another.
+        layer: the module as a layer of ours, where its weights are made anew in each forward pass.
         longest: the most steps through which a gradient can flow without a break.
         carried: of the calls that had one before: `joined` (the state came with its gradient), `detached` (the
             same numbers, without), `reset` (zeros, or none), by their number.
@@ -48,6 +49,7 @@ class Seen:
     longest: int = 0
     carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
     path: str | None = None
+    layer: Recurrent | None = None
 
 
 class Catcher:
@@ -75,6 +77,9 @@ class Catcher:
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
             self.given[name].append((args, keywords, output))
+            seen = self.seen[name]
+            if isinstance(module, nn.RNNBase) and not set(module._flat_weights_names) <= module._parameters.keys():
+                seen.layer = as_ours(module)  # with the weights that this forward pass has made
 
         return hook
 
@@ -131,7 +136,7 @@ def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> di
     pieces, hx = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
     whole = torch.cat([x.detach() for x in pieces], axis)
     few = None if hx is None else tuple(state[:, :rows].detach() for state in hx)
-    found = parts_of(seen.module, whole[:rows] if axis else whole[:, :rows], few)
+    found = parts_of(seen.layer or seen.module, whole[:rows] if axis else whole[:, :rows], few)
     prefix = f"{seen.name}." if seen.name else ""
     for name, part in found.items():
         part.name = prefix + name

@@ -9,6 +9,7 @@ Shapes: N calls, P calls in a step (the period), C steps.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -31,13 +32,16 @@ _SILENT = frozenset(
 )
 _UNBINDS = frozenset(["unbind", "__iter__"])
 _INDEXES = frozenset(["__getitem__", "select", "index_select", "narrow"])
-_CUTS = frozenset(["detach", "detach_"])
+CUTS = frozenset(["detach", "detach_"])
 MODULE = "module "  # before the name of a module whose call is one call
 
 
 @dataclass(frozen=True)
 class Made:
-    """One call of torch: its name, the module that it was made in, what went in and the tensors that came out."""
+    """One call of torch: its name, the module that it was made in, what went in and the tensors that came out.
+
+    `cuts` are the modules in which something was detached since the call before.
+    """
 
     name: str
     module: str
@@ -45,6 +49,7 @@ class Made:
     arguments: tuple[Any, Any]
     taken: tuple[Tensor, ...]
     given: tuple[Tensor, ...]
+    cuts: tuple[str, ...] = ()
 
     @property
     def token(self) -> Hashable:
@@ -63,6 +68,9 @@ class Calls(TorchFunctionMode):
     def __init__(self, model: nn.Module, whole: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.made: list[Made] = []
+        self._uncut: dict[int, Tensor] = {}  # what a detached tensor was before, by its id
+        self._cuts: list[str] = []  # the modules that have detached something since the last call
+        self._alive: list[Tensor] = []  # so that no id is used twice
         self._whole, self._names = set(whole), {module: name for name, module in model.named_modules()}
         self._inside: list[str] = [""]
         self._hidden = 0
@@ -100,8 +108,16 @@ class Calls(TorchFunctionMode):
         return found
 
     def _note(self, name: str, function: Any, taken: tuple[Any, Any], given: Any) -> None:
-        if not self._hidden and (out := tensors_in(given)):
-            self.made.append(Made(name, self._inside[-1], function, taken, tensors_in(taken), out))
+        out = () if self._hidden else tensors_in(given)
+        before = tuple(self._uncut.get(id(one), one) for one in tensors_in(taken)) if out else ()
+        if out and before and name in CUTS:
+            # A cut is no call of its own: a loop that cuts now and then does the same at every step.
+            self._cuts.append(self._inside[-1])
+            self._alive.append(out[0])
+            self._uncut[id(out[0])] = before[0]
+        elif out:
+            self.made.append(Made(name, self._inside[-1], function, taken, before, out, tuple(self._cuts)))
+            self._cuts.clear()
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,7 @@ class Loop:
 
     def cuts(self, module: str) -> bool:
         """Whether a step detaches something inside a module."""
-        return any(one.name in _CUTS and one.module.startswith(module) for one in self.calls[-1])
+        return any(cut.startswith(module) for step in self.calls for one in step for cut in one.cuts)
 
 
 def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
@@ -144,7 +160,13 @@ def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
     rest = [(0, len(made))]
     while rest:
         first, last = rest.pop()
-        repeat = _best(tokens[first:last], _iterated(made[first:last], axes))
+        axes_here = _iterated(made[first:last], axes)
+        repeat = _best(tokens[first:last], axes_here)
+        if repeat is None or not repeat.over_input:
+            loop = _anchored(made[first:last], tokens[first:last], axes_here)
+            if loop is not None:
+                found.append(loop)
+                continue
         if repeat is not None:
             start = first + repeat.start
             loop = _loop(made[start : start + repeat.length], repeat)
@@ -211,6 +233,52 @@ def _loop(made: Sequence[Made], repeat: _Repeat) -> Loop | None:
     states = [[step[place].given[output] for place, output in slots] for step in steps]
     makers = frozenset(steps[-1][place].name for place, _ in slots)
     return Loop(_common([one.module for one in steps[-1]]), states, steps, makers, repeat.over_input)
+
+
+def _anchored(made: Sequence[Made], tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> Loop | None:
+    """A loop whose steps differ, as with a branch: what is called once in each of them cuts it into steps.
+
+    A slot is then a call, by its name and how often that was called in the step so far.
+    """
+    best: tuple[int, int, list[list[Tensor]], list[list[Made]]] | None = None
+    which, first, counts = np.unique(tokens, return_index=True, return_counts=True)
+    for token, count in zip(which[np.argsort(first)].tolist(), counts[np.argsort(first)].tolist(), strict=True):
+        if count < FEWEST or not any(abs(count - size) <= 1 for size in axes):
+            continue
+        at = [*np.flatnonzero(tokens == token).tolist(), len(made)]
+        steps = [list(made[begin:end]) for begin, end in itertools.pairwise(at)]
+        steps[-1] = steps[-1][: max(len(step) for step in steps[:-1])]
+        states = _handed_on(steps)
+        if states:
+            key = (-len(states), sum(one.numel() for one in states[0]))
+            if best is None or key < best[:2]:
+                best = (*key, states, steps[: len(states)])
+    if best is None:
+        return None
+    _, _, states, steps = best
+    return Loop(_common([one.module for one in steps[-1]]), states, steps, frozenset(["step"]), True)
+
+
+def _handed_on(steps: Sequence[Sequence[Made]]) -> list[list[Tensor]]:
+    """The tensors of each step that the next one reads, where the same calls make them in all steps."""
+    made: list[dict[tuple[Hashable, int], Tensor]] = []
+    for step in steps:
+        count = Counter[Hashable]()
+        of_step: dict[tuple[Hashable, int], Tensor] = {}
+        for call in step:
+            for one in call.given:
+                if one.is_floating_point() and one.dim():
+                    of_step[call.token, count[call.token]] = one
+                    count[call.token] += 1
+        made.append(of_step)
+    common: set[tuple[Hashable, int]] | None = None
+    for k, step in enumerate(steps[1:]):
+        taken = {id(one) for call in step for one in call.taken}
+        cross = {slot for slot, one in made[k].items() if id(one) in taken}
+        common = cross if common is None else common & cross
+    slots = sorted(common or (), key=str)
+    whole = [of_step for of_step in made if all(slot in of_step for slot in slots)]
+    return [[of_step[slot] for slot in slots] for of_step in whole] if slots and len(whole) >= FEWEST else []
 
 
 def _slots(made: Sequence[Made], start: int, period: int, count: int) -> list[tuple[int, int]]:

@@ -82,6 +82,12 @@ def _leaves(value: Any) -> Iterator[Tensor]:
 _OWN = frozenset(vars(nn.Module()))  # what every module has
 
 
+def same_random(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Give torch its random numbers back after the block, those of the model's devices too."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    return torch.random.fork_rng([device.index or 0 for device in devices])
+
+
 @contextlib.contextmanager
 def untouched(
     model: nn.Module, optimizer: torch.optim.Optimizer | None = None, *, weights: bool = False, random: bool = True
@@ -107,8 +113,7 @@ def untouched(
         held += [value.detach() for pair in gradients for value in pair if value is not None]
     values = [(value, value.clone()) for value in held]
     state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng([device.index or 0 for device in devices], enabled=random), torch.enable_grad():
+    with same_random(model) if random else contextlib.nullcontext(), torch.enable_grad():
         for parameter, _ in () if weights else gradients:
             parameter.grad = None
         try:
