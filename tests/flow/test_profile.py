@@ -123,7 +123,7 @@ def test_fit_is_the_line_through_the_later_half() -> None:
 
 @pytest.mark.parametrize(
     ("norms", "reach", "censored"),
-    [([1, 0, 0], 0, False), ([1, 0.5, 0.02], 2, True), ([2, 0.021, 0.019, 0.03], 3, True), ([1], 0, True)],
+    [([1, 0, 0], 0, False), ([1, 0.5, 0.02], 2, True), ([2, 0.021, 0.019, 0.03], 1, False), ([1], 0, True)],
 )
 def test_reach_of_norms(norms: list[float], reach: int, censored: bool) -> None:
     assert flow.reach_of(norms) == (reach, censored)

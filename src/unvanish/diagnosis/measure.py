@@ -50,7 +50,8 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     last = len(norms) - 1
     beyond = need > last
     further = math.exp(min(profile.rate * (need - last), 700)) if beyond else 1.0
-    survives = float(norms[min(need, last)]) * further
+    at = min(need, last)
+    survives = float(norms[min(at, last + 1 - profile.period) : at + profile.period].max()) * further
     grown = max(float(norms[: need + 1].max()), survives)
     kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
     if grows and grown > GROWTH:

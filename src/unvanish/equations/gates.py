@@ -14,7 +14,7 @@ from typing import Any
 import sympy
 
 from unvanish.equations.calculus import Bridge, Scale, partials
-from unvanish.equations.expression import Binary, Call, Expr, Negate, Number, Ref, rebuild, refs
+from unvanish.equations.expression import Binary, Call, Expr, Negate, Number, Phase, Ref, rebuild, refs, walk
 from unvanish.equations.system import Elementwise, System, map_refs
 
 _MAX_NODES = 300  # of a factor with its lines written out, which may double in length with each of them
@@ -62,6 +62,13 @@ class Keep:
     offset: Expr | None = None
     slope: Expr | None = None
     lets_in: Gate | None = None
+
+
+def periods(system: System) -> list[str]:
+    """The fixed numbers that say after how many steps a unit does the same again, as p in t % p."""
+    lines = [s.expression for s in system.statements if isinstance(s, Elementwise)]
+    phases = [node for line in lines for node in walk(line) if isinstance(node, Phase)]
+    return [ref.name for phase in phases for ref in refs(phase.period) if ref.name in system.numbers]
 
 
 def keep_factors(system: System) -> Iterator[tuple[str, Expr]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import math
 import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.engine import Tap
+from unvanish.equations.gates import periods
 from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_layer
 from unvanish.nn import part as nn_part
@@ -64,6 +66,15 @@ class Part(abc.ABC):
             found[name] = slice(start, start + width)
             start += width
         return found
+
+    def newest(self) -> dict[str, slice]:
+        """Where the newest value of each state lies in the full state."""
+        return self.slices()
+
+    @property
+    def period(self) -> int:
+        """After how many steps the recurrence does the same again: by its delays, or by a period of its own."""
+        return 1
 
 
 class SteppedPart(Part):
@@ -136,10 +147,21 @@ class LayerPart(SteppedPart):
     def steps(self) -> int:
         return self.x_TBI.shape[0]
 
+    def newest(self) -> dict[str, slice]:
+        depth = {state.name: state.depth for state in self.layer_part.system.states}
+        return {
+            name: slice(place.start, place.start + (place.stop - place.start) // depth[name])
+            for name, place in self.slices().items()
+        }
+
     @property
-    def is_first_order(self) -> bool:
-        """Whether no state is read more than one step back."""
-        return all(state.depth == 1 for state in self.layer_part.system.states)
+    def period(self) -> int:
+        system = self.layer_part.system
+        own = [state.depth for state in system.states]
+        for name in periods(system):
+            values = self.layer_part[name]
+            own.append(math.ceil(float(values.detach().abs().max())))
+        return max(own, default=1)
 
     def run(
         self,
@@ -276,7 +298,7 @@ def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, LayerPart]
             f"the input has shape {tuple(x.shape)}: give a batch, time and width as the layer takes them"
         )
     given = ours.zero_states(x.shape[0 if ours.batch_first else 1]) if hx is None else as_states(hx)
-    dtype = ours.zero_states(1)[0].dtype  # under autocast an input may come in another
+    dtype = next(iter(ours.part("l0").arrays.values())).dtype  # under autocast an input may come in another
     x_TBI = (x.transpose(0, 1) if ours.batch_first else x).detach().to(dtype)
     given = tuple(state.to(dtype) if state.is_floating_point() else state for state in given)
     with torch.no_grad():

@@ -28,14 +28,18 @@ def norms_back(
     """Return what is left of random directions at the last step, k steps back, by state, (T + 1, S).
 
     The root of the sum of their squares is g(k) of the profile; what is one step before the first is the initial
-    state. In double precision; `around` surrounds the steps, which are then run in plain torch.
+    state. Of a state that is read several steps back its newest value counts. In double precision; `around`
+    surrounds the steps, which are then run in plain torch.
     """
     exact = part.double()
     initial_BN = exact.state_before(0)
     shape = (draws, *initial_BN.shape)
     v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(initial_BN.device)
-    # A state that is read several steps back is more than what passes between two steps: no track has all of it.
-    if isinstance(exact, LayerPart) and exact.is_first_order and AT_ONCE > 1:
+    older = torch.ones(initial_BN.shape[-1], dtype=torch.bool, device=initial_BN.device)
+    for place in exact.newest().values():
+        older[place] = False
+    v_DBN[..., older] = 0.0
+    if isinstance(exact, LayerPart) and AT_ONCE > 1:
         count = max(1, ROWS_AT_ONCE // len(initial_BN))
         squares = [_many_steps(exact, some_DBN, around) for some_DBN in torch.split(v_DBN, count)]
     else:
@@ -89,4 +93,4 @@ def _pulled(end_BN: Tensor, start_BN: Tensor, v_BN: Tensor) -> Tensor:
 
 def _squares(part: SteppedPart, v: Tensor) -> Tensor:
     """The sum of the squares of each state's share of directions."""
-    return torch.stack([v[..., place].square().sum() for place in part.slices().values()])
+    return torch.stack([v[..., place].square().sum() for place in part.newest().values()])

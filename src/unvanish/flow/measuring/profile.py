@@ -8,6 +8,7 @@ Shapes: T time, B batch, I input, K lags.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +18,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from unvanish.engine.tap import Border, States
 from unvanish.errors import FlowError
-from unvanish.flow.finding.calling import random_like
 from unvanish.flow.finding.convert import as_layer
-from unvanish.flow.finding.parts import LayerPart, Part, SteppedPart, parts_of
-from unvanish.flow.finding.recorder import Track
+from unvanish.flow.finding.parts import Part, SteppedPart, parts_of
 from unvanish.flow.measuring.back import norms_back
 
 REACH_SHARE = 0.01  # of the norm must survive
@@ -39,8 +37,9 @@ class Profile:
         state_norms: the share of each state in it, by name: g² is the sum of their squares.
         rate: slope of log g(k) in nats per step, fitted over the later half of the lags.
         level: log g(0) of the fitted line, so that log g(k) ≈ level + rate · k.
-        reach: the largest lag at which at least 1 % of the norm survives.
+        reach: the last lag up to which at least 1 % of the norm survives (see `reach_of`).
         censored: whether that is the last lag measured: the true reach is then at least this.
+        period: after how many steps the recurrence does the same again (delays, periods of its own).
     """
 
     part: str
@@ -50,6 +49,7 @@ class Profile:
     level: float
     reach: int
     censored: bool
+    period: int = 1
 
     def __repr__(self) -> str:
         reach = f"{'≥ ' if self.censored else ''}{self.reach}"
@@ -81,30 +81,23 @@ def fit_rate(norms: ArrayLike) -> tuple[float, float]:
     return float(rate), float(level)
 
 
-def reach_of(norms: ArrayLike) -> tuple[int, bool]:
-    """Return the largest lag at which 1 % of the norm at lag 0 survives, and whether it is the last one.
+def reach_of(norms: ArrayLike, period: int = 1) -> tuple[int, bool]:
+    """Return the last lag up to which 1 % of the norm at lag 0 is left, and whether it is the last one.
+
+    Of a recurrence with delays or a period of its own the largest norm in every `period` lags counts: what skips 20
+    steps leaves little at 19. Lags further back that stand alone do not count.
 
     >>> reach_of([1.0, 0.5, 0.02, 0.009, 0.001]), reach_of([1.0, 0.9])
     ((2, False), (1, True))
+    >>> reach_of([1.0, 0.001, 0.5, 0.001, 0.3]), reach_of([1.0, 0.001, 0.5, 0.001, 0.3], period=2)
+    ((0, False), (4, True))
     """
     g_K = np.asarray(norms, dtype=np.float64)
-    enough = np.flatnonzero(g_K >= REACH_SHARE * g_K[0])
-    last = int(enough[-1]) if len(enough) else 0
+    enough = g_K >= REACH_SHARE * g_K[0]
+    lags = np.flatnonzero(enough)
+    gaps = np.flatnonzero(np.diff(lags) > period)
+    last = int(lags[gaps[0]] if len(gaps) else lags[-1]) if len(lags) else 0
     return last, last == len(g_K) - 1
-
-
-class _KeepingTrack(Track):
-    """A track that keeps the states of one step, to send a gradient back from there."""
-
-    def __init__(self, name: str, states: tuple[str, ...], at: int) -> None:
-        super().__init__(name, states, "steps")
-        self.at, self.kept = at, dict[str, Tensor]()
-
-    def border(self, states: States, at: Border | None = None) -> States:
-        watched = super().border(states, at)
-        if len(self._rows) == self.at + 1:
-            self.kept = dict(watched)
-        return watched
 
 
 def profiles(
@@ -135,8 +128,15 @@ def profiles(
     steps = x.shape[1 if ours.batch_first else 0]
     if x.dim() != 3 or not -steps <= at < steps:
         raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")
-    found = parts_of(ours, x, hx)
-    return {name: _measured(part, at % steps, draws, generator) for name, part in found.items()}
+    found: dict[str, Profile] = {}
+    for name, part in parts_of(ours, x, hx).items():
+        if not part.widths:
+            raise FlowError(
+                "the layer carries no state from step to step: it has no recurrent state to look back in"
+            )
+        until = dataclasses.replace(part, x_TBI=part.x_TBI[: at % steps + 1])
+        found[name] = _of_norms(until, norms_back(until, draws, generator)[:-1])
+    return found
 
 
 def profile(
@@ -173,33 +173,12 @@ def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = N
     """Measure the profile of a part from its last step, in double precision (see `profile`)."""
     if part.norms_KS is None:
         assert isinstance(part, SteppedPart)
-        return _of_norms(part.name, tuple(part.widths), norms_back(part, draws, generator))
-    found = part.norms_KS
-    return _of_norms(part.name, tuple(part.widths), found)
+        return _of_norms(part, norms_back(part, draws, generator))
+    return _of_norms(part, part.norms_KS)
 
 
-def _of_norms(name: str, states: tuple[str, ...], norms_KS: NDArray[np.float64]) -> Profile:
+def _of_norms(part: Part, norms_KS: NDArray[np.float64]) -> Profile:
     norms_K = np.linalg.norm(norms_KS, axis=1)
     rate, level = fit_rate(norms_K)
-    by_state = dict(zip(states, norms_KS.T, strict=True))
-    return Profile(name, norms_K, by_state, rate, level, *reach_of(norms_K))
-
-
-def _measured(part: LayerPart, at: int, draws: int, generator: torch.Generator | None) -> Profile:
-    track = _KeepingTrack(part.name, part.layer_part.states, at)
-    initial = [s.detach().requires_grad_() if s.is_floating_point() else s for s in part.initial]
-    with torch.enable_grad():
-        part.layer_part.run(part.x_TBI, initial, taps=(track,))
-    ends = [value for value in track.kept.values() if value.requires_grad]
-    starts = [value for value in initial if value.requires_grad]
-    if not ends:
-        raise FlowError("the layer carries no state from step to step: there is no time to look back in")
-    squares_TS, sent = torch.zeros(track.at + 1, len(track.states), dtype=torch.float64, device="cpu"), 0.0
-    for _ in range(draws):
-        directions = [random_like(end, generator) for end in ends]
-        track.clear()
-        torch.autograd.grad(ends, starts, directions, retain_graph=True, allow_unused=True)
-        squares_TS += track.norms[: track.at + 1].double().square().cpu()
-        sent += float(sum(direction.double().square().sum() for direction in directions))
-    norms_KS = (squares_TS.flip(0) / sent).sqrt().numpy()
-    return _of_norms(track.name, tuple(track.states), norms_KS)
+    by_state = dict(zip(part.widths, norms_KS.T, strict=True))
+    return Profile(part.name, norms_K, by_state, rate, level, *reach_of(norms_K, part.period), part.period)
