@@ -58,7 +58,8 @@ test-fast: $(VENV)/.test ## Run the tests for work in progress, in a minute or s
 	wait $$batteries; batteries=$$?; cat $(VENV)/battery-tests.txt; exit $$((fast + batteries))
 
 test-full: export KERNELS := shipped
-test-full: test ## Run all tests with every kernel compiled as users get it, where test compiles most of them quicker.
+test-full: export TESTS := whole
+test-full: test ## Run all tests whole, with every kernel compiled as users get it: test takes parts of some products.
 
 test-engine: $(VENV)/.test ## Run the half that compiles kernels.
 	@echo "order of the tests: SEED=$(SEED)"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import unvanish
-from tests.support.compilers import compiler_script
+from tests.support.compilers import break_compiler, compiler_script, forget
 from unvanish.cli import machine, main
 from unvanish.engine.native import build
 
@@ -86,28 +83,34 @@ def test_env_without_a_compiler_says_what_it_means(
     assert out.endswith("no kernels: without a C++ compiler all cells run in plain torch\n")
 
 
-def fresh(tmp_path: Path, first: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Compile one cell in a process and a cache of its own."""
-    code = (
-        f"{first}import sys, unvanish; from unvanish.cli import machine, main; "
-        "machine.REPEATS, machine.CATALOGUE = 1, {'rnn': unvanish.cells['rnn']}; "
-        "sys.exit(main(['env', '--compile']))"
-    )
-    given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=given)
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One cell, in an empty cache, in a process that knows of no kernels."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "REPEATS", 1)
+    monkeypatch.setattr(machine, "CATALOGUE", {"rnn": unvanish.cells["rnn"]})
+    forget()
+    yield
+    forget()
 
 
-def test_env_tells_what_was_compiled_and_what_was_there(tmp_path: Path) -> None:
-    first, second = fresh(tmp_path), fresh(tmp_path)
-    assert re.search(r"rnn +compiled, \d+\.\d s", first.stdout), first.stderr
-    assert re.search(r"rnn +cached, \d+ ms", second.stdout), second.stderr
-    assert second.stderr == ""
+def test_env_tells_what_was_compiled_and_what_was_there(capsys: Capture, fresh: None) -> None:
+    assert main(["env", "--compile"]) == 0
+    assert re.search(r"rnn +compiled, \d+\.\d s", capsys.readouterr().out)
+    forget()
+    assert main(["env", "--compile"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"rnn +cached, \d+ ms", out)
+    assert err == ""
 
 
-def test_env_shows_the_fault_of_a_compiler_below_the_table(tmp_path: Path) -> None:
-    script = compiler_script(tmp_path / "script", "echo error 42; exit 1")
-    first = f"from unvanish.engine.native import build; build.compiler(); open('{script}.broken', 'w').close(); "
-    done = fresh(tmp_path, first, CXX=script)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"rnn +none +\d+\.\d ms +no library, see below", done.stdout)
-    assert done.stdout.count("error 42") == 1
+def test_env_shows_the_fault_of_a_compiler_below_the_table(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setenv("CXX", script := compiler_script(tmp_path / "script", "echo error 42; exit 1"))
+    assert build.compiler()
+    break_compiler(script)
+    assert main(["env", "--compile"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"rnn +none +\d+\.\d ms +no library, see below", out)
+    assert out.count("error 42") == 1

@@ -28,7 +28,7 @@ def text(tmp_path: Path) -> Path:
 
 def test_ctrl_c_saves_reports_and_says_how_to_go_on(tmp_path: Path, text: Path) -> None:
     run, once = tmp_path / "run", tmp_path / "once"
-    arguments = ["train", str(text), *SMALL, "--epochs", "2"]
+    arguments = ["train", str(text), *SMALL, "--epochs", "1"]
     with start(*arguments, "--out", str(run)) as process:
         wait_for_steps(run, 20)
         process.send_signal(signal.SIGINT)

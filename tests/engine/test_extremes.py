@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import unvanish
+from tests.support.whole import KINDS, usual
 from unvanish import Cell, Recurrent
 
 T, B, I, H = 3, 17, 5, 33
@@ -31,8 +32,12 @@ GATES = {
 CELLS = [*(unvanish.cells[name] for name in NAMES), *(Cell(name, text) for name, text in GATES.items())]
 PLACES = ("input", "weights", "states", "cotangents")
 TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-10}  # of the largest: sums of 10^4 cancel
-by_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
-by_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+# Single precision has other functions, and the same text of a kernel: one cell of each kind.
+BOTH = usual((*KINDS, "relu", "where"), [cell.name for cell in CELLS])
+CASES = [(cell, torch.float64) for cell in CELLS] + [(cell, torch.float32) for cell in CELLS if cell.name in BOTH]
+by_cell_and_dtype = pytest.mark.parametrize(
+    ("cell", "dtype"), CASES, ids=lambda one: getattr(one, "name", str(one))
+)
 
 
 def pair(cell: Cell, dtype: torch.dtype, change: Callable[[Tensor], None] | None = None) -> list[Recurrent]:
@@ -107,8 +112,7 @@ def assert_close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found[finite] / scale, wanted[finite] / scale, rtol=0, atol=TOLERANCE[wanted.dtype])
 
 
-@by_cell
-@by_dtype
+@by_cell_and_dtype
 @pytest.mark.parametrize("place", PLACES)
 def test_extreme_numbers_do_what_they_do_in_the_reference(cell: Cell, dtype: torch.dtype, place: str) -> None:
     denormal = torch.finfo(dtype).tiny / 1000
@@ -125,8 +129,7 @@ def test_extreme_numbers_do_what_they_do_in_the_reference(cell: Cell, dtype: tor
             assert_close(one, other)
 
 
-@by_cell
-@by_dtype
+@by_cell_and_dtype
 @pytest.mark.parametrize("threads", [1, 3])
 def test_what_is_not_a_number_stays_in_its_row(cell: Cell, dtype: torch.dtype, threads: int) -> None:
     _, layer = pair(cell, dtype)

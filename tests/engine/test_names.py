@@ -21,19 +21,21 @@ from unvanish.equations.parse import RESERVED
 DECLARED = re.compile(r"(?:[*&]|\bV|\blong|\bint|\bint64_t) +(?:const +)?([A-Za-z][A-Za-z0-9_]*)")
 
 
-def identifiers(name: str) -> list[str]:
-    """Everything that a kernel's text declares, folded and not, and that a line of a cell may be called."""
-    plan = make_plan(unvanish.cells[name].system())
-    found = {word for fold in (True, False) for word in DECLARED.findall(emit(lower(plan, fold), False, 64).text)}
-    return sorted(found - RESERVED - {"x", "h", *keyword.kwlist} - {p.name for p in plan.system.parameters})
+def identifiers(*cells: str) -> list[str]:
+    """Everything that the kernels' texts declare, folded and not, and that a line of a cell may be called."""
+    found: set[str] = set()
+    for plan in (make_plan(unvanish.cells[name].system()) for name in cells):
+        for fold in (True, False):
+            found |= {*DECLARED.findall(emit(lower(plan, fold), False, 64).text)}
+        found -= {p.name for p in plan.system.parameters}
+    return sorted(found - RESERVED - {"x", "h", *keyword.kwlist})
 
 
-@pytest.mark.parametrize("name", ["leaky_rnn", "clockwork_rnn", "skip_rnn"])
-def test_lines_named_as_the_kernel_names_things_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_named_as_the_kernel_names_things_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         build, "FLAGS", ("-O0", *build.FLAGS[1:])
     )  # a hundred lines: nothing but names is looked at
-    names = identifiers(name)
+    names = identifiers("leaky_rnn", "clockwork_rnn", "skip_rnn")
     assert {"carry_h", "at_h", "thread", "panel_0", "v_h"} <= set(names)
     lines = [f"{word} = sigmoid(W_{n} @ x[t] + p_{n} * h[t-1])" for n, word in enumerate(names)]
     read = [f"0.1 * {word} * tanh(q_{n} * h[t-1])" for n, word in enumerate(names)]

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 import unvanish
 from tests.support.pairs import assert_agree
 from tests.support.strategies import cells
+from tests.support.whole import KINDS, usual
 from unvanish import Cell, Recurrent
 from unvanish.engine.native.schedule import even
 from unvanish.equations.backends import unsupported_by_native
@@ -31,15 +32,23 @@ NARROW, WIDE = 5, 21
 assert_same = functools.partial(assert_agree, from_states=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
-@pytest.mark.parametrize("name", sorted(unvanish.cells))
+# In single precision every cell is compared by test_shipped.
+CASES = [(name, torch.float64) for name in sorted(unvanish.cells)]
+CASES += [(name, torch.float32) for name in usual(KINDS, sorted(unvanish.cells))]
+# Of all hidden widths, batches and steps each pair of two.
+SIZES = [
+    (h, b, (1, 2, 17)[(i + j) % 3]) for i, h in enumerate((1, 7, 16, 33, 100)) for j, b in enumerate((1, 3, 17))
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=lambda one: str(one).removeprefix("torch."))
 def test_every_cell_equals_the_reference(name: str, dtype: torch.dtype) -> None:
-    for hidden, batch, steps in itertools.product((1, 7, 16, 33, 100), (1, 3, 17), (1, 2, 17)):
+    for hidden, batch, steps in usual(SIZES, itertools.product((1, 7, 16, 33, 100), (1, 3, 17), (1, 2, 17))):
         # A narrow input is multiplied inside the loop over time, a wide one before it.
         assert_same(name, NARROW if hidden % 3 else WIDE, hidden, batch, steps, dtype)
 
 
-@pytest.mark.parametrize("name", sorted(unvanish.cells))
+@pytest.mark.parametrize("name", usual((*KINDS, "lem"), sorted(unvanish.cells)))
 def test_chunks_of_steps_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_BYTES", 1)
     monkeypatch.setattr("unvanish.engine.native.memory.CHUNK_HEIGHTS", 0)

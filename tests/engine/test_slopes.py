@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.whole import usual
 from unvanish import Cell, Recurrent
 
-POINTS, WIDTH, UNITS = 20_000, 50, 8
+POINTS, WIDTH, UNITS = usual(4000, 20_000), 50, 8
 TOGETHER = 8  # functions in one kernel
 TINY, HUGE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 Truth = Callable[[Any, Any], Any]

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.whole import usual
 from unvanish import LSTM, Recurrent
 from unvanish.engine.shared import Shelf
 
-THREADS, PASSES = 8, 5_000
+THREADS, PASSES = 8, usual(1_500, 5_000)
 
 
 @pytest.fixture(autouse=True)

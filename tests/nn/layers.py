@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.whole import KINDS, usual
 from unvanish import Recurrent, cells
 
 INPUT, HIDDEN = 3, 8
 OPTIONS: dict[str, dict[str, Any]] = {"delayed_rnn": {"d": 2}, "skip_rnn": {"d": 3}}
 each_cell = pytest.mark.parametrize("name", sorted(cells))
+each_kind = pytest.mark.parametrize("name", usual(KINDS, sorted(cells)))
 
 
 def made(name: str, **options: Any) -> Recurrent:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tests.support.whole import usual
 from unvanish import Cell, Recurrent, flow
 from unvanish.nn import init
 
@@ -26,8 +28,9 @@ def measured(cell: Cell | str, steps: int, word: object, **options: object) -> f
     return flow.profile(layer, zeros(steps), draws=2)
 
 
-@pytest.mark.parametrize("name", GATED)
-@pytest.mark.parametrize("steps", [50, 200])
+@pytest.mark.parametrize(
+    ("name", "steps"), usual([*product(GATED, [50]), ("lstm", 200)], product(GATED, [50, 200]))
+)
 def test_chrono_keeps_for_as_long_as_it_is_told(name: str, steps: int) -> None:
     """The slowest units have the time constant T, so log g falls by 1/T a step, and g of all units to 1 % at 3.5 T.
 

@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from tests.support.strategies import cells as random_cells
+from tests.support.whole import engine_of, usual
 from unvanish import Cell, Recurrent, cells
 from unvanish import engine as engines
 from unvanish.engine import Pass, Result
 from unvanish.equations.rewrites.masks import with_recurrent_dropout
 from unvanish.errors import OptionError
 
-from .layers import INPUT, as_tuple, each_cell, made, noise, random_states
+from .layers import INPUT, as_tuple, each_cell, each_kind, made, noise, random_states
 
 TIME, BATCH = 6, 4
 EVERYTHING = {"recurrent_dropout": 0.4, "zoneout": 0.3, "weight_drop": 0.2}
@@ -126,8 +127,15 @@ SHARES = {
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "skip_rnn"])
-@pytest.mark.parametrize("options", SHARES.values(), ids=SHARES)
-@pytest.mark.parametrize("engine", ["reference", "native"])
+@pytest.mark.parametrize(
+    ("options", "engine"),
+    [
+        *((options, "reference") for options in SHARES.values()),
+        # one kernel of each cell: the one that test_native_draws… has too
+        *((options, "native") for options in usual([SHARES["both"]], [*SHARES.values()])),
+    ],
+    ids=str,
+)
 def test_a_step_in_training_is_the_one_written_by_hand(
     name: str, options: dict[str, float], engine: str, jobs: list[Pass]
 ) -> None:
@@ -189,7 +197,8 @@ def test_masks_are_drawn_with_the_probabilities_asked_for(jobs: list[Pass]) -> N
 
 @each_cell
 def test_a_seed_decides_in_training_and_nothing_is_drawn_otherwise(name: str) -> None:
-    layer, x_TBI = made(name, num_layers=2, **possible(name)), noise(TIME, BATCH, INPUT)
+    layer = made(name, num_layers=2, engine=engine_of(name), **possible(name))
+    x_TBI = noise(TIME, BATCH, INPUT)
     outputs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -232,7 +241,7 @@ def possible(name: str) -> dict[str, float]:
     return EVERYTHING if matrices else {"zoneout": 0.3}
 
 
-@each_cell
+@each_kind
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_native_draws_what_the_reference_draws(name: str, training: bool) -> None:
     options = {**possible(name), "num_layers": 2, "bidirectional": True}

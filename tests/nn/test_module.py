@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import unvanish
+from tests.support.whole import engine_of
 from unvanish import Cell, Recurrent, cells
 from unvanish.errors import OptionError
 from unvanish.nn.named import CLASSES, class_name
@@ -76,7 +77,8 @@ def projectable() -> list[str]:
 
 @pytest.mark.parametrize("name", projectable())
 def test_a_projection_is_a_matrix_after_the_output_which_recurrent_products_read(name: str) -> None:
-    layer, x_TBI = made(name, proj_size=PROJECTED, num_layers=2), noise(6, 2, INPUT)
+    layer = made(name, proj_size=PROJECTED, num_layers=2, engine=engine_of(name))
+    x_TBI = noise(6, 2, INPUT)
     states = random_states(layer, 2)
     output, final, every = layer(x_TBI, states, all_states=True)
     assert output.shape == (6, 2, PROJECTED)
@@ -139,7 +141,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
 
 @each_cell
 def test_without_biases_the_layer_holds_none_and_is_the_layer_with_zeros_there(name: str) -> None:
-    without, with_zeros = made(name, bias=False), made(name)
+    without, with_zeros = (made(name, bias=bias, engine=engine_of(name)) for bias in (False, True))
     assert not [key for key in without.state_dict() if key.startswith("bias")]
     with torch.no_grad():
         for key, parameter in with_zeros.named_parameters():

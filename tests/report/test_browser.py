@@ -34,8 +34,7 @@ def path(start: Start, fill: Fill) -> Path:
     return write_report(record.folder)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_opens_cleanly_at_every_width_and_scheme(browser: Any, path: Path, width: int, scheme: str) -> None:
     with opened(browser, path, width=width, scheme=scheme) as page:
         assert_no_overflow(page)

@@ -540,8 +540,7 @@ def test_hostile_text_stays_text(write: Callable[[Any], Page], found: Found) -> 
 
 
 @needs_chromium
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_opens_cleanly(browser: Any, found: Found, tmp_path: Path, width: int, scheme: str) -> None:
     path = write_diagnosis(found, tmp_path / "diagnosis.html")
     with opened(browser, path, width=width, scheme=scheme) as page:

@@ -157,8 +157,7 @@ def test_hostile_text_in_a_remedy_stays_text(start: Start) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 @pytest.mark.parametrize("more", [fill_remedies, hostile_line])
 def test_opens_cleanly(
     browser: Any, start: Start, width: int, scheme: str, more: Callable[[RunRecord], None]

@@ -30,6 +30,7 @@ from tests.support.runs import (
     stopped_run,
     straight,
 )
+from tests.support.whole import usual
 from unvanish.cli import main
 from unvanish.errors import OptionError, RunError
 from unvanish.record import RECORDS, RunRecord
@@ -60,7 +61,8 @@ def by_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("step", range(1, STEPS + 1))
+# The first and the last, and around a validation and the end of an epoch.
+@pytest.mark.parametrize("step", usual((1, 2, 3, 7, 8, 13, 14), range(1, STEPS + 1)))
 def test_interrupted_after_any_step(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -169,20 +171,26 @@ def test_counts_of_sparse_records_survive_a_break(tmp_path: Path, monkeypatch: p
     assert_same_run(once, tmp_path / "run")
 
 
-CELLS: dict[str, list[str]] = {
-    "lstm": ["--dropout", "0.3"],  # random numbers
-    "skip_rnn": ["--set", "d=3"],  # states of several steps
-    "clockwork_rnn": [],  # the time itself is a state
-}
+# States of several steps; and the time itself is a state.
+@pytest.mark.parametrize(
+    "changes", [{"cell": "skip_rnn", "cell_options": {"d": 3}}, {"cell": "clockwork_rnn"}], ids=str
+)
+def test_killed_with_other_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    settings = small(tmp_path, 360, valid_every=3, **changes)
+    with monkeypatch.context() as patch:
+        at_step(5, kill, patch)
+        with pytest.raises(KilledError):
+            train(settings, tmp_path / "run", say=silent)
+    resume(tmp_path / "run", say=silent)
+    assert_same_run(straight(settings, tmp_path / "once"), tmp_path / "run")
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_killed_with_sigkill(tmp_path: Path, cell: str) -> None:
+def test_killed_with_sigkill(tmp_path: Path) -> None:
     every, epochs = 7, 2
     text = tmp_path / "text.txt"
     text.write_text(make_text(2700), encoding="utf-8")
-    arguments = ["train", str(text), "--cell", cell, "--hidden", "8", "--length", "12", "--batch-size", "4"]
-    arguments += ["--epochs", str(epochs), "--valid-every", str(every), "--probes", "3", *CELLS[cell]]
+    arguments = ["train", str(text), "--cell", "lstm", "--hidden", "8", "--length", "12", "--batch-size", "4"]
+    arguments += ["--epochs", str(epochs), "--valid-every", str(every), "--probes", "3", "--dropout", "0.3"]
     run, once = tmp_path / "run", tmp_path / "once"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "unvanish", *arguments, "--out", str(run)]
