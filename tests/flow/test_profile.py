@@ -94,16 +94,40 @@ def test_profile_is_the_frobenius_norm_of_the_product_of_jacobians(name: str) ->
     with layer.tapped(Cut()):
         layer(x_TBI)
     last = watched[-1]
-    size = hidden * len(states)
+    # Each state in its own size: the root of its mean square along the trajectory, which begins with zeros.
+    sizes = [
+        float(torch.stack([torch.zeros_like(last[i]), *(at[i].detach() for at in watched)]).square().mean().sqrt())
+        for i in range(len(last))
+    ]
     for lag in range(steps):
         total = 0.0
-        for value in last:
+        for value, size in zip(last, sizes, strict=True):
             for unit in range(hidden):
                 wanted = torch.autograd.grad(
                     value[0, unit], watched[-1 - lag], retain_graph=True, allow_unused=True
                 )
-                total += sum(float(g.pow(2).sum()) for g in wanted if g is not None)
-        assert found.norms[lag] == pytest.approx(math.sqrt(total / size), rel=0.05, abs=1e-12), lag
+                pairs = zip(wanted, sizes, strict=True)
+                total += sum(float((g * other / size).square().sum()) for g, other in pairs if g is not None)
+        wanted_norm = math.sqrt(total / (hidden * len(states)))
+        assert found.norms[lag] == pytest.approx(wanted_norm, rel=0.05, abs=1e-12), lag
+
+
+def test_profile_does_not_depend_on_the_unit_of_a_state() -> None:
+    text = """
+        i    = sigmoid(W_i @ x[t] + U_i @ h[t-1])
+        f    = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+        g    = tanh(W_g @ x[t] + U_g @ h[t-1])
+        c[t] = f * c[t-1] + {unit} * i * g
+        h[t] = tanh(c[t] / {unit})
+    """
+    torch.manual_seed(0)
+    layers = [unvanish.Recurrent(unvanish.Cell("own", text.format(unit=u)), 3, 6).double() for u in (1, 1000)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    x_TBI = torch.randn(30, 2, 3, dtype=torch.float64)
+    one, other = (flow.profile(layer, x_TBI, generator=torch.Generator().manual_seed(1)) for layer in layers)
+    np.testing.assert_allclose(other.norms, one.norms, rtol=1e-9)
+    for state in ("h", "c"):
+        np.testing.assert_allclose(other.state_norms[state], one.state_norms[state], rtol=1e-9)
 
 
 def test_states_shares_add_up_and_lag_zero_is_one() -> None:

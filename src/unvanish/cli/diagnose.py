@@ -19,7 +19,14 @@ from unvanish.errors import DataError, OptionError, UnvanishError, printable
 if TYPE_CHECKING:
     from unvanish.diagnosis import Diagnosis
 
-COLOURS = {"healthy": "green", "vanishing": "yellow", "exploding": "red", "dead": "red", "non-finite": "red"}
+COLOURS = {
+    "healthy": "green",
+    "borderline": "yellow",
+    "vanishing": "yellow",
+    "exploding": "red",
+    "dead": "red",
+    "non-finite": "red",
+}
 KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
 
 

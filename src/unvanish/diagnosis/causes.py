@@ -173,7 +173,11 @@ def _flow(facts: Facts) -> Iterator[Cause]:
         overflowed = part.verdict == "non-finite" and part.profile.rate > 0
         if part.verdict == "exploding" or overflowed:
             yield from _exploding(part, facts.need)
-        elif part.verdict == "vanishing" and part.profile.norms.size > 1 and _is_lost(part, facts.need):
+        elif (
+            part.verdict in ("borderline", "vanishing")
+            and part.profile.norms.size > 1
+            and _is_lost(part, facts.need)
+        ):
             yield from _vanishing(part, facts.need)
 
 

@@ -84,7 +84,7 @@ def _examined(asked: Question) -> Diagnosis:
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
     helps: tuple[Prescription, ...] = ()
     untried: tuple[Untried, ...] = ()
-    if asked.prescriptions and verdict in ("vanishing", "exploding"):
+    if asked.prescriptions and verdict in ("borderline", "vanishing", "exploding"):
         ill = [part for part in parts if part.verdict == verdict]
         helps, untried = prescribe(Patient(model, asked.run, observation, need), ill, generator)
     unknown = _unknown(found, trace, parts)

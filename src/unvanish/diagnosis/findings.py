@@ -11,7 +11,7 @@ from unvanish.data.dependency import Dependency
 from unvanish.flow import Profile, Saturation, Split
 from unvanish.record import finite
 
-VERDICTS = ("healthy", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
+VERDICTS = ("healthy", "borderline", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Diagnosis:
 def worst(verdicts: list[str]) -> str:
     """The verdict on a whole: one part that remembers is enough, one that is ill in another way is too much."""
     serious = max(verdicts, key=VERDICTS.index)
-    return "healthy" if serious == "vanishing" and "healthy" in verdicts else serious
+    return "healthy" if serious in ("borderline", "vanishing") and "healthy" in verdicts else serious
 
 
 def _part(part: PartFinding) -> dict[str, Any]:

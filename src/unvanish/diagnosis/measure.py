@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from unvanish.diagnosis.findings import PartFinding, steps_text
@@ -23,6 +24,7 @@ from unvanish.nn import Recurrent
 GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes
 SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
 EXPONENTS = 16
+DIRECTIONS, MORE = 8, 64  # groups of directions: where their band meets a border, more are drawn
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Judgement:
 def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Judgement:
     """Judge a profile against a needed lag; `window` is how many steps a gradient flows without a break.
 
-    Without `grows` it is relative to its own median, and says nothing of growth.
-
     Vanishing: under 1 % of the norm is left at the needed lag. Exploding: it grows a hundredfold on the way.
+    Borderline: what is left is so near to either border that the directions drawn cannot tell. Without `grows` the
+    profile is relative to its own median, and says nothing of growth.
     """
     norms = profile.norms
     if not np.isfinite(norms).all():
@@ -50,18 +52,27 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     last = len(norms) - 1
     beyond = need > last
     further = math.exp(min(profile.rate * (need - last), 700)) if beyond else 1.0
-    at = min(need, last)
-    survives = float(norms[min(at, last + 1 - profile.period) : at + profile.period].max()) * further
+
+    def at_need(curve: NDArray[np.float64]) -> float:
+        """What is left at the needed lag, the largest over one period."""
+        at = min(need, last)
+        return float(curve[min(at, last + 1 - profile.period) : at + profile.period].max()) * further
+
+    survives = at_need(norms)
+    low, high = (at_need(curve) for curve in profile.band or (norms, norms))
     grown = max(float(norms[: need + 1].max()), survives)
     kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
     if grows and grown > GROWTH:
-        return Judgement("exploding", f"the gradient grows {grown:.3g}-fold within {need} steps", survives, beyond)
+        near = low <= GROWTH and survives == grown
+        text = f"the gradient grows {grown:.3g}-fold within {need} steps"
+        return Judgement("borderline" if near else "exploding", text, survives, beyond)
     if window < need:
         text = f"the gradient is cut after {steps_text(window)}, {steps_text(need)} are needed"
         return Judgement("vanishing", text, 0.0, False)
     if survives < REACH_SHARE or (not beyond and profile.reach < need):
-        return Judgement("vanishing", f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
-    return Judgement("healthy", kept, survives, beyond)
+        verdict = "borderline" if high >= REACH_SHARE and survives < REACH_SHARE else "vanishing"
+        return Judgement(verdict, f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
+    return Judgement("borderline" if low < REACH_SHARE else "healthy", kept, survives, beyond)
 
 
 def _reach(profile: Profile) -> float:
@@ -83,11 +94,14 @@ def _measure(
     observation: Observation, part: Part, need: int, generator: torch.Generator, deep: bool
 ) -> PartFinding:
     seen = observation.module_of(part.name)
-    profile = profile_of(part, 1, generator)
+    profile = profile_of(part, 1, generator, groups=DIRECTIONS if deep else 1)
     losses = _loss_norms(observation, part.name)
     last_read = _last_read(losses, seen)
     window = seen.longest if last_read is None else min(seen.longest, last_read + 1)
     judged = judge(profile, need, window, grows=seen.kind != "input")
+    if deep and judged.verdict == "borderline" and part.squares_DKS is None:
+        profile = profile_of(part, 1, generator, groups=MORE)
+        judged = judge(profile, need, window)
     arrives = any(value for norms in losses.values() for value in norms)
     if not arrives and judged.verdict != "non-finite":
         judged = Judgement("dead", "no gradient of the loss arrives here", 0.0, False)

@@ -143,9 +143,9 @@ def _fitting(part: PartFinding, seen: Seen, need: int) -> Iterator[Remedy]:
         if saturated > 0.1 and not gates:
             quiet = [p.name for p in known.system.parameters if p.role in ("input", "bias", "hidden_bias")]
             yield _calmer(seen.name, suffix, quiet)
-        if gates and part.verdict == "vanishing":
+        if gates and part.verdict in ("borderline", "vanishing"):
             yield _chrono(seen.name, need)
-    if seen.kind == "layer" and part.verdict == "vanishing":
+    if seen.kind == "layer" and part.verdict in ("borderline", "vanishing"):
         yield from _exchanges(seen, part, need)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.flow.finding.calling import random_like
-from unvanish.flow.finding.parts import Part
+from unvanish.flow.finding.parts import Part, size_of
 from unvanish.flow.finding.trace import Loop
 
 DRAWS = 8
@@ -28,18 +28,18 @@ class GraphPart(Part):
     """A recurrence whose steps cannot be run by themselves.
 
     Attributes:
-        norms_KS: what is left of random directions k steps back, (K, S).
+        squares_DKS: what is left of random directions k steps back, squared, (D, K, S).
         loop: what tracing found; None for the steps of the input.
         alive: through how many steps a gradient can come at all.
         direct: what each unit of each state keeps of itself in a step by its direct path, in the mean over steps.
-        again: runs the model once more in a context, and gives `norms_KS` of that.
+        again: runs the model once more in a context, and gives `squares_DKS` of that.
     """
 
     name: str
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     count: int
-    norms_KS: Norms | None = None
+    squares_DKS: Norms | None = None
     alive: int = 0
     loop: Loop | None = None
     direct: Mapping[str, Tensor] = field(default_factory=dict)
@@ -61,40 +61,39 @@ def of_loop(name: str, loop: Loop) -> GraphPart:
     ]
     states = [[step[place] for place in kept] for step in loop.states]
     names = ("h",) if len(kept) == 1 else tuple(f"state {number}" for number in range(1, len(kept) + 1))
-    norms_KS, alive = norms_along(states)
+    squares_DKS, alive = norms_along(states)
     sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
     direct = dict(zip(names, kept_directly(states), strict=True))
-    return GraphPart(name, names, sizes, loop.steps, norms_KS, alive, replace(loop, states=states), direct)
+    return GraphPart(name, names, sizes, loop.steps, squares_DKS, alive, replace(loop, states=states), direct)
 
 
 def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: int = 0) -> tuple[Norms, int]:
-    """Send random directions from the states of the last step to those of all before: what is left, (K, S).
+    """Send random directions from the states of the last step to those of all before: what is left, (D, K, S).
 
-    Returns also through how many steps a gradient can come at all.
+    Each state is measured in its own size. Returns squares, and through how many steps a gradient can come at all.
     """
-    generator = torch.Generator().manual_seed(seed)
-    ends = [state for state in states[-1] if state.requires_grad]
+    generator, last = torch.Generator().manual_seed(seed), states[-1]
+    sizes = [size_of(torch.stack([step[place] for step in states])) for place in range(len(last))]
+    ends = [(place, state) for place, state in enumerate(last) if state.requires_grad]
     earlier = [
         (k, place, state) for k, step in enumerate(reversed(states[:-1]), 1) for place, state in enumerate(step)
     ]
     flat = [one for one in earlier if one[2].requires_grad]
-    squares_KS, sent, alive = np.zeros((len(states), len(states[-1]))), 0.0, {0}
-    for _ in range(draws if ends else 0):
-        directions = [random_like(end, generator) for end in ends]
+    squares_DKS, alive = np.zeros((draws, len(states), len(last))), {0}
+    for draw in range(draws if ends else 0):
+        directions = [random_like(end, generator) for _, end in ends]
+        sent = sum(_square(direction) for direction in directions)
+        scaled = [v / sizes[place] for v, (place, _) in zip(directions, ends, strict=True)]
         found = torch.autograd.grad(
-            ends, [state for _, _, state in flat], directions, retain_graph=True, allow_unused=True
+            [end for _, end in ends], [one for _, _, one in flat], scaled, retain_graph=True, allow_unused=True
         )
-        placed = iter(directions)
-        for place, state in enumerate(states[-1]):
-            if state.requires_grad:
-                squares_KS[0, place] += _square(next(placed))
-        sent += sum(_square(direction) for direction in directions)
+        for (place, _), direction in zip(ends, directions, strict=True):
+            squares_DKS[draw, 0, place] = _square(direction) / sent
         for (k, place, _), gradient in zip(flat, found, strict=True):
             if gradient is not None:
-                squares_KS[k, place] += _square(gradient)
+                squares_DKS[draw, k, place] = _square(gradient) * sizes[place] ** 2 / sent
                 alive.add(k)
-    reached = next(k for k in range(len(states) + 1) if k not in alive)
-    return np.sqrt(squares_KS / sent) if sent else squares_KS, reached
+    return squares_DKS, next(k for k in range(len(states) + 1) if k not in alive)
 
 
 def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int = 8) -> list[Tensor]:
@@ -173,7 +172,7 @@ def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
     scale = middle or largest
     norms_K = norms_K / scale if scale else norms_K
     norms_K[0] = 1.0
-    return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[:, None], steps)
+    return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2, steps)
 
 
 def time_axis(model: nn.Module, x: Tensor, need: int | None) -> int:

@@ -124,7 +124,7 @@ class _Run:
             parts = self.catcher.parts()
             for name, (changed, norms_KS) in through.items():
                 if name in parts:
-                    parts[name].changed_between, parts[name].norms_KS = changed, norms_KS
+                    parts[name].changed_between, parts[name].squares_DKS = changed, norms_KS[None] ** 2
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
             value.backward(_scale(value))  # type: ignore[no-untyped-call]
@@ -180,7 +180,7 @@ class _Run:
                 self.loss()
             found = [of_loop(loop.name, loop) for loop in loops(calls.made, self.axes)]
         same = [one for one in found if one.loop and graph.loop and one.loop.name == graph.loop.name]
-        return next((one.norms_KS for one in same if one.steps == graph.steps), None)
+        return next((one.squares_DKS for one in same if one.steps == graph.steps), None)
 
 
 def _is_whole(part: Part, graph: GraphPart) -> bool:

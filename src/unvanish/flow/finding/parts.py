@@ -39,14 +39,14 @@ class Part(abc.ABC):
         name: `l0`, `encoder.l1_reverse`, `decoder.cell`.
         changed_between: for a module that is called once a step, by how much of its norm a state differs from what
             the call before gave: something stands between the calls.
-        norms_KS: what is left of random directions k steps back in the model itself, by state, where that was
+        squares_DKS: what is left of random directions k steps back, squared, by direction and state, where that was
             measured in the graph of the model's own run.
         direct: what each unit of each state keeps of itself in a step, past all else, where that was estimated.
     """
 
     name: str
     changed_between: float = 0.0
-    norms_KS: NDArray[np.float64] | None = None
+    squares_DKS: NDArray[np.float64] | None = None
     direct: Mapping[str, Tensor] = types.MappingProxyType({})
 
     @property
@@ -105,6 +105,11 @@ class SteppedPart(Part):
             with torch.no_grad():
                 self._trajectory = self._run_through()
         return self._trajectory
+
+    def sizes(self) -> dict[str, float]:
+        """How large each state is: the root of its mean square along the trajectory; 1 for one that is zero."""
+        s_TBN = self.trajectory()
+        return {name: size_of(s_TBN[..., place]) for name, place in self.newest().items()}
 
     def state_before(self, t: int) -> Tensor:
         """Return the full state before step t, (B, N); that before the first is known without a run."""
@@ -314,6 +319,12 @@ def as_states(hx: Hx) -> tuple[Tensor, ...]:
 def as_hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...] | None:
     """Return states as a layer takes them: one alone, several as a tuple, none as None."""
     return states if len(states) > 1 else states[0] if states else None
+
+
+def size_of(values: Tensor) -> float:
+    """The root of the mean square; 1 where that is zero, or not finite."""
+    size = float(values.detach().double().square().mean().sqrt())
+    return size if 0 < size < math.inf else 1.0
 
 
 def chosen(found: Mapping[str, LayerPart], part: str | None) -> LayerPart:

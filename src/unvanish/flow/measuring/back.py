@@ -15,6 +15,7 @@ from torch import Tensor
 from unvanish.flow.finding.parts import LayerPart, SteppedPart
 from unvanish.flow.finding.recorder import Track
 
+Norms = NDArray[np.float64]
 AT_ONCE = 256  # steps whose graph is held
 ROWS_AT_ONCE = 64
 
@@ -24,28 +25,48 @@ def norms_back(
     draws: int = 1,
     generator: torch.Generator | None = None,
     around: contextlib.AbstractContextManager[object] | None = None,
-) -> NDArray[np.float64]:
+) -> Norms:
     """Return what is left of random directions at the last step, k steps back, by state, (T + 1, S).
 
     The root of the sum of their squares is g(k) of the profile; what is one step before the first is the initial
-    state. Of a state that is read several steps back its newest value counts. In double precision; `around`
-    surrounds the steps, which are then run in plain torch.
+    state. Each state is measured in its own size, the root of its mean square along the trajectory, so that no
+    number depends on a unit; of a state that is read several steps back its newest value counts. In double
+    precision; `around` surrounds the steps, which are then run in plain torch.
     """
+    squares_GTS = squares_back(part, draws, generator, around)
+    return np.asarray(np.sqrt(squares_GTS.mean(0)))
+
+
+def squares_back(
+    part: SteppedPart,
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+    around: contextlib.AbstractContextManager[object] | None = None,
+    groups: int = 1,
+) -> Norms:
+    """Return the squares of `norms_back`, apart for `groups` of so many directions each, (G, T + 1, S)."""
     exact = part.double()
-    initial_BN = exact.state_before(0)
-    shape = (draws, *initial_BN.shape)
+    initial_BN, sizes = exact.state_before(0), exact.sizes()
+    weights_N = torch.zeros(initial_BN.shape[-1], dtype=torch.float64, device=initial_BN.device)
+    for name, place in exact.newest().items():
+        weights_N[place] = 1 / sizes[name]
+    shape = (groups * draws, *initial_BN.shape)
     v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(initial_BN.device)
-    older = torch.ones(initial_BN.shape[-1], dtype=torch.bool, device=initial_BN.device)
-    for place in exact.newest().values():
-        older[place] = False
-    v_DBN[..., older] = 0.0
-    if isinstance(exact, LayerPart) and AT_ONCE > 1:
-        count = max(1, ROWS_AT_ONCE // len(initial_BN))
-        squares = [_many_steps(exact, some_DBN, around) for some_DBN in torch.split(v_DBN, count)]
-    else:
-        squares = [_step_by_step(exact, v_DBN, around)]
-    total_TS = torch.stack(squares).sum(0)
-    return np.asarray((total_TS / v_DBN.square().sum()).sqrt().cpu().numpy(), dtype=np.float64)
+    sent = (v_DBN.square() * (weights_N > 0)).sum((1, 2, 3) if v_DBN.dim() > 3 else (1, 2))
+    together = isinstance(exact, LayerPart) and AT_ONCE > 1
+    at_once = min(draws, max(1, ROWS_AT_ONCE // len(initial_BN))) if together else draws
+    found = []
+    for group, of_group in zip(v_DBN.split(draws), sent.split(draws), strict=True):  # type: ignore[no-untyped-call]
+        squares = [
+            _many_steps(exact, some, around)
+            if isinstance(exact, LayerPart) and together
+            else _step_by_step(exact, some, around)
+            for some in (group * weights_N).split(at_once)
+        ]
+        found.append(torch.stack(squares).sum(0) / of_group.sum())
+    scale_S = torch.tensor([sizes[name] for name in exact.newest()], dtype=torch.float64, device="cpu")
+    squares_GTS = torch.stack(found).cpu() * scale_S.square()
+    return np.asarray(squares_GTS.numpy(), dtype=np.float64)
 
 
 def _many_steps(

@@ -1,7 +1,8 @@
 """The profile: how much of a gradient is left k steps back, with its fitted rate and its reach.
 
 g(k) = sqrt(E‖(∂s_t/∂s_{t-k})ᵀ v‖² / E‖v‖²),  v ~ N(0, I) over the full state s_t; the mean runs over the rows
-of the batch and over draws. For a state that is read several steps back, s_t stands for its newest value.
+of the batch and over draws. Each state is measured in its own size, the root of its mean square, so that no number
+depends on a unit. For a state that is read several steps back, s_t stands for its newest value.
 
 Shapes: T time, B batch, I input, K lags.
 """
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 from unvanish.errors import FlowError
 from unvanish.flow.finding.convert import as_layer
 from unvanish.flow.finding.parts import Part, SteppedPart, parts_of
-from unvanish.flow.measuring.back import norms_back
+from unvanish.flow.measuring.back import squares_back
 
 REACH_SHARE = 0.01  # of the norm must survive
+BAND = 2.0  # standard errors
 _SMALLEST = 1e-32  # in single precision a norm under this has lost its digits
 
 
@@ -40,6 +42,7 @@ class Profile:
         reach: the last lag up to which at least 1 % of the norm survives (see `reach_of`).
         censored: whether that is the last lag measured: the true reach is then at least this.
         period: after how many steps the recurrence does the same again (delays, periods of its own).
+        band: what g(k) may be, for it is a mean over few directions: two standard errors below and above.
     """
 
     part: str
@@ -50,6 +53,7 @@ class Profile:
     reach: int
     censored: bool
     period: int = 1
+    band: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     def __repr__(self) -> str:
         reach = f"{'≥ ' if self.censored else ''}{self.reach}"
@@ -135,7 +139,7 @@ def profiles(
                 "the layer carries no state from step to step: it has no recurrent state to look back in"
             )
         until = dataclasses.replace(part, x_TBI=part.x_TBI[: at % steps + 1])
-        found[name] = _of_norms(until, norms_back(until, draws, generator)[:-1])
+        found[name] = _of_squares(until, squares_back(until, draws, generator)[:, :-1])
     return found
 
 
@@ -169,16 +173,24 @@ def profile(
     return found[name]
 
 
-def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None) -> Profile:
-    """Measure the profile of a part from its last step, in double precision (see `profile`)."""
-    if part.norms_KS is None:
-        assert isinstance(part, SteppedPart)
-        return _of_norms(part, norms_back(part, draws, generator))
-    return _of_norms(part, part.norms_KS)
+def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = None, groups: int = 1) -> Profile:
+    """Measure the profile of a part from its last step (see `profile`), with a band from groups of directions.
+
+    What was measured in the graph of the model's own run is taken as it is.
+    """
+    if part.squares_DKS is not None:
+        return _of_squares(part, part.squares_DKS)
+    assert isinstance(part, SteppedPart)
+    return _of_squares(part, squares_back(part, draws, generator, groups=groups))
 
 
-def _of_norms(part: Part, norms_KS: NDArray[np.float64]) -> Profile:
-    norms_K = np.linalg.norm(norms_KS, axis=1)
+def _of_squares(part: Part, squares_GKS: NDArray[np.float64]) -> Profile:
+    mean_KS, groups = squares_GKS.mean(0), len(squares_GKS)
+    norms_K = np.sqrt(mean_KS.sum(1))
+    spread_K = squares_GKS.sum(2).std(0, ddof=1) / math.sqrt(groups) if groups > 1 else np.zeros_like(norms_K)
+    low_K = np.sqrt(np.clip(norms_K**2 - BAND * spread_K, 0, None))
+    high_K = np.sqrt(norms_K**2 + BAND * spread_K)
     rate, level = fit_rate(norms_K)
-    by_state = dict(zip(part.widths, norms_KS.T, strict=True))
-    return Profile(part.name, norms_K, by_state, rate, level, *reach_of(norms_K, part.period), part.period)
+    by_state = dict(zip(part.widths, np.sqrt(mean_KS).T, strict=True))
+    reach, censored = reach_of(norms_K, part.period)
+    return Profile(part.name, norms_K, by_state, rate, level, reach, censored, part.period, (low_K, high_K))

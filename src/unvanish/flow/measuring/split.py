@@ -65,8 +65,8 @@ def split_of(part: Part, draws: int = 1, generator: torch.Generator | None = Non
             found = norms_back(part, draws, torch.Generator().manual_seed(seed), around)
         else:
             assert isinstance(part, GraphPart)
-            again = part.norms_KS if around is None or part.again is None else part.again(around)
-            found = np.zeros((1, 1)) if again is None else again
+            again = part.squares_DKS if around is None or part.again is None else part.again(around)
+            found = np.zeros((1, 1)) if again is None else np.sqrt(again.mean(0))
         return fit_rate(np.linalg.norm(found, axis=1))[0]
 
     rate, weights = rate_of(None), rate_of(Steepest())

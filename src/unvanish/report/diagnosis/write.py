@@ -25,6 +25,7 @@ _FROM = {
 }
 _CONSEQUENCE = {
     "healthy": "So it can learn from as far back as it has to.",
+    "borderline": "It is at the border: a little less of the gradient and what lies so far back is hardly learnt.",
     "vanishing": "From what lies further back than its gradient comes, it hardly learns.",
     "exploding": (
         "On the way back the gradient grows so much that what is far away drowns what is near, and training jumps."
@@ -70,6 +71,7 @@ def headline(found: Findings) -> str:
     both = ", ".join(filter(None, [reaches, needed]))
     said = {
         "healthy": f"Healthy: {both or 'the gradient reaches far enough'}",
+        "borderline": f"Borderline: {both or 'about 1 % of the gradient is left'}",
         "vanishing": f"Vanishing: {both or 'the gradient is lost on its way'}",
         "exploding": f"Exploding: {_growth(found)}",
         "dead": "Dead: no gradient comes back through time",
@@ -136,7 +138,7 @@ def _sentence(found: Findings) -> str:
             f"{steps(found.need)} back{origin}."
         )
     words.append(_CONSEQUENCE.get(found.verdict, ""))
-    if found.verdict in ("healthy", "vanishing"):
+    if found.verdict in ("healthy", "borderline", "vanishing"):
         words[-1] = f"{_reached(found)} {words[-1]}"
     return " ".join(filter(None, map(str.strip, words))) or "Neither a needed lag nor a reach is known."
 

@@ -1,0 +1,72 @@
+"""A verdict does not hang on the directions that happen to be drawn: near a border it is borderline."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import unvanish
+from tests.support.whole import WHOLE
+from unvanish.diagnosis.measure import judge
+from unvanish.flow.measuring.profile import Profile
+
+NEED, T, H = 30, 32, 12
+
+
+def kept_after(share: float) -> nn.Module:
+    """A model whose recurrence keeps some share of a gradient after the needed lag, in the mean over directions."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = unvanish.Recurrent("rnn", 2, H, nonlinearity="relu"), nn.Linear(H, 1)
+            with torch.no_grad():
+                self.rnn["U_h"].copy_(torch.linalg.qr(torch.randn(H, H))[0] * share ** (1 / NEED))
+                self.rnn["U_h"][:, H // 3 :] *= 0.3  # so that directions differ
+                self.rnn["b_h"].fill_(1.0)
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            return self.out(self.rnn(x_TBI)[0][-1])
+
+    return Model()
+
+
+@pytest.mark.parametrize("share", np.geomspace(1e-3, 30, 24 if WHOLE else 6))
+def test_verdict_never_goes_from_healthy_to_vanishing_with_the_seed(share: float) -> None:
+    torch.manual_seed(0)
+    model, x_TBI = kept_after(share), torch.randn(T, 4, 2)
+    verdicts = {
+        unvanish.diagnose(
+            model, x_TBI, lambda y: y.square().mean(), need=NEED, prescriptions=False, seed=seed
+        ).verdict
+        for seed in range(100 if WHOLE else 12)
+    }
+    assert not {"healthy", "vanishing"} <= verdicts
+
+
+def profile_of(left: float, low: float, high: float) -> Profile:
+    def curve(end: float) -> np.ndarray:
+        return np.geomspace(1.0, end, NEED + 1)
+
+    reach = int(np.flatnonzero(curve(left) >= 0.01)[-1])
+    band = (curve(low), curve(high))
+    return Profile("l0", curve(left), {}, math.log(left) / NEED, 0.0, reach, reach == NEED, band=band)
+
+
+@pytest.mark.parametrize(
+    ("left", "low", "high", "verdict"),
+    [
+        (0.02, 0.015, 0.03, "healthy"),
+        (0.02, 0.008, 0.04, "borderline"),
+        (0.008, 0.006, 0.012, "borderline"),
+        (0.008, 0.007, 0.009, "vanishing"),
+        (150.0, 120.0, 200.0, "exploding"),
+        (150.0, 80.0, 300.0, "borderline"),
+    ],
+)
+def test_band_that_meets_a_border_is_borderline(left: float, low: float, high: float, verdict: str) -> None:
+    assert judge(profile_of(left, low, high), NEED, T).verdict == verdict
