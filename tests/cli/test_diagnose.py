@@ -145,7 +145,6 @@ def test_a_run_is_diagnosed_against_its_own_text(tmp_path: Path, capsys: Capture
     [
         ("subjects:stopped", "the batch has one time step"),
         ("subjects:many", "the loss is of shape (4, 1)"),
-        ("subjects:flat", "no recurrent layer"),
         ("subjects:raising", "subjects:raising raised ValueError: no such file"),
         ("subjects:narrow", "raised RuntimeError"),
         ("subjects:labels", "raised IndexError: Target 7 is out of bounds"),

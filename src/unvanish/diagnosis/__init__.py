@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.diagnosis.causes import CAUSES
-from unvanish.diagnosis.examine import Question, examine
+from unvanish.diagnosis.examine import examine
 from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription, Untried
+from unvanish.diagnosis.question import Question
 from unvanish.diagnosis.watch import Alert, Watcher, watch
 
 __all__ = [
@@ -44,9 +45,12 @@ def diagnose(
     """Judge how far back a model's gradient reaches against how far back it has to, and say why.
 
     Args:
-        model: any module with a recurrence: layers of ours or of torch, or modules that are called once a step.
-        batch: what the model is called with: a tensor, a tuple of arguments, or a mapping of keywords.
-        loss: makes one number of what the model returns.
+        model: any module with a time axis. Recurrences are found by type (layers of ours and of torch), by what a
+            run does (modules that are called once a step, loops that are written out); where none is seen, the
+            gradient is measured along the steps of the input. Each part's `kind` says which it was.
+        batch: what the model is called with: a tensor or array, a tuple of arguments, a mapping of keywords, or a
+            DataLoader that gives one of these.
+        loss: makes one number of what the model returns; or of that and a target, which is then the batch's last.
         need: the needed lag in steps. If None, what the data need; without data, the length of the batch.
         data: the data by themselves, for `flow.dependency`: how far back they depend on themselves.
         optimizer: what trains the model; one step of it is tried on a copy.
@@ -58,10 +62,11 @@ def diagnose(
 
     Returns:
         A `Diagnosis`. The verdict is relative to the needed lag: vanishing, where less than 1 % of the gradient's
-        norm comes so far back; exploding, where it grows a hundredfold on the way.
+        norm comes so far back; exploding, where it grows a hundredfold on the way; borderline, where the directions
+        that were drawn cannot tell.
 
     Raises:
-        FlowError: the model has no recurrence, the loss is not a single number.
+        FlowError: there is nothing to measure along, or the loss is not a single number.
 
     >>> class Last(nn.Module):
     ...     def __init__(self) -> None:

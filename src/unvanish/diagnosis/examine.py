@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,46 +17,21 @@ from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Un
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import Patient, prescribe
 from unvanish.diagnosis.probes import calmed, mixed_rows
+from unvanish.diagnosis.question import Question, understood
 from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
-from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.trace import tensors_in
-from unvanish.flow.finding.untouched import copied_with, same_random, same_start, unwrapped
-
-
-@dataclass(frozen=True)
-class Question:
-    """What `diagnose` is asked."""
-
-    model: nn.Module
-    batch: Any
-    loss: Callable[..., Tensor]
-    need: int | None
-    data: Any
-    optimizer: torch.optim.Optimizer | None
-    step: Callable[[], Any] | None
-    cells: tuple[str, ...]
-    prescriptions: bool
-    seed: int
-
-    def run(self, model: nn.Module) -> Tensor:
-        """Run a model, or a copy of it, with the batch, and return its loss."""
-        with same_start(model):
-            return self.loss(called(model, self.batch))
+from unvanish.flow.finding.untouched import copied_with, same_random, unwrapped
 
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
     with same_random(asked.model):
-        return _examined(asked)
+        return _examined(understood(asked))
 
 
 def _examined(asked: Question) -> Diagnosis:
-    loss: Any = asked.loss
-    if not callable(loss):
-        given = type(loss).__name__
-        raise FlowError(f"the loss is a {given}: give what makes one number of the model's output, a function")
     model, generator = unwrapped(asked.model), torch.Generator().manual_seed(asked.seed)
     inputs = tensors_in(asked.batch)
     observation = observe(model, lambda: asked.run(model), cells=asked.cells, inputs=inputs, need=asked.need)
