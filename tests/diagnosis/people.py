@@ -732,3 +732,26 @@ def _stepped(cell: nn.Module) -> nn.Module:
             return self.out(h)
 
     return Model()
+
+
+# -- before and after the recurrence -----------------------------------------------------------------------------
+
+
+@kind("healthy", cause="starved")
+def many_sigmoid_layers_after_the_recurrence() -> Given:
+    model = holding_lstm()
+    model.out = nn.Sequential(*[layer for _ in range(25) for layer in (nn.Linear(H, H), nn.Sigmoid())])
+    return asked(model)
+
+
+@kind("healthy", cause="starved")
+def many_sigmoid_layers_before_the_recurrence() -> Given:
+    before = nn.Sequential(*[layer for _ in range(25) for layer in (nn.Linear(I, I), nn.Sigmoid())])
+    return asked(nn.Sequential(before, holding_lstm()))
+
+
+@kind("healthy", cause="frozen")
+def an_embedding_that_is_frozen() -> Given:
+    model = nn.Sequential(nn.Embedding(30, I), holding_lstm())
+    model[0].requires_grad_(False)
+    return asked(model, torch.randint(0, 30, (T, B)))

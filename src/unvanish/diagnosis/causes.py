@@ -10,6 +10,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 
+from torch import nn
+
 from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
 from unvanish.diagnosis.numbers import numbers
@@ -30,6 +32,7 @@ CAUSES = (
     "dead relu",
     "disconnected",
     "frozen",
+    "starved",
     "not in the optimizer",
     "input scale",
     "reads early",
@@ -47,6 +50,7 @@ CAUSES = (
 )
 DIRECT = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
 NEAR = 0.3  # of the rate, by which that path may fall short of explaining it
+STARVED = 1e-7  # of the largest gradient of any module: less is rounding in single precision
 DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at a sound start, too
 
 
@@ -156,6 +160,35 @@ def _parameters(facts: Facts) -> Iterator[Cause]:
                 text = f"no gradient of the loss arrives at {part.name}: its share of the output is never read"
                 advice = "read it (both halves of a bidirectional output), or take it away"
                 yield Cause("disconnected", part.name, text, 0, "gradient", advice)
+
+
+def _elsewhere(facts: Facts) -> Iterator[Cause]:
+    """What does not learn before or after the recurrences: frozen tables, layers to which next to nothing comes."""
+    recurrent = [seen.name if seen.path is None else seen.path for seen in facts.observation.seen.values()]
+    sizes: dict[str, float] = {}
+    for name, module in facts.model.named_modules():
+        own = dict(module.named_parameters(prefix=name, recurse=False))
+        if isinstance(module, nn.Embedding) and not any(p.requires_grad for p in own.values()):
+            text = f"the embedding {name} is frozen: what it was filled with is all that the recurrence gets to see"
+            yield Cause(
+                "frozen", name, text, 1, "matrices", "set requires_grad_(True), unless it was trained before"
+            )
+        gradients = [facts.observation.gradients.get(one) for one in own]
+        norms = [float(g.double().norm()) for g in gradients if g is not None]
+        if norms and max(norms) > 0:
+            sizes[name] = max(norms)
+    largest = max(sizes.values(), default=0.0)
+    starved = [name for name, size in sizes.items() if size < STARVED * largest]
+    if starved and facts.verdict != "non-finite":
+        name = next((one for one in starved if any(one.startswith(path) for path in recurrent)), starved[0])
+        text = (
+            f"the gradient of {name or 'the model'} is {sizes[name] / largest:.1g} of the largest in the model: "
+            f"the layers between take it away, and {len(starved)} of {len(sizes)} modules hardly learn"
+        )
+        advice = (
+            "use fewer layers, residual connections or relu between the loss and there (flow.depth shows where)"
+        )
+        yield Cause("starved", name, text, sizes[name] / largest, "of the largest", advice)
 
 
 # -- a gradient that starves, or grows ---------------------------------------------------------------------------
@@ -293,6 +326,7 @@ _LOOKS: tuple[Callable[[Facts], Iterator[Cause]], ...] = (
     _cuts,
     _reads,
     _parameters,
+    _elsewhere,
     _input,
     _between,
     _flow,

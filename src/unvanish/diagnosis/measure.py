@@ -24,6 +24,7 @@ from unvanish.nn import Recurrent
 GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes
 SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
 EXPONENTS = 16
+LOST = 1e-18  # in single precision the square of a smaller number has lost its digits, or is zero
 DIRECTIONS, MORE = 8, 64  # groups of directions: where their band meets a border, more are drawn
 
 
@@ -138,6 +139,8 @@ def _measure(
 def _last_read(losses: dict[str, list[float]], seen: Seen) -> int | None:
     """The last step at which the loss sends a gradient; not known of a layer that is called piece by piece."""
     if not losses or (seen.kind == "layer" and seen.calls > 1):
+        return None
+    if max((norm for norms in losses.values() for norm in norms), default=0.0) < LOST:
         return None
     arrived = [step for norms in losses.values() for step, norm in enumerate(norms) if norm]
     return max(arrived, default=None)

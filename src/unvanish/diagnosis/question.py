@@ -79,8 +79,8 @@ def _tensors(value: Any, dtype: torch.dtype) -> Any:
     if value is None or isinstance(value, int | float | bool):
         return value
     raise FlowError(
-        f"the batch is, or holds, a {type(value).__name__}: give a tensor, an array, a tuple of arguments, a mapping "
-        "of keywords, or a DataLoader"
+        f"the batch is, or holds, a {type(value).__name__}: give a tensor, an array, a tuple of arguments, a "
+        "mapping of keywords, or a DataLoader"
     )
 
 
