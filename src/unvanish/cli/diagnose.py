@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
 if TYPE_CHECKING:
-    from unvanish.diagnosis import Diagnosis
+    from unvanish.diagnosis import Diagnosis, Prescription
 
 COLOURS = {
     "healthy": "green",
@@ -125,9 +126,12 @@ def _show(found: Diagnosis, out: Path | None) -> None:
     for number, cause in enumerate(found.causes):
         plain(f"{'because' if number == 0 else '    and'}  {cause.text}")
         plain(f"         → {cause.advice}")
+    for title, heals in (("helps", True), ("lengthens, does not heal", False)):
+        those = [remedy for remedy in found.prescriptions if remedy.heals == heals]
+        if those:
+            plain("")
+            console.print(_remedies(title, those))
     if found.prescriptions:
-        plain("")
-        console.print(_remedies(found))
         best = found.prescriptions[0]
         plain("\nthe first of them:\n\n" + "\n".join(f"    {line}" for line in best.code.splitlines()))
     for remedy in found.untried:
@@ -162,11 +166,11 @@ def _parts(found: Diagnosis) -> Table:
     return table
 
 
-def _remedies(found: Diagnosis) -> Table:
+def _remedies(title: str, those: Sequence[Prescription]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("helps", "part", "reach", "verdict", "cost", ""):
+    for column in (title, "part", "reach", "verdict", "cost", ""):
         table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
-    for remedy in found.prescriptions:
+    for remedy in those:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
         row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
         table.add_row(*row, printable(remedy.text))

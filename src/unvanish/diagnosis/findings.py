@@ -58,6 +58,11 @@ class Prescription:
     cost: float
 
     @property
+    def heals(self) -> bool:
+        """Whether the part is healthy with it."""
+        return self.verdict == "healthy"
+
+    @property
     def span(self) -> str:
         """The reach before and after, in words."""
         return f"{self.reach_before} → {'≥ ' if self.censored else ''}{self.reach}"
@@ -147,7 +152,9 @@ class Diagnosis:
         lines = [f"{self.verdict}: needed lag {self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
-        lines += [f"  helps: {remedy.text} (reach {remedy.span})" for remedy in self.prescriptions]
+        for remedy in self.prescriptions:
+            says = "helps" if remedy.heals else "lengthens, does not heal"
+            lines.append(f"  {says}: {remedy.part}: {remedy.text} (reach {remedy.span})")
         lines += [f"  not tried: {remedy.text} ({remedy.reason})" for remedy in self.untried]
         return "\n".join(lines)
 

@@ -293,7 +293,8 @@ def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, LayerPart]
     Raises:
         FlowError: the layer is not recurrent, or the input is not batched.
 
-    >>> found = parts_of(Recurrent("gru_reset_before", 3, 4, num_layers=2), torch.randn(7, 2, 3))
+    >>> import unvanish
+    >>> found = parts_of(unvanish.Recurrent("gru_reset_before", 3, 4, num_layers=2), torch.randn(7, 2, 3))
     >>> {name: tuple(part.x_TBI.shape) for name, part in found.items()}
     {'l0': (7, 2, 3), 'l1': (7, 2, 4)}
     """
