@@ -29,7 +29,7 @@ def measured(cell: Cell | str, steps: int, word: object, **options: object) -> f
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), usual([*product(GATED, [50]), ("lstm", 200)], product(GATED, [50, 200]))
+    ("name", "steps"), usual([*product(GATED, [50]), ("lstm", 200)], [*product(GATED, [50, 200])])
 )
 def test_chrono_keeps_for_as_long_as_it_is_told(name: str, steps: int) -> None:
     """The slowest units have the time constant T, so log g falls by 1/T a step, and g of all units to 1 % at 3.5 T.

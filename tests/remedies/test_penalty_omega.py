@@ -10,6 +10,7 @@ from torch import Tensor
 
 import unvanish
 from tests.remedies.transcribed import CELLS, Params, Row, omega, run_row, slopes
+from tests.support.whole import usual
 from unvanish import penalty
 
 STEPS, BATCH, INPUT, HIDDEN = 6, 3, 2, 3
@@ -344,7 +345,7 @@ def test_a_linear_recurrence_has_the_omega_that_its_matrix_says(engine: str) -> 
         assert record.spread["l0"] == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(usual(2, 5)))
 def test_following_omega_alone_brings_the_ratios_to_one_and_makes_them_alike(seed: int) -> None:
     """Of a matrix that begins uneven; only what is Ω's own moves the weights."""
     torch.manual_seed(seed)
@@ -362,7 +363,7 @@ def test_following_omega_alone_brings_the_ratios_to_one_and_makes_them_alike(see
     assert records[-1].spread["l0"] < 0.9 * records[0].spread["l0"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(usual(2, 3)))
 def test_omega_in_training_keeps_the_ratios_alike(seed: int) -> None:
     """Asked for after the last number: the sign of the first. With Ω the norm wavers less on its way back."""
     found = {}

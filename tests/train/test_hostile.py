@@ -28,6 +28,7 @@ from tests.support.runs import (
     stopped_run,
     straight,
 )
+from tests.support.whole import usual
 from unvanish.errors import RunError, UnvanishError
 from unvanish.record import CONFIG, RECORDS, RunRecord
 from unvanish.report import write_report
@@ -195,7 +196,7 @@ def test_no_part_of_a_training_state_brings_another_exception(stopped: Path, run
     generator, refused, ended = random.Random(3), 0, 0
     for at in places(state):
         ours = "unvanish" in at or "callbacks" in at
-        for wrong in generator.sample([..., *PLAIN, *ARRAYS], 3 if ours else 1):
+        for wrong in generator.sample([..., *PLAIN, *ARRAYS], usual(2, 3) if ours else 1):
             keep_state(run, spoilt(state, at, wrong))
             went = goes_on_or_is_refused(run, 0.1)
             ended, refused = ended + went, refused + (not went)
