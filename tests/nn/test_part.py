@@ -89,6 +89,14 @@ def test_batch_normalisation_counts_from_the_first_step_of_a_run() -> None:
     assert not torch.allclose(part.run(x_TBI[2:], head.final).output_TBW, whole.output_TBW[2:])
 
 
+def test_walk_in_training_draws_what_the_layer_draws() -> None:
+    layer, x_TBI, states = made("gru", num_layers=2, dropout=0.3, recurrent_dropout=0.5, weight_drop=0.2)
+    torch.manual_seed(3)
+    output_TBW = layer(x_TBI, as_hx(states))[0]
+    torch.manual_seed(3)
+    torch.testing.assert_close(list(layer.walk(x_TBI, states, training=True))[-1].handed_TBW, output_TBW)
+
+
 def test_walk_hears_no_tap_and_draws_nothing() -> None:
     class Never(Tap):
         def border(self, states: Any, at: Border) -> Any:

@@ -163,16 +163,16 @@ class Recurrent(CellStack):
             return output, states
         return output, states, {name: self._as_given(value, batched, 1) for name, value in every.items()}
 
-    def walk(self, x_TBI: Tensor, states: Sequence[Tensor], engine: str | None = None) -> Iterator[Layer]:
-        """Run the stack layer by layer, as in evaluation, and yield what each read and gave.
+    def walk(self, x_TBI: Tensor, states: Sequence[Tensor], training: bool = False) -> Iterator[Layer]:
+        """Run the stack layer by layer, and yield what each read and gave; time comes first.
 
-        Nothing is drawn, no tap of the layer's own listens, and time comes first.
+        Nothing is drawn unless in `training`, and no tap of the layer's own listens.
         """
         for layer in range(self.num_layers):
-            parts = [self._part(place, False) for place in self._places if place.layer == layer]
-            found = self._run_layer(parts, Given(x_TBI, True), x_TBI, states, engine=engine)
+            parts = [self._part(place, training) for place in self._places if place.layer == layer]
+            found = self._run_layer(parts, Given(x_TBI, True), x_TBI, states)
             yield found
-            x_TBI = found.handed_TBW
+            x_TBI = F.dropout(found.handed_TBW, self.dropout, training)
 
     def stream(self, batch: int = 1, hx: States | None = None) -> Stream:
         """Return a `Stream` that runs this layer one step per call, from `hx` (zeros if None) on.
@@ -289,7 +289,9 @@ class Recurrent(CellStack):
     def _run_stack(
         self, sequence: Given, initial: tuple[Tensor, ...], every: bool
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        x_TBI, finals, seen = sequence.x_TBI, list[list[Tensor]](), list[dict[str, Tensor]]()
+        x_TBI = sequence.x_TBI
+        finals: list[list[Tensor]] = []  # torch.compile does not know list[list[Tensor]]()
+        seen: list[dict[str, Tensor]] = []
         for layer in range(self.num_layers):
             parts = [self._part(place) for place in self._places if place.layer == layer]
             found = self._run_layer(parts, sequence, x_TBI, initial, every=every, listeners=self.taps)
@@ -311,7 +313,6 @@ class Recurrent(CellStack):
         *,
         every: bool = False,
         listeners: tuple[Tap, ...] = (),
-        engine: str | None = None,
     ) -> Layer:
         """Run one layer over its input, with the lengths and resets of a sequence."""
         ran = []
@@ -323,7 +324,7 @@ class Recurrent(CellStack):
             states = [state[part.place.index] for state in initial]
             taps = chain(listeners, part) if listeners else ()
             lengths_B = sequence.lengths_B
-            ran.append(part.run(x_own_TBI, states, lengths_B, reset_TB1, every=every, taps=taps, engine=engine))
+            ran.append(part.run(x_own_TBI, states, lengths_B, reset_TB1, every=every, taps=taps))
         outputs = [self._in_order(one, one.output_TBW, sequence) for one in ran]
         output_TBW = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
         handed_TBW = self.handed_on(parts[0].place.layer, x_TBI, output_TBW)

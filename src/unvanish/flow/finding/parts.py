@@ -282,13 +282,14 @@ def _double(value: Any) -> Any:
     return value
 
 
-def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, LayerPart]:
+def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None, training: bool = False) -> dict[str, LayerPart]:
     """Take a stack apart: every layer and direction by itself, with the input that it gets.
 
     Args:
         layer: a `Recurrent`, or torch.nn.RNN, LSTM or GRU.
         x: the input as the layer takes it, batched.
         hx: states to start from, as the layer takes them.
+        training: whether they draw what the layer draws in training.
 
     Raises:
         FlowError: the layer is not recurrent, or the input is not batched.
@@ -308,7 +309,7 @@ def parts_of(layer: nn.Module, x: Tensor, hx: Hx = None) -> dict[str, LayerPart]
     x_TBI = (x.transpose(0, 1) if ours.batch_first else x).detach().to(dtype)
     given = tuple(state.to(dtype) if state.is_floating_point() else state for state in given)
     with torch.no_grad():
-        ran = [one for layer in ours.walk(x_TBI, given) for one in layer.ran]
+        ran = [one for layer in ours.walk(x_TBI, given, training) for one in layer.ran]
     return {one.part.name: LayerPart(one.part.name, one.part, one.x_TBI, one.states) for one in ran}
 
 

@@ -115,7 +115,8 @@ def profiles(
 ) -> dict[str, Profile]:
     """Measure the profile of every part of a layer (each layer of the stack, each direction).
 
-    Each part is measured with its input held fixed, so that what is seen is the path through time alone.
+    Each part is measured with its input held fixed, so that what is seen is the path through time alone. A layer
+    that is in training draws its dropout.
 
     Args:
         layer: a `Recurrent`, or torch.nn.RNN, LSTM or GRU.
@@ -133,7 +134,7 @@ def profiles(
     if x.dim() != 3 or not -steps <= at < steps:
         raise FlowError(f"a profile needs a batched input and a step inside it: {tuple(x.shape)}, at={at}")
     found: dict[str, Profile] = {}
-    for name, part in parts_of(ours, x, hx).items():
+    for name, part in parts_of(ours, x, hx, layer.training).items():
         if not part.widths:
             raise FlowError(
                 "the layer carries no state from step to step: it has no recurrent state to look back in"
