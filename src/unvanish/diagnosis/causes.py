@@ -110,9 +110,10 @@ def _rows(facts: Facts) -> Iterator[Cause]:
 def _reads(facts: Facts) -> Iterator[Cause]:
     for part in facts.parts:
         last = part.last_read
-        if last is not None and last < min(facts.need, part.window - 1):
+        steps = facts.observation.parts[part.name].steps
+        if last is not None and last < min(facts.need, steps - 1):
             text = (
-                f"the loss reads {part.name} no later than step {last + 1} of {part.window} in its own direction: "
+                f"the loss reads {part.name} no later than step {last + 1} of {steps} in its own direction: "
                 f"{steps_text(last)} can be gone back from there, {steps_text(facts.need)} are needed"
             )
             advice = "let the loss read the last step of each direction"

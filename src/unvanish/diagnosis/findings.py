@@ -92,7 +92,7 @@ class PartFinding:
         name, module, kind: the part, the module that it belongs to, and what that is (`LSTM of torch.nn`).
         verdict, because: against the needed lag, and in a sentence.
         profile: of the path through time, with the input held fixed.
-        window: the most steps through which a gradient flows without a break.
+        window: the most steps through which a gradient of the loss flows without a break, from where it is read.
         survives: the share of the gradient's norm that is left at the needed lag; where that lies beyond what was
             measured, what the fitted line says (`extrapolated`).
         loss_norms: ‖∂L/∂s_t‖ by state, for every step; empty where no gradient came.

@@ -123,7 +123,7 @@ def _measure(
         judged.verdict,
         judged.because,
         profile,
-        seen.longest,
+        window,
         judged.survives,
         judged.extrapolated,
         losses,

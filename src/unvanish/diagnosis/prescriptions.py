@@ -102,6 +102,7 @@ def _try(remedy: Remedy, patient: Patient, seconds: float, seed: int) -> _Tried 
 def _prescription(remedy: Remedy, part: PartFinding, tried: _Tried, need: int, seed: int) -> Prescription:
     profile = profile_of(tried.observation.parts[part.name], 1, torch.Generator().manual_seed(seed))
     window = tried.observation.module_of(part.name).longest
+    window = window if part.last_read is None else min(window, part.last_read + 1)
     now, reach = min(part.profile.reach, part.window), min(profile.reach, window)
     verdict = judge(profile, need, window).verdict
     return Prescription(
