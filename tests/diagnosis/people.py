@@ -211,6 +211,18 @@ def a_state_in_a_mapping_of_the_model() -> Given:
     return asked(Model())
 
 
+@kind("healthy", found="loop")
+def a_state_that_is_read_five_steps_later() -> Given:
+    class Model(Weights):
+        def forward(self, x: Tensor) -> Tensor:
+            states = [x.new_zeros(x.shape[1], H)] * 5
+            for x_t in x:
+                states.append(self.step(x_t, states[-5]))
+            return self.out(states[-1])
+
+    return asked(Model(hold=True))
+
+
 @kind("vanishing", found="loop")
 def rows_without_a_batch() -> Given:
     class Model(Weights):
@@ -384,6 +396,18 @@ def a_state_without_its_graph() -> Given:
                 with torch.no_grad():
                     past = self.u(h)
                 h = torch.tanh(self.w(x_t) + past)
+            return self.out(h)
+
+    return asked(Model())
+
+
+@kind("vanishing", "dead", cause="detached", found="loop")
+def a_state_taken_as_data() -> Given:
+    class Model(Weights):
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(x.shape[1], H)
+            for x_t in x:
+                h = torch.tanh(self.w(x_t) + h.data @ self.u.weight.T)
             return self.out(h)
 
     return asked(Model())

@@ -53,6 +53,10 @@ class GraphPart(Part):
     def steps(self) -> int:
         return self.count
 
+    @property
+    def period(self) -> int:
+        return self.loop.delay if self.loop is not None else 1
+
 
 def of_loop(name: str, loop: Loop) -> GraphPart:
     """Measure a loop that tracing found, while the graph of its run is held."""
@@ -61,13 +65,15 @@ def of_loop(name: str, loop: Loop) -> GraphPart:
     ]
     states = [[step[place] for place in kept] for step in loop.states]
     names = ("h",) if len(kept) == 1 else tuple(f"state {number}" for number in range(1, len(kept) + 1))
-    squares_DKS, alive = norms_along(states)
+    squares_DKS, alive = norms_along(states, loop.delay)
     sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
-    direct = dict(zip(names, kept_directly(states), strict=True))
+    direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 else {}
     return GraphPart(name, names, sizes, loop.steps, squares_DKS, alive, replace(loop, states=states), direct)
 
 
-def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: int = 0) -> tuple[Norms, int]:
+def norms_along(
+    states: Sequence[Sequence[Tensor]], delay: int = 1, draws: int = DRAWS, seed: int = 0
+) -> tuple[Norms, int]:
     """Send random directions from the states of the last step to those of all before: what is left, (D, K, S).
 
     Each state is measured in its own size. Returns squares, and through how many steps a gradient can come at all.
@@ -93,7 +99,9 @@ def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: in
             if gradient is not None:
                 squares_DKS[draw, k, place] = _square(gradient) * sizes[place] ** 2 / sent
                 alive.add(k)
-    return squares_DKS, next(k for k in range(len(states) + 1) if k not in alive)
+    gaps = np.flatnonzero(np.diff(sorted(alive)) > delay)
+    reached = sorted(alive)[gaps[0]] if len(gaps) else max(alive)
+    return squares_DKS, int(reached) + 1
 
 
 def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int = 8) -> list[Tensor]:

@@ -23,16 +23,17 @@ from unvanish.torch_internals import pytree
 
 FEWEST = 3  # steps: fewer are not a recurrence
 LONGEST = 4000  # calls in a step that are looked for
+FARTHEST = 64  # steps, over which a state that is not read before can be handed on
 SHIFTS = 400  # places in a step at which it is tried to begin
 # What only asks a tensor about itself: no part of a computation.
 _SILENT = frozenset(
-    {"size", "dim", "shape", "__get__", "stride", "is_contiguous", "requires_grad", "numel", "__len__", "device"}
+    {"size", "dim", "shape", "stride", "is_contiguous", "requires_grad", "numel", "__len__", "device"}
     | {"dtype", "ndim", "is_floating_point", "data_ptr", "element_size", "item", "__bool__", "__int__", "__float__"}
     | {"__index__", "__repr__", "__format__", "__hash__"}
 )
 _UNBINDS = frozenset(["unbind", "__iter__"])
 _INDEXES = frozenset(["__getitem__", "select", "index_select", "narrow"])
-CUTS = frozenset(["detach", "detach_"])
+CUTS = frozenset(["detach", "detach_", "data"])
 MODULE = "module "  # before the name of a module whose call is one call
 
 
@@ -103,6 +104,8 @@ class Calls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", str(func))
+        if name == "__get__":  # a property: `data`, `T`
+            name = getattr(getattr(func, "__self__", None), "__name__", name)
         if name not in _SILENT and not self._hidden:
             self._note(name, func, (args, kwargs or {}), found)
         return found
@@ -130,6 +133,7 @@ class Loop:
         calls: what each step does.
         makers: the names of the calls that make the states.
         over_input: whether it runs as often as something is iterated over.
+        delay: how many steps later a state is read first.
     """
 
     name: str
@@ -137,6 +141,7 @@ class Loop:
     calls: list[list[Made]] = field(repr=False)
     makers: frozenset[str]
     over_input: bool
+    delay: int = 1
 
     @property
     def steps(self) -> int:
@@ -216,23 +221,31 @@ def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> _Repea
 
 def _loop(made: Sequence[Made], repeat: _Repeat) -> Loop | None:
     """A repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
-    found: tuple[int, int, list[tuple[int, int]]] | None = None
     period = repeat.period
-    for shift in range(0, period, max(1, period // SHIFTS)):
-        count = (len(made) - shift) // period
-        slots = _slots(made, shift, period, count) if count >= FEWEST - 1 else []
-        if slots:
-            size = sum(made[shift + place].given[output].numel() for place, output in slots)
-            if found is None or size < found[0]:
-                found = size, shift, slots
-    if found is None:
+    delays = range(1, min(len(made) // period // 2, FARTHEST) + 1)
+    delay, begin, slots = next(
+        ((delay, *found) for delay in delays if (found := _begin(made, period, delay)) is not None), (0, 0, [])
+    )
+    if not slots:
         return None
-    _, begin, slots = found
     whole = range(begin, len(made) - period + 1, period)
     steps = [list(made[at : at + period]) for at in whole]
     states = [[step[place].given[output] for place, output in slots] for step in steps]
     makers = frozenset(steps[-1][place].name for place, _ in slots)
-    return Loop(_common([one.module for one in steps[-1]]), states, steps, makers, repeat.over_input)
+    return Loop(_common([one.module for one in steps[-1]]), states, steps, makers, repeat.over_input, delay)
+
+
+def _begin(made: Sequence[Made], period: int, delay: int) -> tuple[int, list[tuple[int, int]]] | None:
+    """Where a step begins, and the least that is then handed on over so many steps; None where nothing is."""
+    best: tuple[int, int, list[tuple[int, int]]] | None = None
+    for shift in range(0, period, max(1, period // SHIFTS)):
+        count = (len(made) - shift) // period
+        slots = _slots(made, shift, period, count, delay) if count >= FEWEST - 1 else []
+        if slots:
+            size = sum(made[shift + place].given[output].numel() for place, output in slots)
+            if best is None or size < best[0]:
+                best = size, shift, slots
+    return None if best is None else best[1:]
 
 
 def _anchored(made: Sequence[Made], tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> Loop | None:
@@ -281,10 +294,11 @@ def _handed_on(steps: Sequence[Sequence[Made]]) -> list[list[Tensor]]:
     return [[of_step[slot] for slot in slots] for of_step in whole] if slots and len(whole) >= FEWEST else []
 
 
-def _slots(made: Sequence[Made], start: int, period: int, count: int) -> list[tuple[int, int]]:
-    """The places of a step, and their outputs, that the next step reads, in every pair of steps."""
+def _slots(made: Sequence[Made], start: int, period: int, count: int, delay: int) -> list[tuple[int, int]]:
+    """The places of a step, and their outputs, that the step so many later reads, in every pair of steps."""
     found: set[tuple[int, int]] | None = None
-    middle = range(max(0, count // 2 - 2), min(count - 1, count // 2 + 2)) if count > 8 else range(count - 1)
+    last = count - delay
+    middle = range(max(0, last // 2 - 2), min(last, last // 2 + 2)) if count > 8 else range(last)
     for k in middle:
         of_step: dict[int, tuple[int, int]] = {}
         for place in range(period):
@@ -293,11 +307,23 @@ def _slots(made: Sequence[Made], start: int, period: int, count: int) -> list[tu
                     of_step[id(one)] = (place, output)
         own, cross = set[int](), set[tuple[int, int]]()
         for place in range(period):
-            call = made[start + (k + 1) * period + place]
+            call = made[start + (k + delay) * period + place]
             cross |= {of_step[id(one)] for one in call.taken if id(one) in of_step and id(one) not in own}
             own |= {id(one) for one in call.given}
         found = cross if found is None else found & cross
-    return sorted(found or ())
+    return _carried(made, start, period, delay, middle.start, sorted(found)) if found else []
+
+
+def _carried(
+    made: Sequence[Made], start: int, period: int, delay: int, k: int, slots: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The slots that follow from those of the step so many before: the others are read later, and are no state."""
+    here = {id(made[start + k * period + place].given[output]) for place, output in slots}
+    for call in made[start + (k + 1) * period : start + (k + 1 + delay) * period]:
+        if any(id(one) in here for one in call.taken):
+            here |= {id(one) for one in call.given}
+    later = start + (k + delay) * period
+    return [slot for slot in slots if id(made[later + slot[0]].given[slot[1]]) in here]
 
 
 def _common(paths: Sequence[str]) -> str:
