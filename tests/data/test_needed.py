@@ -394,3 +394,34 @@ def test_both_lags_go_into_json_and_words() -> None:
     assert (kept["needed"], kept["visible"]) == (found.needed, found.visible)
     assert set(kept["curve"]) == {"lags", "gain", "error", "unit"}
     assert "needed 1 steps" in repr(found)
+
+
+R = np.random.default_rng(21)
+ODD: dict[str, tuple[Any, Any]] = {
+    "as few numbers as can be": (R.normal(size=33), None),
+    "as few symbols as can be": (R.integers(0, 2, 32), None),
+    "as few labels as can be": (R.normal(size=(10, 3, 1)), np.arange(10.0)),
+    "labels of symbols": (R.integers(0, 3, (10, 5)), np.arange(10) % 2),
+    "sequences of two steps": (R.integers(0, 3, (100, 2)), None),
+    "one spike": (np.r_[np.zeros(500), 1e6, np.zeros(499)], None),
+    "heavy tails": (R.standard_cauchy(2000), None),
+    "huge": (1e300 * R.normal(size=500), None),
+    "tiny": (1e-300 * R.normal(size=500), None),
+    "one rare symbol": (np.r_[np.zeros(900, int), 1, np.zeros(99, int)], None),
+    "numbers beside symbols": (R.normal(size=(400, 2)), R.integers(0, 3, 400)),
+    "symbols beside numbers": (R.integers(0, 3, 400), R.normal(size=400)),
+    "several targets": (R.integers(0, 3, 400), R.integers(0, 3, (400, 2))),
+    "features that are copies": (np.repeat(R.normal(size=(300, 1)), 3, 1), None),
+    "more features than steps": (R.normal(size=(100, 200)), None),
+    "ragged": ([R.normal(size=steps) for steps in (1, 2, 50, 400)], None),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_data_are_measured_and_need_nothing(name: str) -> None:
+    """All are independent: no warning, no alarm, and plain numbers."""
+    data, target = ODD[name]
+    found = dependency(data, target=target, draws=10)
+    assert found.needed == 0
+    assert np.isfinite(found.curve.gain).all()
+    assert np.isfinite(found.curve.error).all()

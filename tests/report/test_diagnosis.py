@@ -266,7 +266,7 @@ def test_both_lags_of_the_data_and_the_gain_are_shown(write: Callable[[Any], Pag
     said = words(page)
     assert "The context that predicts the data as well as any is 5 steps long." in said
     assert "dependence is visible at least 48 steps back" in said
-    assert "Only pairs were seen." in said
+    assert "Only pairs were looked at." in said
     *_, (picture,) = page.data("pictures").values()
     curve = found["dependency"]["curve"]
     drawn = {trace["name"]: trace for trace in picture["data"]}

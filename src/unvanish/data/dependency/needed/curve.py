@@ -83,9 +83,10 @@ def judged(
     error_K = _error(gain_BK)
     curve = Curve(lags_K, gain_K[1:], error_K[1:], unit)
     if not (gain_K[looked] > bound * error_K[looked]).any():
-        hidden = float(bound * error_K[looked].min() / max(losses_BK[:, 0].mean(), 1e-300))
+        hidden = max(float(bound * error_K[looked].min() / max(losses_BK[:, 0].mean(), 1e-300)), grain)
         if hidden > SMALL:
-            notes = [*notes, f"the sample is too small to tell a gain under {hidden:.0%} of the loss from chance"]
+            share = f"under {hidden:.0%} of the loss" if hidden < 1 else "of any size"
+            notes = [*notes, f"the sample is too small to tell a gain {share} from chance"]
         return Need(0, False, "; ".join(notes), curve, blind=hidden > SMALL)
     best = int(gain_K.argmax())
     missing_BK = gain_BK[:, [best]] - gain_BK

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 def blocks_of(count: int, blocks: int = BLOCKS) -> NDArray[np.int64]:
     """The block of every step: stretches of equal length."""
-    return np.arange(count) * blocks // count
+    return np.arange(count) * min(blocks, count) // count
 
 
 class Sums:

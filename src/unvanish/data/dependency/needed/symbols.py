@@ -102,7 +102,8 @@ def needed_of_symbols(
     notes = [f"joint dependence of several symbols was looked for up to {longest} steps back"]
     if at_end:
         notes.append("contexts that are longer come too seldom in this sample")
-    need = judged(found_BK[found_BK.any(1)], seen_K, level, "nats", notes)
+    grain = 2 * math.log(COLUMNS) / len(y_N)
+    need = judged(found_BK[found_BK.any(1)], seen_K, level, "nats", notes, grain=grain)
     return replace(need, censored=need.censored or (at_end and need.steps > 0))
 
 
