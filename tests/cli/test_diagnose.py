@@ -117,10 +117,11 @@ def test_json_is_all_of_it(here: Path, capsys: Capture) -> None:
 
 def test_data_say_what_is_needed(here: Path, capsys: Capture) -> None:
     (here / "periodic.txt").write_text(make_text(3000), encoding="utf-8")
-    found = json.loads(told(capsys, 1, "subjects:ill", "--data", "periodic.txt", "--json", "--no-prescriptions"))
+    found = json.loads(told(capsys, 0, "subjects:ill", "--data", "periodic.txt", "--json", "--no-prescriptions"))
     assert found["need_from"] == "the data"
-    assert found["need"] == found["dependency"]["needed"]
-    assert found["need"] > 1
+    assert 1 < found["need"] == found["dependency"]["needed"] < found["dependency"]["visible"]
+    said = told(capsys, 0, "subjects:ill", "--data", "periodic.txt", "--no-prescriptions")
+    assert f"needed {found['need']} steps, visible {found['dependency']['visible']} steps" in said
     assert "none.txt is not a file" in told(capsys, 2, "subjects:ill", "--data", "none.txt")
 
 

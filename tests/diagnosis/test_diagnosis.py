@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import unvanish
 from tests.diagnosis.zoo import Last, Loop, OwnCell, changed, looped, sound, turned
+from unvanish.data.dependency import dependency
 from unvanish.diagnosis import VERDICTS, diagnose
 from unvanish.diagnosis.findings import worst
 from unvanish.diagnosis.watch.trace import trace_step
@@ -38,7 +39,9 @@ def test_need_is_given_or_of_the_data_or_of_the_batch() -> None:
         copied[t] = copied[t - 23] if torch.rand(()) < 0.7 else source[t]
     of_data = diagnose(patient.model, patient.batch, loss, data=copied.numpy(), prescriptions=False)
     assert of_data.need_from == "the data"
-    assert of_data.need % 23 == 0
+    assert of_data.need == 23
+    told = diagnose(patient.model, patient.batch, loss, data=of_data.dependency, prescriptions=False)
+    assert (told.need, told.dependency) == (23, of_data.dependency)
     with pytest.raises(FlowError, match="from 1 on"):
         diagnose(patient.model, patient.batch, loss, need=0)
 
@@ -242,6 +245,19 @@ def test_data_that_depend_on_nothing_are_told_so() -> None:
     patient = sound()(0)
     found = diagnose(patient.model, patient.batch, loss, data=torch.randn(3000).numpy(), prescriptions=False)
     assert found.need_from == "the data, which depend on nothing further back"
+
+
+def test_verdict_is_relative_to_a_need_that_may_be_larger() -> None:
+    patient, rng = sound()(0), torch.Generator().manual_seed(0)
+    rising = torch.zeros(3000)
+    for t in range(12, 3000):
+        rising[t] = 0.8 * rising[t - 12] + torch.randn((), generator=rng)
+    data = dependency(rising.numpy(), lags=12, draws=10)
+    found = diagnose(patient.model, patient.batch, loss, data=data, prescriptions=False)
+    assert found.need_is_least
+    assert "needed lag at least 12 steps (from the data)" in str(found)
+    assert any("more than 12 steps, and the verdict is relative to that" in line for line in found.unknown)
+    assert not diagnose(patient.model, patient.batch, loss, data=data, need=5, prescriptions=False).need_is_least
 
 
 # -- the training step -----------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_sections_stand_in_order_and_every_picture_has_its_sentence(
 ) -> None:
     page = write(found)
     assert page.texts("h2") == SECTIONS
-    assert len(page.texts("figure")) == len(page.data("pictures")) == 1 + 2 * len(PART_PICTURES)
+    assert len(page.texts("figure")) == len(page.data("pictures")) == 2 + 2 * len(PART_PICTURES)
     captions = page.texts("figcaption")
     assert len(captions) == len(page.texts("figure"))
     assert all(caption.rstrip().endswith(".") for caption in captions)
@@ -252,6 +252,35 @@ def test_without_data_the_profiles_stand_alone(write: Callable[[Any], Page], fou
 def test_data_that_need_more_than_was_measured_are_said_to(write: Callable[[Any], Page], found: Found) -> None:
     found["dependency"]["censored"] = True
     assert "what they need may lie further back" in words(write(found))
+
+
+def test_both_lags_of_the_data_and_the_gain_are_shown(write: Callable[[Any], Page], found: Found) -> None:
+    found["dependency"] |= {
+        "needed": 5,
+        "visible": 48,
+        "visible_censored": True,
+        "note": "only pairs were looked at",
+    }
+    found["need"] = 5
+    page = write(found)
+    said = words(page)
+    assert "The context that predicts the data as well as any is 5 steps long." in said
+    assert "dependence is visible at least 48 steps back" in said
+    assert "Only pairs were looked at." in said
+    *_, (picture,) = page.data("pictures").values()
+    curve = found["dependency"]["curve"]
+    drawn = {trace["name"]: trace for trace in picture["data"]}
+    assert drawn["gain"]["x"] == curve["lags"]
+    assert drawn["gain"]["y"] == pytest.approx(curve["gain"], rel=1e-3)
+    assert lines_at(picture, 5)
+
+
+def test_need_of_data_that_may_need_more_is_at_least_that(write: Callable[[Any], Page], found: Found) -> None:
+    found["dependency"]["censored"] = True
+    page = write(found)
+    assert page.texts("h1") == ["Vanishing: the gradient reaches 23 steps, at least 48 are needed"]
+    assert "to come at least 48 steps back" in words(page)
+    assert "at least 48 are needed" not in write({**found, "need_from": "given"}).texts("h1")[0]
 
 
 def test_without_profiles_the_data_stand_alone(write: Callable[[Any], Page], found: Found) -> None:
@@ -633,7 +662,7 @@ def test_a_real_diagnosis_is_shown_whole(write: Callable[[Any], Page]) -> None:
     assert page.reaches() == {
         one.name: (str(min(one.profile.reach, one.window)), str(one.profile.censored).lower())
     }
-    assert len(page.data("pictures")) == 1 + len(PART_PICTURES), "everything that is measured has its picture"
+    assert len(page.data("pictures")) == 2 + len(PART_PICTURES), "everything that is measured has its picture"
     assert [one["data-kind"] for one in page.having("data-kind")] == [cause.kind for cause in found.causes]
     assert [one["data-remedy"] for one in page.having("data-remedy")] == [r.name for r in found.prescriptions]
     assert write(json.loads(json.dumps(given))).data("pictures") == page.data("pictures")

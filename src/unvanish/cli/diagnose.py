@@ -36,7 +36,8 @@ def diagnose(
         str, typer.Argument(help="Folder of a run, or MODULE:CALLABLE that returns a model, a batch and a loss.")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="A text file: how far back it depends on itself is what is needed.")
+        Path | None,
+        typer.Option(help="A text file: the context that predicts it as well as any is what is needed."),
     ] = None,
     need: Annotated[
         int | None, typer.Option(min=1, help="The needed lag in steps, instead of what the data say.")
@@ -123,6 +124,11 @@ def _made(target: str, module: str, name: str) -> Any:
 
 def _show(found: Diagnosis, out: Path | None) -> None:
     console.print(_parts(found))
+    if found.dependency is not None:
+        data = found.dependency
+        needed = f"{'≥ ' if data.censored else ''}{data.needed}"
+        visible = f"{'≥ ' if data.visible_censored else ''}{data.visible}"
+        plain(f"data: needed {needed} steps, visible {visible} steps")
     for number, cause in enumerate(found.causes):
         plain(f"{'because' if number == 0 else '    and'}  {cause.text}")
         plain(f"         → {cause.advice}")
@@ -150,7 +156,8 @@ def _in_words(found: Diagnosis) -> str:
     best = max(found.parts, key=lambda part: min(part.profile.reach, part.window))
     reach = min(best.profile.reach, best.window)
     reached = f"{'at least ' if best.profile.censored and reach == best.profile.reach else ''}{steps_text(reach)}"
-    return f"{found.verdict}: needed {steps_text(found.need)} (from {found.need_from}), reached {reached}"
+    needed = f"{'at least ' if found.need_is_least else ''}{steps_text(found.need)} (from {found.need_from})"
+    return f"{found.verdict}: needed {needed}, reached {reached}"
 
 
 def _parts(found: Diagnosis) -> Table:

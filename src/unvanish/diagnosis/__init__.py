@@ -52,7 +52,8 @@ def diagnose(
             DataLoader that gives one of these.
         loss: makes one number of what the model returns; or of that and a target, which is then the batch's last.
         need: the needed lag in steps. If None, what the data need; without data, the length of the batch.
-        data: the data by themselves, for `flow.dependency`: how far back they depend on themselves.
+        data: the data by themselves, for `flow.dependency`, or the `Dependency` that it returned: how much context
+            predicts them as well as any.
         optimizer: what trains the model; one step of it is tried on a copy.
         step: the whole training step as it is done (forward, backward, clip, optimiser): it is run once, watched,
             and the model and its optimiser are given back as they were.

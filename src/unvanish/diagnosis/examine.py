@@ -37,7 +37,7 @@ def _examined(asked: Question) -> Diagnosis:
     observation = observe(model, lambda: asked.run(model), cells=asked.cells, inputs=inputs, need=asked.need)
     if max(seen.steps for seen in observation.seen.values()) < 2:
         raise FlowError("the batch has one time step: give a longer sequence, there is no time to look back in")
-    found = None if asked.data is None else dependency(asked.data)
+    found = asked.data if asked.data is None or isinstance(asked.data, Dependency) else dependency(asked.data)
     need, need_from = _needed(asked.need, found, observation)
     parts = measure(observation, need, generator)
     trace, trial = _training(model, asked.run, asked.optimizer, asked.step)
@@ -71,8 +71,8 @@ def _needed(need: int | None, found: Dependency | None, observation: Observation
             raise FlowError(f"the needed lag is {need!r}: give a whole number of steps from 1 on")
         return need, "given"
     if found is not None:
-        where = "the data" if found.needed else "the data, which depend on nothing further back"
-        return max(1, found.needed), where
+        nothing = "need nothing" if found.visible else "depend on nothing"
+        return max(1, found.needed), "the data" if found.needed else f"the data, which {nothing} further back"
     return max(1, max(part.steps for part in observation.parts.values()) - 1), "the length of the batch"
 
 
@@ -127,7 +127,12 @@ def _unknown(found: Dependency | None, trace: StepTrace | None, parts: tuple[Par
     if found is None:
         lines.append("whether the data depend on what lies so far back: give data=… to measure it")
     else:
-        lines.append("dependence on several places at once: what was measured is pairwise, a lower bound")
+        if found.censored:
+            lines.append(
+                f"whether the data need more than {max(1, found.needed)} steps, and the verdict is relative to that"
+            )
+        if found.note:
+            lines.append(f"of what the data need: {found.note}")
     if trace is None:
         lines.append("whether gradients are clipped, and when: give step=… to watch a training step")
     if any(part.extrapolated for part in parts):

@@ -134,7 +134,7 @@ class Diagnosis:
         prescriptions: what helps most comes first.
         untried: remedies that could not be tried, with the reason.
         unknown: what could not be measured, and so is not known.
-        dependency: how far back the data depend on themselves, where data were given.
+        dependency: what the data need, and how far back they depend on themselves, where data were given.
     """
 
     verdict: str
@@ -148,8 +148,15 @@ class Diagnosis:
     dependency: Dependency | None = field(default=None, repr=False)
     untried: tuple[Untried, ...] = ()
 
+    @property
+    def need_is_least(self) -> bool:
+        """Whether the data may need more than `need`, to which the verdict is relative."""
+        found = self.dependency
+        return found is not None and found.censored and self.need_from.startswith("the data")
+
     def __str__(self) -> str:
-        lines = [f"{self.verdict}: needed lag {self.need} steps (from {self.need_from})"]
+        least = "at least " if self.need_is_least else ""
+        lines = [f"{self.verdict}: needed lag {least}{self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
         for remedy in self.prescriptions:

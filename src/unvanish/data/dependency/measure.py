@@ -1,4 +1,15 @@
-"""Dependence in data against lag, and what shuffled data give in its place.
+"""Dependence in data against lag, what shuffled data give in its place, and the context that is needed.
+
+*Visible*, pair by pair. Symbols: the mutual information I(s_t; s_{t-k}) in nats. Numbers: the squared rank
+correlation of x_t and x_{t-k}, the largest over all pairs of features, where each feature stands once for its
+rank and once for the distance of its rank from the middle. Both are measured as well in data whose blocks are
+shuffled (about 20, or as long as 8192 steps): their mean is subtracted, and a lag counts that stands out of
+their distribution. The memory of a series widens that band as it must, unless it outlasts a block.
+
+*Needed*, all together: the shortest context that reaches 99 % of what can be predicted at all from the lags
+looked at, by the held-out loss of models that see k steps back. Numbers: least squares of all lags, products of
+two, and a smooth predictor of the nearest; the gain is a share of the variance. What is predicted is the value,
+not its spread. Symbols: counts of what follows each context, then a regression lag by lag; the gain is in nats.
 
 Sources: Li 1990, "Mutual information functions versus correlation functions"; Spearman 1904 for ranks; Bartlett
 1946 for what a memory does to the band; Benjamini and Hochberg 1995 for the false discovery rate.
@@ -9,6 +20,7 @@ Shapes: B sequences, T steps (of all sequences together), N pairs, F features of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unvanish.data.dependency import stream
+from unvanish.data.dependency.needed import Need, needed_of_numbers, needed_of_symbols, one_hot, standard
 from unvanish.data.dependency.numbers import Correlation, bins, scores
-from unvanish.data.dependency.reading import Series, read, read_target
-from unvanish.data.dependency.result import Dependency, judged
+from unvanish.data.dependency.reading import Series, check_target, read, read_target
+from unvanish.data.dependency.result import Dependency, Pairwise, judged
 from unvanish.data.dependency.significance import Tail, shuffled_blocks
 from unvanish.data.dependency.symbols import BINS, Alphabet, Information
 from unvanish.errors import DataError, OptionError
@@ -46,31 +59,28 @@ def dependency(
     level: float = 0.05,
     seed: int = 0,
 ) -> Dependency:
-    """Measure how far back a sequence depends on itself, or a target on its input, without any model.
+    """Measure how far back a sequence depends on itself, or a target on its input, and what of that is needed.
 
-    Symbols: the mutual information I(s_t; s_{t-k}) in nats. Numbers: the squared rank correlation of x_t and
-    x_{t-k}, the largest over all pairs of features, where each feature stands once for its rank and once for the
-    distance of its rank from the middle. Both are measured as well in data whose blocks are shuffled (about 20, or
-    as long as 8192 steps): their mean is subtracted, and a lag counts that stands out of their distribution. The
-    memory of a series widens that band as it must, unless it outlasts a block.
+    `visible` is the farthest dependence pair by pair; `needed` the shortest context that predicts as well as any,
+    to 1 %. `Dependency` says how they differ, `needed.numbers` and `needed.symbols` what predicts.
 
     With a target, lag k sets x_{t-k} against y_t, or against the one label of a sequence, where k counts back from
-    its last step. Numbers that meet symbols are cut into 8 bins of equal share. An alphabet over 128 symbols is
-    folded: the 127 commonest, and the rest.
+    its last step. Numbers that meet symbols are cut into 8 bins of equal share where they are compared pair by
+    pair. An alphabet over 128 symbols is folded: the 127 commonest, and the rest.
 
     Args:
         data: text, bytes, integers (T,) or (B, T), a list of words, floats (T,), (T, F) or (B, T, F), or a list
             of sequences. A `Path` (UTF-8 text) or an iterator of chunks (text, bytes or arrays of symbols) is read
-            once and never held: at most (lags + draws) · 128 KB for counts and some 30 MB beside. The alphabet of
-            such a stream is that of its first 2^20 symbols.
+            once and never held: at most (lags + draws) · 128 KB for counts and some 200 MB beside. The alphabet of
+            such a stream is that of its first 2^20 symbols, the needed lag that of its first 2^17.
         target: per step, shaped like the data, or one label per sequence, (B,): give floats as (B, T, 1) then,
             for (B, T) is one sequence of B steps.
         lags: the largest, or those wanted. By default a tenth of the steps (with labels all), at most 1000; of more
             than 100,000 steps all up to 64, then 12 per octave: one far lag alone can fall between.
         kind: `symbols` or `numbers`; by default floats are numbers and all else symbols.
         draws: how often the data are shuffled, and up to four times as often where they are few.
-        level: the false discovery rate of `significant`, and the chance that chance alone sets `needed`.
-        seed: of the shuffling.
+        level: the false discovery rate of `significant`, and the chance that chance alone sets `visible`, or
+        `needed`. seed: of the shuffling.
 
     Raises:
         DataError: data that are too short, constant, not finite, or of a shape or type that is not known.
@@ -94,6 +104,8 @@ def dependency(
         if pieces is not None:
             return _of_stream(head, pieces, lags, draws, level, rng)
         data = head
+    if target is not None:
+        check_target(data, target)
     return _of_arrays(read(data, kind), target, lags, draws, level, rng)
 
 
@@ -109,7 +121,31 @@ def _of_arrays(
     wanted = _default_lags(lags, x, labels, first=0 if target is not None else 1)
     name, statistic, x_TF, y_TG = _prepared(x, y)
     source = _Labelled(x_TF, y_TG, x.lengths) if labels else _Stepwise(x_TF, y_TG, x.lengths)
-    return judged(name, wanted, *source.measured(statistic, wanted, draws, rng), level)
+    pairwise = Pairwise(name, wanted, *source.measured(statistic, wanted, draws, rng))
+    return judged(pairwise, _need(x, y, labels, pairwise, level, rng), level)
+
+
+def _need(x: Series, y: Series, labels: bool, pairwise: Pairwise, level: float, rng: np.random.Generator) -> Need:
+    """Symbols that predict symbols, step by step, are counted; all else is a regression."""
+    lags, strength = pairwise.lags, pairwise.values
+    if x.kind == y.kind == "symbols" and not labels and y.values.shape[1] == 1:
+        codes = _codes(x)[0][:, 0].astype(np.int64)
+        targets = codes if y is x else _codes(y)[0][:, 0].astype(np.int64)
+        return needed_of_symbols(codes, targets, x.lengths, lags, strength, level, rng)
+    columns, wanted = _columns(x), _columns(y)
+    smooth = x.kind == "numbers"
+    return needed_of_numbers(
+        columns, wanted, x.lengths, lags, strength, level, smooth=smooth, labels=labels, rng=rng
+    )
+
+
+def _columns(series: Series) -> NDArray[np.float64]:
+    """Numbers in units of their deviation, symbols as one column each; a constant column is left out."""
+    if series.kind == "numbers":
+        return standard(series.values.astype(np.float64))
+    codes, size = _codes(series)
+    hot = np.concatenate([one_hot(column.astype(np.int64), size) for column in codes.T], 1)
+    return hot[:, hot.std(0) > 0]
 
 
 def _of_stream(
@@ -121,7 +157,14 @@ def _of_stream(
     rng: np.random.Generator,
 ) -> Dependency:
     wanted = _lags(lags, FARTHEST, stream.HEAD - FEWEST_PAIRS, first=1)
-    return judged("symbols", wanted, *stream.measured(head_T, pieces, wanted, draws, rng), level)
+    start_T = Alphabet.of(head_T).encode(head_T)[: stream.START].astype(np.int64)
+    pairwise = Pairwise("symbols", wanted, *stream.measured(head_T, pieces, wanted, draws, rng))
+    seen = wanted < len(start_T) // 2
+    need = needed_of_symbols(
+        start_T, start_T, np.array([len(start_T)]), wanted[seen], pairwise.values[seen], level, rng
+    )
+    note = f"the needed lag was measured in the first {len(start_T):,} symbols of the stream"
+    return judged(pairwise, replace(need, note=f"{note}; {need.note}"), level)
 
 
 def _default_lags(lags: int | Iterable[int] | None, x: Series, labels: bool, first: int) -> Lags:

@@ -5,8 +5,10 @@ Shapes: B sequences, T steps (of all sequences together), F features.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from torch import Tensor
 from unvanish.errors import DataError, OptionError
 
 KINDS = ("symbols", "numbers")
+WIDE = 10  # columns from which a table of numbers may as well be so many steps
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*|\s*(nan|NaN|NA)?\s*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,48 @@ class Series:
     def steps(self) -> int:
         """Steps of all sequences together."""
         return len(self.values)
+
+
+def check_path(text: str) -> None:
+    """Refuse a text that is the path of a file.
+
+    Raises:
+        DataError: it looks like one.
+    """
+    if 0 < len(text) < 256 and "\n" not in text and _is_path(text):
+        raise DataError(f"the text {text!r} looks like the path of a file: give Path({text!r}) to have it read")
+
+
+def check_table(text: str) -> None:
+    """Refuse a text that is a table of numbers.
+
+    Raises:
+        DataError: its lines have the same number of cells, most of them numbers.
+    """
+    lines = [line for line in text[:10_000].splitlines()[:50] if line.strip()]
+    lines = lines[1:-1] if len(text) > 10_000 else lines[1:]  # the first may hold names, the last be cut
+    for separator in (",", ";", "\t", " "):
+        rows = [line.strip().split(separator) for line in lines]
+        cells = [cell for row in rows for cell in row]
+        columns = {len(row) for row in rows}
+        if len(rows) > 2 and len(columns) == 1 and sum(map(_is_number, cells)) > len(cells) / 2:
+            raise DataError(
+                f"the text is a table of numbers ({columns.pop()} to a line), not prose: read it with "
+                "numpy.loadtxt or pandas, and give the numbers as an array (T,) or (T, F)"
+            )
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell.strip()) and NUMBER.fullmatch(cell.strip('" ')) is not None
+
+
+def _is_path(text: str) -> bool:
+    try:
+        if Path(text).exists():
+            return True
+    except OSError:
+        return False
+    return re.fullmatch(r"(~|\.{0,2}|[A-Za-z]:|[\w.-]+)?([/\\][\w .-]+)*[\w-]+\.[A-Za-z]\w{0,4}", text) is not None
 
 
 def symbols_of(data: Any) -> NDArray[Any]:
@@ -61,16 +107,22 @@ def as_array(data: Any) -> NDArray[Any]:
 
 def read(data: Any, kind: str | None = None, name: str = "data") -> Series:
     """Read one sequence or several."""
+    if isinstance(data, str):
+        check_path(data)
+        check_table(data)
     if kind is not None and kind not in KINDS:
         raise OptionError(
             f"kind is {kind!r}, and there are two: give 'symbols' or 'numbers', or leave it to be guessed"
         )
     parts = [symbols_of(part) for part in data] if _is_list_of_sequences(data) else _split(symbols_of(data), kind)
     kinds = {_guess(part) if kind is None else kind for part in parts}
+    pair = "; if they are an input and its target, give the second as target=" if len(parts) == 2 else ""
     if len(kinds) != 1:
         what = "no sequence" if not kinds else "sequences of symbols and sequences of numbers"
-        raise DataError(f"the {name} hold {what}: give at least one, and all of one kind, or say which with kind=")
-    return _joined(parts, kinds.pop(), name)
+        raise DataError(
+            f"the {name} hold {what}: give at least one, and all of one kind, or say which with kind={pair}"
+        )
+    return _joined(parts, kinds.pop(), name, pair)
 
 
 def _is_list_of_sequences(data: Any) -> bool:
@@ -98,11 +150,11 @@ def _split(array: NDArray[Any], kind: str | None) -> list[NDArray[Any]]:
     return list(array) if array.ndim > whole else [array]
 
 
-def _joined(parts: list[NDArray[Any]], kind: str, name: str) -> Series:
+def _joined(parts: list[NDArray[Any]], kind: str, name: str, pair: str) -> Series:
     if kind == "symbols":
         if any(part.ndim != 1 for part in parts):
             raise DataError(
-                f"a sequence of symbols in the {name} has more than one axis: give one of shape (T,) each"
+                f"a sequence of symbols in the {name} has more than one axis: give one of shape (T,) each{pair}"
             )
         values = np.concatenate(parts)[:, None]
     else:
@@ -111,7 +163,7 @@ def _joined(parts: list[NDArray[Any]], kind: str, name: str) -> Series:
         columns = [part.reshape(len(part), -1).astype(np.float64) for part in parts]
         if len({part.shape[1] for part in columns}) != 1:
             raise DataError(
-                f"the sequences of the {name} differ in their number of features: give all the same ones"
+                f"the sequences of the {name} differ in their number of features: give all the same ones{pair}"
             )
         values = np.concatenate(columns)
         _check_finite(columns, name)
@@ -128,6 +180,25 @@ def _check_finite(columns: list[NDArray[np.float64]], name: str) -> None:
                 f"{part[row, column]} in the {name} at {place} ({len(bad)} such values there): it has no rank; "
                 "leave these rows out, or fill them in"
             )
+
+
+def check_target(data: Any, target: Any) -> None:
+    """Refuse a target of data that may be read in two ways.
+
+    Raises:
+        DataError: floats (R, C) are one sequence of R steps or R sequences of C steps, and the target fits both.
+    """
+    if _is_list_of_sequences(data) or isinstance(data, str | bytes | bytearray) or _is_list_of_sequences(target):
+        return
+    array, wanted = as_array(data), as_array(target)
+    wide = array.ndim == 2 and array.dtype.kind == "f" and array.shape[1] >= WIDE
+    if wide and wanted.shape in (array.shape, array.shape[:1]):
+        rows, columns = array.shape
+        raise DataError(
+            f"floats of shape {array.shape} with a target of shape {wanted.shape} may be {rows} sequences of "
+            f"{columns} steps, or one of {rows} steps with {columns} features: give data[:, :, None] for the "
+            "first, [data] for the second"
+        )
 
 
 def read_target(target: Any, series: Series) -> tuple[Series, bool]:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unvanish.data.dependency.reading import symbols_of
+from unvanish.data.dependency.reading import check_table, symbols_of
 from unvanish.data.dependency.significance import LONGEST_BLOCK, Tail, fit_tail
 from unvanish.data.dependency.symbols import Alphabet, Codes, count_pairs, information
 from unvanish.errors import DataError
 
 HEAD = 1 << 20  # symbols that are looked at before the alphabet is settled; a stream that ends here is no stream
+START = 1 << 17  # symbols in which the needed lag is measured
 PIECE = 1 << 16
 _READ = 1 << 18  # characters of a file at a time
 
@@ -48,7 +49,11 @@ def _again(first: NDArray[Any], rest: Pieces) -> Pieces:
 def _characters(path: Path) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
+            checked = False
             while text := file.read(_READ):
+                if not checked:
+                    check_table(text)
+                    checked = True
                 yield text
     except UnicodeDecodeError as error:
         raise DataError(

@@ -15,6 +15,10 @@ OVERVIEW_WITHOUT_PROFILES = (
     "How strongly the data depend on what lies so many steps back: filled points stand out from chance, hollow "
     "ones and the grey band do not, and the network has to learn from as far back as the line of the needed lag."
 )
+GAIN = (
+    "How much of what comes next is predicted with so many steps of context, in data that were held out, with the "
+    "standard error as a band: the needed lag is where the curve has all but 1 % of its height."
+)
 GROWS = " Over 100 % the gradient grows on its way back."
 PART_PROFILE = (
     "How much of the gradient is left after so many steps back, in all and in each of the layer's states: "

@@ -58,6 +58,30 @@ def overview_picture(found: Findings) -> Figure | None:
     return {"data": data, "layout": layout}
 
 
+def gain_picture(found: Dependency) -> Figure | None:
+    """Draw how much is predicted with how many steps of context."""
+    gains = [one for one in found.gains if one.lag >= 1]
+    if len(gains) < 2:
+        return None
+    lags = [one.lag for one in gains]
+    upper = rounded(one.value + (one.error or 0.0) for one in gains)
+    lower = rounded(one.value - (one.error or 0.0) for one in gains)
+    unit = plot_text(found.gain_unit)
+    edge = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    hover = f"%{{x}} steps: %{{y:.3~g}} {unit}".rstrip() + "<extra></extra>"
+    layout = canvas("steps of context", unit or "gain", legend=False) | {"shapes": [], "annotations": []}
+    layout["xaxis"] = lag_axis(max(lags), "steps of context")
+    data = [
+        line(lags, lower, "less its error", "--hairline", width=1, **edge),
+        line(lags, upper, "and its error", "--hairline", width=1, fill="tonexty", fillcolor="--hairline", **edge),
+        line(lags, rounded(one.value for one in gains), "gain", "--ink", hovertemplate=hover),
+    ]
+    if found.needed:
+        right = math.log10(found.needed) > math.log10(max(lags)) / 2
+        _mark_need(layout, found.needed, right, height=0.2, logarithmic=True)
+    return {"data": data, "layout": layout}
+
+
 def drawn_parts(parts: Sequence[Part]) -> list[Part]:
     """Choose the parts whose profiles are drawn together: of many the shortest reach, the longest, some between."""
     known = [part for part in parts if any_known(_shares(part, "all")[1:])]

@@ -122,13 +122,27 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """How much is predicted with a context so long, and the standard error of that."""
+
+    lag: float
+    value: float
+    error: float | None
+
+
+@dataclass(frozen=True)
 class Dependency:
-    """How far back the data depend on themselves."""
+    """What the data need, with the gain by context, and how far back they depend on themselves pair by pair."""
 
     unit: str
     needed: int | None
     censored: bool
+    visible: int | None
+    visible_censored: bool
+    note: str
     points: list[Point]
+    gain_unit: str
+    gains: list[Gain]
 
     @property
     def strongest(self) -> float | None:
@@ -176,6 +190,11 @@ class Findings:
         """The part whose gradient reaches furthest."""
         known = [part for part in self.parts if part.reach.steps is not None]
         return max(known, key=lambda part: (part.reach.steps or 0, part.reach.censored), default=None)
+
+    @property
+    def need_is_least(self) -> bool:
+        """Whether the data may need more than `need`, to which the verdict is relative."""
+        return self.dependency is not None and self.dependency.censored and self.need_from.startswith("the data")
 
 
 def _list(value: Any) -> list[Any]:
@@ -267,9 +286,23 @@ def _dependency(value: Any) -> Dependency | None:
         for at, (lag, shown) in enumerate(zip(lags, values, strict=False))
         if lag is not None and shown is not None and 1 <= lag <= FURTHEST
     }
-    needed = _steps(held.get("needed"))
+    curve = mapping(held.get("curve"))
+    gained, gains, errors = (series(curve.get(key)) for key in ("lags", "gain", "error"))
+    known = {
+        lag: Gain(lag, gain, _at(errors, at))
+        for at, (lag, gain) in enumerate(zip(gained, gains, strict=False))
+        if lag is not None and gain is not None and 0 <= lag <= FURTHEST
+    }
     return Dependency(
-        text(held.get("unit")), needed, held.get("censored") is True, [points[lag] for lag in sorted(points)]
+        unit=text(held.get("unit")),
+        needed=_steps(held.get("needed")),
+        censored=held.get("censored") is True,
+        visible=_steps(held.get("visible")),
+        visible_censored=held.get("visible_censored") is True,
+        note=text(held.get("note")).strip(),
+        points=[points[lag] for lag in sorted(points)],
+        gain_unit=text(curve.get("unit")),
+        gains=[known[lag] for lag in sorted(known)],
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from unvanish.report.diagnosis import captions, pictures
-from unvanish.report.diagnosis.read import Activation, Cause, Findings, Memory, Part, Remedy, Untried
+from unvanish.report.diagnosis.read import Activation, Cause, Dependency, Findings, Memory, Part, Remedy, Untried
 from unvanish.report.page.axes import Figure
 from unvanish.report.page.blocks import Gallery, absent, lead, scrolling, section
 from unvanish.report.page.markup import Child, Html, element, join
@@ -94,6 +94,15 @@ def part_section(found: Findings, gallery: Gallery) -> Html:
     return section(title, table, more, *shown)
 
 
+def data_figure(found: Findings, gallery: Gallery) -> Child:
+    """Show how much of the data is predicted with how many steps of context, where that was measured."""
+    picture = None if found.dependency is None else pictures.gain_picture(found.dependency)
+    if picture is None:
+        return None
+    label = f"Line chart of what is predicted against steps of context. {captions.GAIN}"
+    return gallery.hang([picture], label, captions.GAIN, title="What the data need")
+
+
 def unknown_section(found: Findings) -> Html:
     """Say what was not looked at."""
     title = "What is not known"
@@ -107,12 +116,32 @@ def _overview_notes(found: Findings, drawn: int) -> Iterator[str]:
         yield "No data were given by themselves, so how far back they depend on themselves is not known."
     elif found.dependency.strongest is None:
         yield "In the data no dependence on earlier steps was found."
-    elif found.dependency.censored:
-        yield "The data still depend on the furthest lag that was measured: what they need may lie further back."
+    else:
+        yield _data_words(found.dependency)
     if not drawn:
         yield "No gradient along time could be measured."
     elif drawn < len(found.parts):
         yield f"Drawn are {drawn} of {count(len(found.parts))} parts, from the shortest reach to the longest."
+
+
+def _data_words(data: Dependency) -> str:
+    """Say both lags, and what was not seen."""
+    words = []
+    if data.needed is not None:
+        least = "at least " if data.censored else ""
+        words.append(f"The context that predicts the data as well as any is {least}{_back(data.needed)} long.")
+    if data.visible is not None:
+        least = "at least " if data.visible_censored else ""
+        words.append(f"Pair by pair, dependence is visible {least}{_back(data.visible)} back.")
+    if data.censored:
+        words.append("So what they need may lie further back, and the verdict is relative to what was found.")
+    if data.note:
+        words.append(_capital(_sentence(data.note)))
+    return " ".join(words)
+
+
+def _back(lag: int) -> str:
+    return f"{count(lag)} {steps(lag)}"
 
 
 def _cause(cause: Cause) -> Html:

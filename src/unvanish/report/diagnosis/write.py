@@ -21,6 +21,7 @@ GROWN = 100  # a gradient that grew so much explodes
 _FROM = {
     "given": "as it was given",
     "the data": "measured in the data",
+    "the data, which need nothing further back": "measured in the data, which need nothing further back",
     "the length of the batch": "the length of the batch, for want of data",
 }
 _CONSEQUENCE = {
@@ -67,7 +68,8 @@ def headline(found: Findings) -> str:
     """Say the verdict in one line."""
     best, need = found.best, found.need
     reaches = f"the gradient reaches {far(best.reach)} {steps(best.reach.steps)}" if best else ""
-    needed = f"{count(need)} {'is' if need == 1 else 'are'} needed" if need else ""
+    least = "at least " if found.need_is_least else ""
+    needed = f"{least}{count(need)} {'is' if need == 1 else 'are'} needed" if need else ""
     both = ", ".join(filter(None, [reaches, needed]))
     said = {
         "healthy": f"Healthy: {both or 'the gradient reaches far enough'}",
@@ -95,13 +97,15 @@ def diagnosis_summary(found: Findings) -> dict[str, Any]:
 
 def _page(found: Findings) -> str:
     gallery = Gallery()
+    overview, parts = sections.overview_section(found, gallery), sections.part_section(found, gallery)
     body = element(
         "main",
         _header(found),
-        sections.overview_section(found, gallery),
+        overview,
+        sections.data_figure(found, gallery),
         sections.cause_section(found),
         sections.remedy_section(found),
-        sections.part_section(found, gallery),
+        parts,
         sections.unknown_section(found),
     )
     return document(headline(found), body, gallery, {"diagnosis-summary": diagnosis_summary(found)})
@@ -133,9 +137,10 @@ def _sentence(found: Findings) -> str:
     if found.need is not None:
         source = _FROM.get(found.need_from, found.need_from)
         origin = f" ({source})" if source else ""
+        least = "at least " if found.need_is_least else ""
         words.append(
-            f"To learn what it has to, the network needs the gradient of its loss to come {count(found.need)} "
-            f"{steps(found.need)} back{origin}."
+            f"To learn what it has to, the network needs the gradient of its loss to come {least}"
+            f"{count(found.need)} {steps(found.need)} back{origin}."
         )
     words.append(_CONSEQUENCE.get(found.verdict, ""))
     if found.verdict in ("healthy", "borderline", "vanishing"):
@@ -173,7 +178,9 @@ def _tiles(found: Findings) -> Html:
         tiles = [tile(MISSING, "reach", "not measured", class_="reach")]
     tiles.append(
         tile(
-            MISSING if found.need is None else f"{found.need:,}", "needed lag", source or "where from is not known"
+            MISSING if found.need is None else f"{'≥ ' if found.need_is_least else ''}{found.need:,}",
+            "needed lag",
+            source or "where from is not known",
         )
     )
     tiles.append(tile(decimal(found.loss), "loss", "of the batch"))
