@@ -349,7 +349,7 @@ def _vanishing() -> Iterator[Case]:
         "weights",
     )
     loud = {"U_*": "orthogonal", "W_*": lambda w: w.normal_(0, 1)}
-    yield Case("rnn, saturated", layer("rnn", scale=20.0, init=loud), "vanishing", "saturation")
+    yield Case("rnn, large input", layer("rnn", scale=20.0, init=loud), "vanishing", "input scale")
     yield Case("torch RNN, saturated", _loud(nn.RNN), "vanishing", "saturation")
     yield Case("torch RNNCell, saturated", _loud(nn.RNNCell), "vanishing", "saturation")
     yield Case("sigmoid rnn", layer(SIGMOID_RNN, init={"U_*": "orthogonal"}), "vanishing", "activation")

@@ -180,7 +180,7 @@ def _elsewhere(facts: Facts) -> Iterator[Cause]:
             sizes[name] = max(norms)
     largest = max(sizes.values(), default=0.0)
     starved = [name for name, size in sizes.items() if size < STARVED * largest]
-    if starved and facts.verdict != "non-finite":
+    if starved and facts.verdict not in ("exploding", "non-finite"):  # then all is small beside what explodes
         name = next((one for one in starved if any(one.startswith(path) for path in recurrent)), starved[0])
         text = (
             f"the gradient of {name or 'the model'} is {sizes[name] / largest:.1g} of the largest in the model: "
