@@ -69,11 +69,13 @@ def test_a_part_in_other_precision_is_a_copy_with_the_same_values(engine: str) -
     found = exact.run(x_TBI.double(), [state.double() for state in states]).output_TBW
     torch.testing.assert_close(found.float(), part.run(x_TBI, states).output_TBW)
     assert not found.requires_grad
+    same, before = part.to(torch.float32), part.run(x_TBI, states).output_TBW
     with torch.no_grad():
-        for array in layer.buffers():
+        for array in (*layer.buffers(), *layer.parameters()):
             array.zero_()
     again = exact.run(x_TBI.double(), [state.double() for state in states]).output_TBW
     assert torch.equal(found, again)
+    assert torch.equal(same.run(x_TBI, states).output_TBW, before)
 
 
 def test_batch_normalisation_counts_from_the_first_step_of_a_run() -> None:
