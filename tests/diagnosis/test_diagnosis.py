@@ -328,3 +328,12 @@ def test_a_training_step_that_raises_is_undone_too() -> None:
     with pytest.raises(ArithmeticError):
         diagnose(model, torch.randn(T, B, I), loss, need=10, optimizer=optimizer, step=step)
     assert torch.equal(model.out.bias, before)
+
+
+def test_parts_that_share_a_fault_are_told_once() -> None:
+    torch.manual_seed(0)
+    model = Last(nn.LSTM(I, H, num_layers=3), H)
+    found = diagnose(model, torch.randn(T, B, I), loss, need=40, prescriptions=False)
+    assert [part.verdict for part in found.parts] == ["vanishing"] * 3
+    (told,) = [cause for cause in found.causes if cause.kind == "forgetting"]
+    assert told.text.endswith("rnn.l1, rnn.l2 likewise")

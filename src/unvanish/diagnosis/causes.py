@@ -6,6 +6,7 @@ the gradient, then what starves it, then what spoils the step.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -48,6 +49,9 @@ CAUSES = (
     "learning rate",
     "clip threshold",
 )
+SHARED = frozenset(
+    {"forgetting", "activation", "weights", "saturation", "dead relu", "short window", "reads early"}
+)
 DIRECT = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
 NEAR = 0.3  # of the rate, by which that path may fall short of explaining it
 STARVED = 1e-7  # of the largest gradient of any module: less is rounding in single precision
@@ -56,8 +60,20 @@ DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at
 
 def causes(facts: Facts) -> tuple[Cause, ...]:
     """Find everything that is wrong, what weighs most first."""
-    found = list(itertools.chain(*(look(facts) for look in _LOOKS)))
-    return tuple(sorted(found, key=_rank))
+    found = sorted(itertools.chain(*(look(facts) for look in _LOOKS)), key=_rank)
+    told: dict[tuple[str, str], list[Cause]] = {}
+    for cause in found:
+        told.setdefault((cause.kind, cause.where if cause.kind not in SHARED else cause.advice), []).append(cause)
+    return tuple(_together(same) for same in told.values())
+
+
+def _together(same: list[Cause]) -> Cause:
+    """One cause for all parts that have it: the first, with the names of the others."""
+    others = [cause.where for cause in same[1:] if cause.where != same[0].where]
+    if not others:
+        return same[0]
+    named = ", ".join(dict.fromkeys(others))
+    return dataclasses.replace(same[0], text=f"{same[0].text}; {named} likewise")
 
 
 def _rank(cause: Cause) -> int:
