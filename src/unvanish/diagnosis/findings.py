@@ -44,7 +44,7 @@ class Prescription:
         reach, censored: of the part that it was tried on, afterwards (before: `reach_before`), and never past where
             the gradient is cut.
         verdict: of that part, afterwards.
-        cost: the time of a training step, in units of the time without it.
+        cost: the processor time of a training step, in units of the time without it.
     """
 
     name: str

@@ -119,12 +119,12 @@ def _helpful(found: list[tuple[bool, Prescription]], part: PartFinding, need: in
 
 
 def seconds_of(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
-    """The time of a loss with its gradients, in the median; the model has been run before."""
+    """The processor time of a loss with its gradients, in the median; the model has been run before."""
     times, twin = [], copied(model)
     for _ in range(TIMED):
-        start = time.perf_counter()
+        start = time.process_time()
         run(twin).backward()  # type: ignore[no-untyped-call]
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 
