@@ -189,8 +189,8 @@ def time_axis(model: nn.Module, x: Tensor, need: int | None) -> int:
         return x.dim() - 1 if x.dim() == 2 and not x.is_floating_point() else 0
     for module in model.modules():
         told = getattr(module, "batch_first", None)
-        if isinstance(told, bool):
-            return 1 if told else 0
+        if told is True or told is False:
+            return int(told)
         if isinstance(module, nn.Conv1d):
             return x.dim() - 1
     if need is not None and (x.shape[0] > need) != (x.shape[1] > need):
