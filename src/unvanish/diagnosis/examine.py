@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -101,7 +102,10 @@ def _training(
         first.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(norm_of(list(twin.parameters()))):
             return trace, None
-        its.step(lambda: _loss_anew(its, run, twin))
+        if inspect.signature(its.step).parameters["closure"].default is inspect.Parameter.empty:
+            its.step(lambda: _with_gradients(its, run, twin))
+        else:
+            its.step()
         with torch.no_grad():
             after = float(run(twin))
     size = float(torch.linalg.vector_norm(before))
@@ -109,8 +113,10 @@ def _training(
     return trace, Trial(change, float(first.detach()), after, noise_of(optimizer))
 
 
-def _loss_anew(optimizer: torch.optim.Optimizer, run: Callable[[nn.Module], Tensor], model: nn.Module) -> float:
-    """What LBFGS and its like ask for, as often as they like."""
+def _with_gradients(
+    optimizer: torch.optim.Optimizer, run: Callable[[nn.Module], Tensor], model: nn.Module
+) -> float:
+    """The closure of optimisers that evaluate the loss several times in a step, such as LBFGS."""
     optimizer.zero_grad()
     value = run(model)
     value.backward()  # type: ignore[no-untyped-call]

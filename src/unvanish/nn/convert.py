@@ -145,7 +145,7 @@ def share_arrays(layer: Recurrent, other: nn.Module, names: Callable[[str], str]
         array: Tensor | None = getattr(other, names(name), None)
         if array is None:  # it is made in the forward pass, which is yet to come
             continue
-        if not isinstance(array, nn.Parameter):  # parametrised, or made anew in each forward pass
+        if not isinstance(array, nn.Parameter):  # parametrised, or recomputed in each forward pass
             layer._parameters.pop(name, None)
         setattr(layer, name, array)
     return layer

@@ -104,7 +104,7 @@ class Part:
     def weights(self) -> Weights:
         """Return the parameters as the equations read them: entries that the cell takes away are zero.
 
-        Those that weight drop takes are drawn anew.
+        Weight drop draws a new mask at each call.
         """
         arrays = dict(self.arrays)
         if self.training and self.noise.matrices:

@@ -35,7 +35,7 @@ class Seen:
         kind: `layer` (a call is a sequence), `cell` (a call is a step), `loop` (found by tracing a run) or `input`.
         calls: how often it was called; `steps`: over how many time steps in all.
         path: the name of the module, where that is another.
-        layer: the module as a layer of ours, where its weights are made anew in each forward pass.
+        layer: the module as a layer of ours, where each forward pass computes its weights.
         longest: the most steps through which a gradient can flow without a break.
         carried: of the calls that had one before: `joined` (the state came with its gradient), `detached` (the
             same numbers, without), `reset` (zeros, or none), by their number.
@@ -50,6 +50,11 @@ class Seen:
     carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
     path: str | None = None
     layer: Recurrent | None = None
+
+
+def module_of(seen: Mapping[str, Seen], part: str) -> Seen:
+    """The recurrent module that a part belongs to."""
+    return seen[part] if part in seen else seen[part.rpartition(".")[0]]
 
 
 class Catcher:

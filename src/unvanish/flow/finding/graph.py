@@ -58,17 +58,22 @@ class GraphPart(Part):
         return self.loop.delay if self.loop is not None else 1
 
 
-def of_loop(name: str, loop: Loop) -> GraphPart:
+def trained_states(loop: Loop) -> list[list[Tensor]]:
+    """The states of a loop that a gradient can come to at any step."""
+    places = range(len(loop.states[-1]))
+    kept = [place for place in places if any(step[place].requires_grad for step in loop.states)]
+    return [[step[place] for place in kept] for step in loop.states]
+
+
+def of_loop(loop: Loop) -> GraphPart:
     """Measure a loop that tracing found, while the graph of its run is held."""
-    kept = [
-        place for place, state in enumerate(loop.states[-1]) if any(s[place].requires_grad for s in loop.states)
-    ]
-    states = [[step[place] for place in kept] for step in loop.states]
-    names = ("h",) if len(kept) == 1 else tuple(f"state {number}" for number in range(1, len(kept) + 1))
+    states = trained_states(loop)
+    count = len(states[-1])
+    names = ("h",) if count == 1 else tuple(f"state {number}" for number in range(1, count + 1))
     squares_DKS, alive = norms_along(states, loop.delay)
     sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
     direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 else {}
-    return GraphPart(name, names, sizes, loop.steps, squares_DKS, alive, replace(loop, states=states), direct)
+    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, alive, replace(loop, states=states), direct)
 
 
 def norms_along(

@@ -18,9 +18,18 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.between import Link
-from unvanish.flow.finding.caught import Catcher, Seen
+from unvanish.flow.finding.caught import Catcher, Seen, module_of
 from unvanish.flow.finding.chains import LAYERS, links_of
-from unvanish.flow.finding.graph import GraphPart, Norms, of_input, of_loop, time_axis, watched_input
+from unvanish.flow.finding.graph import (
+    GraphPart,
+    Norms,
+    norms_along,
+    of_input,
+    of_loop,
+    time_axis,
+    trained_states,
+    watched_input,
+)
 from unvanish.flow.finding.lost import Lost, first_lost
 from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
@@ -57,7 +66,7 @@ class Observation:
 
     def module_of(self, part: str) -> Seen:
         """The recurrent module that a part belongs to."""
-        return self.seen[part] if part in self.seen else self.seen[part.rpartition(".")[0]]
+        return module_of(self.seen, part)
 
 
 def observe(
@@ -120,7 +129,7 @@ class _Run:
             _check_loss(value)
             lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
             through = self.catcher.norms_through_the_model()
-            graphs = [of_loop(loop.name, loop) for loop in loops(calls.made, self.axes)]
+            graphs = [of_loop(loop) for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
             parts = self.catcher.parts()
             for name, (changed, norms_KS) in through.items():
                 if name in parts:
@@ -142,8 +151,6 @@ class _Run:
         assert loop is not None
         if not graph.sizes or (not loop.over_input and (parts or loop.steps < FEWEST_ALONE)):
             return
-        if len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE):
-            return  # a layer by itself, called piece by piece
         inside = self._inside(loop, parts)
         for name in inside:
             if _is_whole(parts[name], graph):
@@ -167,7 +174,7 @@ class _Run:
         called = {one.name.removeprefix(MODULE) for one in loop.calls[-1] if one.name.startswith(MODULE)}
         found = []
         for name in parts:
-            seen = self.catcher.seen.get(name) or self.catcher.seen[name.rpartition(".")[0]]
+            seen = module_of(self.catcher.seen, name)
             of_cell = seen.kind == "cell" and f"{seen.name}.".startswith(f"{loop.name}." if loop.name else "")
             if seen.name in called or (of_cell and seen.calls >= loop.steps):
                 found.append(name)
@@ -178,9 +185,15 @@ class _Run:
         with untouched(self.model):
             with Calls(self.model, self.known) as calls, around:
                 self.loss()
-            found = [of_loop(loop.name, loop) for loop in loops(calls.made, self.axes)]
-        same = [one for one in found if one.loop and graph.loop and one.loop.name == graph.loop.name]
-        return next((one.squares_DKS for one in same if one.steps == graph.steps), None)
+            assert graph.loop is not None
+            same = (graph.loop.name, graph.steps)
+            found = [loop for loop in loops(calls.made, self.axes) if (loop.name, loop.steps) == same]
+            return norms_along(trained_states(found[0]), found[0].delay)[0] if found else None
+
+
+def _is_a_layer(loop: Loop) -> bool:
+    """Whether a loop is a layer by itself, called piece by piece: it is known by its type."""
+    return len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE)
 
 
 def _is_whole(part: Part, graph: GraphPart) -> bool:

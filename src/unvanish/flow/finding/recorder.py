@@ -206,7 +206,7 @@ def _run_on_engine(module: nn.RNNBase, recorder: _Recorder) -> Iterator[None]:
 
     def forward(input: Any, hx: Any = None) -> Any:
         layer.train(module.training)
-        share_arrays(layer, module, lambda name: name)  # a weight may be made anew in each forward pass
+        share_arrays(layer, module, lambda name: name)  # a forward pass may compute its weights
         return layer(input, hx)
 
     before = vars(module).get("forward")

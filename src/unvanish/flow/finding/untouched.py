@@ -57,7 +57,7 @@ def same_start(model: nn.Module) -> Iterator[None]:
             for name in vars(module).keys() - plain.keys() - _OWN:
                 del module.__dict__[name]
             module.__dict__.update(plain)
-            for name in module._parameters.keys() - parameters.keys():  # a weight that is made anew, say
+            for name in module._parameters.keys() - parameters.keys():  # such as a weight that is recomputed
                 del module._parameters[name]
             module._parameters.update(parameters)
             module._buffers.update(buffers)

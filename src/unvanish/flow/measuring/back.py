@@ -9,13 +9,12 @@ import contextlib
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from unvanish.flow.finding.graph import Norms
 from unvanish.flow.finding.parts import LayerPart, SteppedPart
 from unvanish.flow.finding.recorder import Track
 
-Norms = NDArray[np.float64]
 AT_ONCE = 256  # steps whose graph is held
 ROWS_AT_ONCE = 64
 
@@ -52,7 +51,7 @@ def squares_back(
         weights_N[place] = 1 / sizes[name]
     shape = (groups * draws, *initial_BN.shape)
     v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(initial_BN.device)
-    sent = (v_DBN.square() * (weights_N > 0)).sum((1, 2, 3) if v_DBN.dim() > 3 else (1, 2))
+    sent = (v_DBN.square() * (weights_N > 0)).sum((1, 2))
     together = isinstance(exact, LayerPart) and AT_ONCE > 1
     at_once = min(draws, max(1, ROWS_AT_ONCE // len(initial_BN))) if together else draws
     found = []
