@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.diagnosis.zoo import Case, cases
+from tests.diagnosis.suite import cases
+from tests.diagnosis.zoo import Case
 from unvanish.diagnosis import CAUSES, diagnose
 
 SEED = 0
@@ -31,6 +32,10 @@ class Outcome:
     @property
     def is_named(self) -> bool:
         return self.first == self.case.cause
+
+    @property
+    def is_called_ill(self) -> bool:
+        return not self.is_right or self.first is not None
 
     def __str__(self) -> str:
         return f"{self.case.name}: {self.verdict} because {self.first}, not {self.case.verdict}, {self.case.cause}"
@@ -55,22 +60,24 @@ def found() -> list[Outcome]:
 
 def test_suite_is_wide_enough() -> None:
     every = list(cases())
-    ill = [case for case in every if case.cause is not None]
-    assert len(ill) >= 40
-    assert len({case.cause for case in ill}) >= 10
-    assert {case.cause for case in ill} <= set(CAUSES)
-    assert len([case for case in every if case.cause is None]) >= 15
+    ill = {case.cause for case in every if case.cause is not None}
+    assert len(every) >= 150
+    assert len({case.kind or case.cause for case in every}) >= 30
+    assert len({case.name for case in every}) == len(every)
+    assert ill <= set(CAUSES)
+    assert len([case for case in every if case.cause is None]) >= 50
+    assert set(CAUSES) <= ill
 
 
 def test_verdicts_are_right(found: list[Outcome]) -> None:
     wrong = [outcome for outcome in found if not outcome.is_right]
-    assert len(wrong) <= 0.05 * len(found), "\n".join(map(str, wrong))
+    assert len(wrong) <= 0.03 * len(found), "\n".join(map(str, wrong))
 
 
 def test_planted_causes_are_named_first(found: list[Outcome]) -> None:
     ill = [outcome for outcome in found if outcome.case.cause is not None]
     wrong = [outcome for outcome in ill if not outcome.is_named]
-    assert len(wrong) <= 0.15 * len(ill), "\n".join(map(str, wrong))
+    assert len(wrong) <= 0.08 * len(ill), "\n".join(map(str, wrong))
 
 
 def test_every_kind_of_cause_is_named_first_where_it_was_planted(found: list[Outcome]) -> None:
@@ -79,7 +86,7 @@ def test_every_kind_of_cause_is_named_first_where_it_was_planted(found: list[Out
 
 
 def test_no_sound_model_is_called_ill(found: list[Outcome]) -> None:
-    wrong = [outcome for outcome in found if outcome.case.cause is None and not outcome.is_right]
+    wrong = [outcome for outcome in found if outcome.case.cause is None and outcome.is_called_ill]
     assert not wrong, "\n".join(map(str, wrong))
 
 
@@ -90,4 +97,8 @@ if __name__ == "__main__":
         if not (outcome.is_right and outcome.is_named):
             sys.stdout.write(f"{outcome}\n")
     right, named = sum(o.is_right for o in drawn), sum(o.is_named for o in ill)
-    sys.stdout.write(f"verdict right {right} of {len(drawn)}, cause named first {named} of {len(ill)}\n")
+    sound = [o for o in drawn if o.case.cause is None]
+    sys.stdout.write(
+        f"verdict right {right} of {len(drawn)}, cause named first {named} of {len(ill)}, "
+        f"sound called ill {sum(o.is_called_ill for o in sound)} of {len(sound)}\n"
+    )

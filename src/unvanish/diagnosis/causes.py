@@ -11,10 +11,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 
-from torch import nn
-
 from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
+from unvanish.diagnosis.learning import elsewhere, named, parameters
 from unvanish.diagnosis.numbers import numbers
 from unvanish.diagnosis.steps import step
 from unvanish.flow.finding.observe import Seen
@@ -27,6 +26,7 @@ CAUSES = (
     "non-finite target",
     "labels ignored",
     "non-finite inside",
+    "overflow",
     "rows mixed",
     "detached state",
     "state reset",
@@ -37,6 +37,7 @@ CAUSES = (
     "not in the optimizer",
     "input scale",
     "reads early",
+    "padding read",
     "short window",
     "no zero_grad",
     "scaled gradient",
@@ -54,7 +55,6 @@ SHARED = frozenset(
 )
 DIRECT = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
 NEAR = 0.3  # of the rate, by which that path may fall short of explaining it
-STARVED = 1e-7  # of the largest gradient of any module: less is rounding in single precision
 DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at a sound start, too
 
 
@@ -94,7 +94,7 @@ def _cuts(facts: Facts) -> Iterator[Cause]:
             yield _cut(seen, how, facts.need)
         else:
             text = (
-                f"{_named(seen)} sees {steps_text(seen.longest)} at a time, {steps_text(facts.need)} are needed: "
+                f"{named(seen)} sees {steps_text(seen.longest)} at a time, {steps_text(facts.need)} are needed: "
                 "no gradient can come from further back"
             )
             advice = f"train on windows of more than {facts.need} steps"
@@ -106,10 +106,15 @@ def _cut(seen: Seen, how: str, need: int) -> Cause:
     done = "detached from its gradient" if how == "detached" else "set back to zero"
     calls = f"{seen.carried[how]} of {seen.calls - 1} times that it is handed on"
     text = (
-        f"the state of {_named(seen)} is {done} {calls}: gradients flow {steps_text(seen.longest)}, "
+        f"the state of {named(seen)} is {done} {calls}: gradients flow {steps_text(seen.longest)}, "
         f"{steps_text(need)} are needed"
     )
-    advice = f"detach only between windows of more than {need} steps" if how == "detached" else "hand the state on"
+    advice = (
+        f"detach only between windows of more than {need} steps"
+        if how == "detached"
+        else "hand the state on; where an episode or a document ends there, nothing before it is needed: ask with "
+        f"need={seen.longest - 1}"
+    )
     return Cause(kind, seen.name, text, seen.longest, "steps", advice)
 
 
@@ -136,76 +141,27 @@ def _reads(facts: Facts) -> Iterator[Cause]:
             yield Cause("reads early", part.name, text, last, "steps", advice)
 
 
+def _padding(facts: Facts) -> Iterator[Cause]:
+    if facts.padding is not None:
+        found = facts.padding
+        text = (
+            f"{found.rows} of {found.of} rows end in padding, up to {steps_text(found.steps)} of it, and the loss "
+            f"reads it: other numbers in its place change the loss by {found.change:.1%}"
+        )
+        advice = "pack the batch (torch.nn.utils.rnn.pack_padded_sequence), or read each row at its own last step"
+        yield Cause("padding read", "", text, found.steps, "steps", advice)
+
+
 def _input(facts: Facts) -> Iterator[Cause]:
     for part in facts.parts:
         if part.name in facts.calmed:
-            flat = max(found.saturated for found in part.saturation.activations)
+            flat, calm = facts.calmed[part.name]
             text = (
                 f"the size of the input saturates {part.name}: {flat:.0%} of the values of an activation are flat, "
-                f"{facts.calmed[part.name]:.0%} with the input in units of its own spread; such gates do not learn"
+                f"{calm:.0%} with the input in units of its own spread; such gates do not learn"
             )
             advice = "standardise the input: (x - mean) / standard deviation, feature by feature"
             yield Cause("input scale", part.name, text, flat, "saturated", advice)
-
-
-def _arrives(part: PartFinding) -> bool:
-    return any(norm for norms in part.loss_norms.values() for norm in norms)
-
-
-def _named(seen: Seen) -> str:
-    return seen.name or "the layer"
-
-
-def _parameters(facts: Facts) -> Iterator[Cause]:
-    for seen in facts.observation.seen.values():
-        named = list(seen.module.named_parameters(prefix=seen.name if seen.path is None else seen.path))
-        matrices = [(name, p) for name, p in named if p.dim() == 2]
-        frozen = [name for name, p in matrices if not p.requires_grad]
-        if frozen:
-            text = f"{len(frozen)} matrices of {_named(seen)} are frozen ({frozen[0]}, …): they do not learn"
-            yield Cause("frozen", seen.name, text, len(frozen), "matrices", "set requires_grad_(True)")
-        trained = [name for name, p in named if p.requires_grad]
-        found = [facts.observation.gradients.get(name) for name in trained]
-        if trained and all(gradient is None or not gradient.any() for gradient in found):
-            text = f"no gradient of the loss arrives at {_named(seen)}: nothing in it learns"
-            advice = "use its output in the loss, without detach(), no_grad() or weights of zero after it"
-            yield Cause("disconnected", seen.name, text, 0, "gradient", advice)
-            continue
-        of_module = [part for part in facts.parts if part.module == seen.name]
-        for part in of_module:
-            if not _arrives(part) and any(_arrives(other) for other in of_module):
-                text = f"no gradient of the loss arrives at {part.name}: its share of the output is never read"
-                advice = "read it (both halves of a bidirectional output), or take it away"
-                yield Cause("disconnected", part.name, text, 0, "gradient", advice)
-
-
-def _elsewhere(facts: Facts) -> Iterator[Cause]:
-    """What does not learn before or after the recurrences: frozen tables, layers to which next to nothing comes."""
-    recurrent = [seen.name if seen.path is None else seen.path for seen in facts.observation.seen.values()]
-    sizes: dict[str, float] = {}
-    for name, module in facts.model.named_modules():
-        own = dict(module.named_parameters(prefix=name, recurse=False))
-        if isinstance(module, nn.Embedding) and not any(p.requires_grad for p in own.values()):
-            text = f"the embedding {name} is frozen: what it was filled with is all that the recurrence gets to see"
-            yield Cause(
-                "frozen", name, text, 1, "matrices", "set requires_grad_(True), unless it was trained before"
-            )
-        gradients = [facts.observation.gradients.get(one) for one in own]
-        norms = [float(g.double().norm()) for g in gradients if g is not None]
-        if norms and max(norms) > 0:
-            sizes[name] = max(norms)
-    largest = max(sizes.values(), default=0.0)
-    starved = [name for name, size in sizes.items() if size < STARVED * largest]
-    if starved and facts.verdict not in ("exploding", "non-finite"):  # then all is small beside what explodes
-        name = next((one for one in starved if any(one.startswith(path) for path in recurrent)), starved[0])
-        text = (
-            f"the gradient of {name or 'the model'} is {sizes[name] / largest:.1g} of the largest in the model: "
-            f"the layers between take it away, and {len(starved)} of {len(sizes)} modules hardly learn"
-        )
-        advice = (
-            "use fewer layers, residual connections or relu between the loss and there (flow.depth shows where)"
-        )
-        yield Cause("starved", name, text, sizes[name] / largest, "of the largest", advice)
 
 
 # -- a gradient that starves, or grows ---------------------------------------------------------------------------
@@ -342,8 +298,9 @@ _LOOKS: tuple[Callable[[Facts], Iterator[Cause]], ...] = (
     _rows,
     _cuts,
     _reads,
-    _parameters,
-    _elsewhere,
+    _padding,
+    parameters,
+    elsewhere,
     _input,
     _between,
     _flow,

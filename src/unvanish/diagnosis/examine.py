@@ -17,7 +17,7 @@ from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Untried, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import Patient, prescribe
-from unvanish.diagnosis.probes import calmed, mixed_rows
+from unvanish.diagnosis.probes import calmed, mixed_rows, padding_read
 from unvanish.diagnosis.question import Question, understood
 from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
@@ -54,6 +54,7 @@ def _examined(asked: Question) -> Diagnosis:
         asked.optimizer,
         mixed_rows(model, asked.batch, observation),
         calmed(observation, parts),
+        padding_read(asked, model),
     )
     why = causes(facts)
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict

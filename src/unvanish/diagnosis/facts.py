@@ -15,6 +15,19 @@ from unvanish.flow.finding.observe import Observation
 
 
 @dataclass(frozen=True)
+class Padding:
+    """Rows that are shorter than the batch: how many of how many, and the most steps that were added to one.
+
+    `change` is by how much of its size the loss changes where other numbers stand there.
+    """
+
+    rows: int
+    of: int
+    steps: int
+    change: float
+
+
+@dataclass(frozen=True)
 class Facts:
     """What causes are read from.
 
@@ -23,8 +36,9 @@ class Facts:
         trial: of one step of the optimiser, where there is one.
         optimizer: what trains the model, where it was given.
         mixed: by how much of its size the output of other rows changes where one row of the batch does.
-        calmed: of each part whose activations are flat, the share that is saturated with the input in units of its
-            own spread.
+        calmed: of each part with an activation that is flat because the input is large, the share of its values
+            that is saturated, and that with the input in units of its own spread.
+        padding: what stands at the end of shorter rows, where the loss reads it.
     """
 
     model: nn.Module
@@ -37,4 +51,5 @@ class Facts:
     trial: Trial | None = None
     optimizer: torch.optim.Optimizer | None = None
     mixed: float = 0.0
-    calmed: Mapping[str, float] = field(default_factory=dict)
+    calmed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    padding: Padding | None = None

@@ -48,7 +48,7 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     norms = profile.norms
     if not np.isfinite(norms).all():
         return Judgement("non-finite", "the gradient along time is not finite", math.nan, False)
-    if not norms[1:].any():
+    if not norms[1:].any() and window > 1:
         return Judgement("dead", "no gradient comes even one step back", 0.0, False)
     last = len(norms) - 1
     beyond = need > last
@@ -97,7 +97,7 @@ def _measure(
     seen = observation.module_of(part.name)
     profile = profile_of(part, 1, generator, groups=DIRECTIONS if deep else 1)
     losses = _loss_norms(observation, part.name)
-    last_read = _last_read(losses, seen)
+    last_read = _last_read(losses, seen, observation.scale)
     window = seen.longest if last_read is None else min(seen.longest, last_read + 1)
     judged = judge(profile, need, window, grows=seen.kind != "input")
     if deep and judged.verdict == "borderline" and part.squares_DKS is None:
@@ -136,11 +136,11 @@ def _measure(
     )
 
 
-def _last_read(losses: dict[str, list[float]], seen: Seen) -> int | None:
+def _last_read(losses: dict[str, list[float]], seen: Seen, scale: float) -> int | None:
     """The last step at which the loss sends a gradient; not known of a layer that is called piece by piece."""
     if not losses or (seen.kind == "layer" and seen.calls > 1):
         return None
-    if max((norm for norms in losses.values() for norm in norms), default=0.0) < LOST:
+    if max((norm for norms in losses.values() for norm in norms), default=0.0) * scale < LOST:
         return None
     arrived = [step for norms in losses.values() for step, norm in enumerate(norms) if norm]
     return max(arrived, default=None)
@@ -150,7 +150,7 @@ def _loss_norms(observation: Observation, name: str) -> dict[str, list[float]]:
     track = observation.recording.passes.get(name, [None])[-1]
     if track is None or not track.arrived:
         return {}
-    norms_TS = track.norms.double().cpu()
+    norms_TS = track.norms.double().cpu() / observation.scale
     return {state: norms_TS[:, index].tolist() for index, state in enumerate(track.states)}
 
 

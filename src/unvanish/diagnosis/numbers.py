@@ -37,7 +37,7 @@ def numbers(facts: Facts) -> Iterator[Cause]:
 
 def _lost(lost: Lost) -> Cause:
     """Where the first number that is none was made, or came in from outside the model."""
-    where = f"in {lost.module}" if lost.module else "outside the model's modules, in the loss perhaps"
+    where = "outside the model, in the loss," if lost.module is None else f"in {lost.module or 'the model itself'}"
     if lost.how == "ignored":
         text = f"all labels are ignored: every one is {lost.value}, which {lost.function} leaves out"
         return Cause("labels ignored", "", text, 1.0, "of the labels", "give each batch labels that count")
@@ -46,9 +46,16 @@ def _lost(lost: Lost) -> Cause:
         return Cause(
             "non-finite target", "", text, lost.count, "numbers", "drop or fill the targets that are missing"
         )
+    if lost.how == "overflow":
+        text = f"the state of {lost.part} grows until it overflows: it is not finite from step {lost.step:,} on"
+        advice = (
+            "keep the state bounded: smaller recurrent matrices, a tanh or a norm in the step; exponential gates "
+            "need a stabiliser"
+        )
+        return Cause("overflow", lost.part, text, lost.step, "steps", advice)
     text = f"{lost.function} {where} makes the first number that is not finite, of numbers that are"
     advice = "bound what it takes: a clamp, an epsilon under a root, a logarithm or a quotient"
-    return Cause("non-finite inside", lost.module, text, lost.count, "numbers", advice)
+    return Cause("non-finite inside", lost.module or "", text, lost.count, "numbers", advice)
 
 
 def _named_tensors(batch: Any) -> Iterator[tuple[str, Tensor]]:

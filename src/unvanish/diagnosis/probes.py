@@ -1,26 +1,32 @@
 """Small experiments on a model: what would be, if one thing were otherwise.
 
-Shapes: T time, B batch, I input.
+Shapes: T time, B batch, I input, F all numbers of a step.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unvanish.diagnosis.facts import Padding
 from unvanish.diagnosis.findings import PartFinding
+from unvanish.diagnosis.question import Question
 from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.graph import time_axis
 from unvanish.flow.finding.observe import Observation
 from unvanish.flow.finding.parts import LayerPart
 from unvanish.flow.finding.untouched import untouched
 from unvanish.flow.measuring.saturation import saturation_of
 
 MIXED = 1e-4  # of the output's size: less is rounding
+READ = 1e-6  # of the loss: less is rounding
+PADDED_ROWS, PADDED_STEPS, FEW = 0.25, 0.05, 3  # shares of the rows and of the steps that look like padding; steps
+INSIDE = 0.05  # of the steps before the end: what stands there more often is no padding
 FLAT, LARGE = 0.5, 3.0  # share of flat values; size of an input in units of a standardised one
 
 
@@ -49,13 +55,84 @@ def mixed_rows(model: nn.Module, batch: Any, observation: Observation) -> float:
     return 0.0
 
 
-def calmed(observation: Observation, parts: Sequence[PartFinding]) -> dict[str, float]:
-    """Which parts are flat only because their input is large: the share that stays flat with it standardised."""
+def padding_read(asked: Question, model: nn.Module) -> Padding | None:
+    """Whether shorter rows are filled up at their end with one number, and the loss changes where that does."""
+    for name, x in _tensors_of(asked.batch):
+        if x.dim() < 2 or (x.dim() == 2 and x.is_floating_point()):
+            continue
+        axis = time_axis(model, x, asked.need)
+        x_TBF = x.movedim(axis, 0).flatten(2) if x.dim() > 2 else x.movedim(axis, 0)[..., None]
+        tails_B = _tails(x_TBF)
+        if tails_B is None:
+            continue
+        other_TBF = x_TBF.clone()
+        for row, steps in enumerate(tails_B.tolist()):
+            other_TBF[len(x_TBF) - steps :, row] = x_TBF[0, row]
+        other = other_TBF.reshape(x.movedim(axis, 0).shape).movedim(0, axis)
+        before, after = _losses(asked, model, (asked.batch, _with(asked.batch, name, other)))
+        change = abs(after - before) / max(abs(before), 1e-12)
+        if change > READ:
+            return Padding(int((tails_B > 0).sum()), len(tails_B), int(tails_B.max()), change)
+    return None
+
+
+def _tails(x_TBF: Tensor) -> Tensor | None:
+    """How many steps of one and the same number each row ends with, where that looks like padding; else None.
+
+    As where rows are filled up: some need more than others, and the number stands hardly anywhere else.
+    """
+    steps, rows = x_TBF.shape[:2]
+    if steps < 2 or rows < 2:
+        return None
+    counts_PB = torch.stack(
+        [(x_TBF == x_TBF[-1, row]).all(-1).flip(0).long().cumprod(0).sum(0) for row in range(rows)]
+    )
+    which = int(counts_PB.sum(1).argmax())
+    tails_B = counts_PB[which]
+    some = tails_B[tails_B > 0].double()
+    looks = bool((tails_B != tails_B[0]).any()) and len(some) >= PADDED_ROWS * rows
+    if not looks or float(some.mean()) < max(FEW, PADDED_STEPS * steps):
+        return None
+    equal = int((x_TBF == x_TBF[-1, which]).all(-1).sum()) - int(tails_B.sum())
+    return tails_B if equal <= INSIDE * (steps * rows - int(tails_B.sum())) else None
+
+
+def _tensors_of(batch: Any) -> list[tuple[Any, Tensor]]:
+    """The tensors of a batch that can be exchanged one by one, each with its place."""
+    if isinstance(batch, Tensor):
+        return [(None, batch)]
+    items = batch.items() if isinstance(batch, Mapping) else enumerate(batch) if type(batch) is tuple else ()
+    return [(place, value) for place, value in items if isinstance(value, Tensor)]
+
+
+def _with(batch: Any, place: Any, value: Tensor) -> Any:
+    if isinstance(batch, Tensor):
+        return value
+    if isinstance(batch, Mapping):
+        return {**batch, place: value}
+    return (*batch[:place], value, *batch[place + 1 :])
+
+
+def _losses(asked: Question, model: nn.Module, batches: Sequence[Any]) -> list[float]:
+    """The loss of each batch, in evaluation mode; of one that cannot be run, that of the first."""
+    found: list[float] = []
+    for batch in batches:
+        with untouched(model), torch.no_grad(), contextlib.suppress(Exception):  # the user's own code
+            model.eval()
+            found.append(float(dataclasses.replace(asked, batch=batch).run(model)))
+    return found if len(found) == len(batches) else [0.0] * len(batches)
+
+
+def calmed(observation: Observation, parts: Sequence[PartFinding]) -> dict[str, tuple[float, float]]:
+    """Which parts have activations that are flat only because their input is large.
+
+    The share of one's values that is saturated, and that which stays so with the input standardised.
+    """
     found = {}
     for finding in parts:
         part = observation.parts[finding.name]
-        flat = max((one.saturated for one in finding.saturation.activations), default=0.0)
-        if flat < FLAT or not isinstance(part, LayerPart):
+        flat = {one.name: one.saturated for one in finding.saturation.activations if one.saturated >= FLAT}
+        if not flat or not isinstance(part, LayerPart):
             continue
         x_TBI = part.x_TBI
         if float(x_TBI.square().mean().sqrt()) < LARGE:
@@ -63,7 +140,8 @@ def calmed(observation: Observation, parts: Sequence[PartFinding]) -> dict[str, 
         deviation_I = x_TBI.flatten(0, 1).std(0).clamp_min(1e-12)
         standard_TBI = (x_TBI - x_TBI.flatten(0, 1).mean(0)) / deviation_I
         calm = saturation_of(dataclasses.replace(part, x_TBI=standard_TBI))
-        left = max((one.saturated for one in calm.activations), default=0.0)
-        if left < flat / 2:
-            found[finding.name] = left
+        freed = [name for name in flat if calm[name].saturated < flat[name] / 2]
+        if freed:  # a gate that is held open by its bias stays flat
+            worst = max(freed, key=lambda name: flat[name] - calm[name].saturated)
+            found[finding.name] = flat[worst], calm[worst].saturated
     return found

@@ -23,7 +23,7 @@ def step(facts: Facts) -> Iterator[Cause]:
     if facts.trace is None:
         return
     if facts.trace.kept:
-        text = "the gradients are never set to zero: each step adds its own to those of all steps before"
+        text = "gradients are never set to zero: each step adds its own to those of all steps before"
         yield Cause("no zero_grad", "", text, 1.0, "", "call optimizer.zero_grad() once for every step")
     for clip in facts.trace.clips:
         if clip.scaled:

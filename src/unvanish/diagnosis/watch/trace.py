@@ -6,6 +6,7 @@ Calls are seen by the code that is run, not by the name that it was imported und
 from __future__ import annotations
 
 import contextlib
+import cProfile
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ class StepTrace:
     Attributes:
         stepped: the gradients that the optimiser took, by where they lie.
         scaled: whether the gradient is, by now, multiplied by the scale of torch.amp.GradScaler.
-        kept: whether the gradients of the step before were there at its backward pass, and its own are at its end.
+        kept: whether gradients of the step before were there at its backward pass, and its own are at its end.
     """
 
     clips: list[Clip] = field(default_factory=list)
@@ -113,7 +114,8 @@ def traced(
 
     `on_backward` is called where a backward pass begins.
     """
-    trace, before = StepTrace(), sys.getprofile()
+    trace = StepTrace()
+    before: Any = sys.getprofile()
 
     def look(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and frame.f_code is _BACKWARD:
@@ -137,7 +139,9 @@ def traced(
     try:
         yield trace
     finally:
-        sys.setprofile(before)
+        sys.setprofile(before if callable(before) else None)
+        if isinstance(before, cProfile.Profile):  # which is no function, and begins by itself
+            before.enable()
         for hook in hooks:
             hook.remove()
 
@@ -179,17 +183,21 @@ def norm_of(parameters: list[Tensor]) -> float:
 def trace_step(model: nn.Module, optimizer: torch.optim.Optimizer | None, step: Callable[[], Any]) -> StepTrace:
     """Run one training step under watch, and give the model and its optimiser back as they were."""
     with untouched(model, optimizer, weights=True):
-        trained = [p for p in model.parameters() if p.requires_grad]
+        held = (
+            list(model.parameters())
+            if optimizer is None
+            else [p for g in optimizer.param_groups for p in g["params"]]
+        )
+        trained = [p for p in held if p.requires_grad]
         for parameter in trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         # What sets a gradient to zero puts another in its place, or changes it; so does what adds to it, later.
         before = [(parameter, parameter.grad, _changes(parameter)) for parameter in trained]
-        kept: list[bool] = []
-        with traced(optimizer, lambda: kept.append(_is_kept(before))) as trace:
+        kept: list[list[nn.Parameter]] = []
+        with traced(optimizer, lambda: kept.append(_kept(before))) as trace:
             step()
-        left = any(p.grad is not None and bool(p.grad.any()) for p in trained)
-        trace.kept = left and bool(kept) and kept[0]
+        trace.kept = any(p.grad is not None and bool(p.grad.any()) for p in (kept[0] if kept else ()))
     return trace
 
 
@@ -197,5 +205,6 @@ def _changes(parameter: Tensor) -> int:
     return 0 if parameter.grad is None else changes(parameter.grad)
 
 
-def _is_kept(before: list[tuple[nn.Parameter, Tensor | None, int]]) -> bool:
-    return all(p.grad is gradient and _changes(p) == count for p, gradient, count in before)
+def _kept(before: list[tuple[nn.Parameter, Tensor | None, int]]) -> list[nn.Parameter]:
+    """The parameters whose gradients are still what they were."""
+    return [p for p, gradient, count in before if p.grad is gradient and _changes(p) == count]

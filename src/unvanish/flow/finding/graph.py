@@ -20,6 +20,9 @@ from unvanish.flow.finding.parts import Part, size_of
 from unvanish.flow.finding.trace import Loop
 
 DRAWS = 8
+SHAPED_ALIKE = frozenset(
+    {"zeros_like", "ones_like", "empty_like", "full_like", "randn_like", "rand_like"} | {"new_zeros", "new_full"}
+)
 Norms = NDArray[np.float64]
 
 
@@ -30,7 +33,8 @@ class GraphPart(Part):
     Attributes:
         squares_DKS: what is left of random directions k steps back, squared, (D, K, S).
         loop: what tracing found; None for the steps of the input.
-        alive: through how many steps a gradient can come at all.
+        joints: how the state came to each step after the first: `joined`, `detached` (the same numbers, without
+            their gradient) or `reset` (other ones).
         direct: what each unit of each state keeps of itself in a step by its direct path, in the mean over steps.
         again: runs the model once more in a context, and gives `squares_DKS` of that.
     """
@@ -40,7 +44,7 @@ class GraphPart(Part):
     sizes: tuple[int, ...]
     count: int
     squares_DKS: Norms | None = None
-    alive: int = 0
+    joints: tuple[str, ...] = ()
     loop: Loop | None = None
     direct: Mapping[str, Tensor] = field(default_factory=dict)
     again: Callable[[contextlib.AbstractContextManager[Any]], Norms | None] | None = field(default=None, repr=False)
@@ -70,18 +74,49 @@ def of_loop(loop: Loop) -> GraphPart:
     states = trained_states(loop)
     count = len(states[-1])
     names = ("h",) if count == 1 else tuple(f"state {number}" for number in range(1, count + 1))
-    squares_DKS, alive = norms_along(states, loop.delay)
+    joints = joints_of(states, loop)
+    squares_DKS = norms_along(states[: longest_run(joints)[1]])
     sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
     direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 else {}
-    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, alive, replace(loop, states=states), direct)
+    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, replace(loop, states=states), direct)
 
 
-def norms_along(
-    states: Sequence[Sequence[Tensor]], delay: int = 1, draws: int = DRAWS, seed: int = 0
-) -> tuple[Norms, int]:
+def joints_of(states: Sequence[Sequence[Tensor]], loop: Loop) -> tuple[str, ...]:
+    """Say how the state came to each step after the first."""
+    found = []
+    for t in range(1, len(states)):
+        before = [one for step in states[max(0, t - loop.delay) : t] for one in step]
+        ends = [one for one in states[t] if one.requires_grad]
+        sources = [one for one in before if one.requires_grad]
+        zeros = [torch.zeros_like(one) for one in ends]
+        gradients = (
+            torch.autograd.grad(ends, sources, zeros, retain_graph=True, allow_unused=True)
+            if ends and sources
+            else ()
+        )
+        if t < loop.delay or any(one is not None for one in gradients):
+            found.append("joined")
+        else:
+            known = {id(one) for one in before}
+            read = (one for call in loop.calls[t] if call.name not in SHAPED_ALIKE for one in call.taken)
+            found.append("detached" if any(id(one) in known for one in read) else "reset")
+    return tuple(found)
+
+
+def longest_run(joints: Sequence[str]) -> tuple[int, int]:
+    """Where the longest run of steps that a gradient can flow through begins and ends; of several, the last."""
+    best, first = (0, 0), 0
+    for t, how in enumerate([*joints, "end"], 1):
+        if how != "joined":
+            best = max(best, (first, t), key=lambda run: (run[1] - run[0], run[1]))
+            first = t
+    return best
+
+
+def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: int = 0) -> Norms:
     """Send random directions from the states of the last step to those of all before: what is left, (D, K, S).
 
-    Each state is measured in its own size. Returns squares, and through how many steps a gradient can come at all.
+    Squares; each state is measured in its own size.
     """
     generator, last = torch.Generator().manual_seed(seed), states[-1]
     sizes = [size_of(torch.stack([step[place] for step in states])) for place in range(len(last))]
@@ -90,7 +125,7 @@ def norms_along(
         (k, place, state) for k, step in enumerate(reversed(states[:-1]), 1) for place, state in enumerate(step)
     ]
     flat = [one for one in earlier if one[2].requires_grad]
-    squares_DKS, alive = np.zeros((draws, len(states), len(last))), {0}
+    squares_DKS = np.zeros((draws, len(states), len(last)))
     for draw in range(draws if ends else 0):
         directions = [random_like(end, generator) for _, end in ends]
         sent = sum(_square(direction) for direction in directions)
@@ -103,10 +138,7 @@ def norms_along(
         for (k, place, _), gradient in zip(flat, found, strict=True):
             if gradient is not None:
                 squares_DKS[draw, k, place] = _square(gradient) * sizes[place] ** 2 / sent
-                alive.add(k)
-    gaps = np.flatnonzero(np.diff(sorted(alive)) > delay)
-    reached = sorted(alive)[gaps[0]] if len(gaps) else max(alive)
-    return squares_DKS, int(reached) + 1
+    return squares_DKS
 
 
 def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int = 8) -> list[Tensor]:
@@ -185,7 +217,7 @@ def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
     scale = middle or largest
     norms_K = norms_K / scale if scale else norms_K
     norms_K[0] = 1.0
-    return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2, steps)
+    return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2)
 
 
 def time_axis(model: nn.Module, x: Tensor, need: int | None) -> int:

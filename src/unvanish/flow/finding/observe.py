@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,14 +24,13 @@ from unvanish.flow.finding.chains import LAYERS, links_of
 from unvanish.flow.finding.graph import (
     GraphPart,
     Norms,
-    norms_along,
+    longest_run,
     of_input,
     of_loop,
     time_axis,
-    trained_states,
     watched_input,
 )
-from unvanish.flow.finding.lost import Lost, first_lost
+from unvanish.flow.finding.lost import Lost, first_lost, located
 from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.flow.finding.trace import MODULE, Calls, Loop, loops
@@ -39,6 +39,7 @@ from unvanish.flow.finding.untouched import untouched
 __all__ = ["Observation", "Seen", "observe"]
 FEWEST_ALONE = 5  # steps of a loop that runs over nothing: fewer may be layers one after the other
 TINY = 1e-8  # a loss so small has gradients that single precision cannot hold
+FAINT, FULL = 1e-14, 1e30  # gradients whose squares single precision cannot hold, and what it can hold
 SAME = 1e-4  # of the norm, by which a step that is run once more may differ from what the model's own run gave
 
 
@@ -54,6 +55,7 @@ class Observation:
         gradients: of every parameter, None where none came.
         links: how the modules that are called once a step hand their states on.
         lost: where the first number that is not finite is made, where the loss is not finite.
+        scale: what the loss was multiplied by for the recording, so that small numbers keep their digits.
     """
 
     loss: Tensor
@@ -63,6 +65,7 @@ class Observation:
     gradients: dict[str, Tensor | None]
     links: Mapping[str, Link]
     lost: Lost | None = None
+    scale: float = 1.0
 
     def module_of(self, part: str) -> Seen:
         """The recurrent module that a part belongs to."""
@@ -100,6 +103,9 @@ def observe(
         links = links_of(model, loss, cells) if links is None else links
         run = _Run(model, loss, links, rows, inputs)
         found = run.observed(list(cells))
+        faint = _faint(found)
+        if faint:
+            found = _Run(model, loss, links, rows, inputs, faint).observed(list(cells))
     return found if found.parts else _along_the_input(found, model, loss, inputs, need)
 
 
@@ -113,8 +119,9 @@ class _Run:
         links: Mapping[str, Link],
         rows: int,
         inputs: Sequence[Tensor],
+        scale: float | None = None,
     ) -> None:
-        self.model, self.loss, self.links, self.inputs = model, loss, links, inputs
+        self.model, self.loss, self.links, self.inputs, self.scale = model, loss, links, inputs, scale
         self.axes = [size for one in inputs for size in one.shape[:2]]
         self.known = [module for module in model.modules() if isinstance(module, LAYERS)]
         self.catcher = Catcher(model, links, rows)
@@ -136,10 +143,12 @@ class _Run:
                     parts[name].changed_between, parts[name].squares_DKS = changed, norms_KS[None] ** 2
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
-            value.backward(_scale(value))  # type: ignore[no-untyped-call]
+            lost = lost if lost is None else located(lost, parts)
+            scale = _scale(value) if self.scale is None else self.scale
+            value.backward(torch.full_like(value, scale))  # type: ignore[no-untyped-call]
         named = self.model.named_parameters()
-        gradients = {name: None if p.grad is None else p.grad.clone() for name, p in named}
-        return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links, lost)
+        gradients = {name: None if p.grad is None else p.grad.double() / scale for name, p in named}
+        return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links, lost, scale)
 
     def _own(self) -> list[Tensor]:
         """What a model has before it is run."""
@@ -162,9 +171,9 @@ class _Run:
         graph.again = lambda around: self._again(graph, around)
         parts[graph.name] = graph
         module = self.model.get_submodule(loop.name)
-        lost = max(0, graph.steps - graph.alive)
-        seen[graph.name] = Seen(graph.name, "loop", module, graph.steps, graph.steps, graph.alive, path=loop.name)
-        seen[graph.name].carried.update(joined=graph.alive - 1, detached=lost)
+        first, last = longest_run(graph.joints)
+        seen[graph.name] = Seen(graph.name, "loop", module, graph.steps, graph.steps, last - first, path=loop.name)
+        seen[graph.name].carried.update(Counter(graph.joints))
         track = recording.start(graph.name, graph.names)
         for states in loop.states:
             track.listen(states)
@@ -188,7 +197,7 @@ class _Run:
             assert graph.loop is not None
             same = (graph.loop.name, graph.steps)
             found = [loop for loop in loops(calls.made, self.axes) if (loop.name, loop.steps) == same]
-            return norms_along(trained_states(found[0]), found[0].delay)[0] if found else None
+            return of_loop(found[0]).squares_DKS if found else None
 
 
 def _is_a_layer(loop: Loop) -> bool:
@@ -242,18 +251,28 @@ def _along_the_input(
     axis = time_axis(model, x, need)
     part = of_input(x.detach(), gradient, axis)
     seen = Seen(part.name, "input", model, 1, part.steps, part.steps, path="")
-    recording = found.recording
-    track = recording.start(part.name, part.names)
+    track = found.recording.start(part.name, part.names)
     if gradient is not None:
         track.take_norms(gradient.detach().movedim(axis, 0).flatten(1).norm(dim=1)[:, None])
-    return Observation(found.loss, {part.name: seen}, {part.name: part}, recording, found.gradients, found.links)
+    return replace(found, seen={part.name: seen}, parts={part.name: part})
 
 
-def _scale(value: Tensor) -> Tensor:
+def _scale(value: Tensor) -> float:
     """A power of two by which a gradient of tiny numbers is kept from becoming zero."""
     size = abs(float(value.detach()))
     far = 0 < size < TINY or (math.isfinite(size) and size > 1 / TINY)
-    return torch.full_like(value, 2.0 ** round(-math.log2(size)) if far else 1.0)
+    return 2.0 ** round(-math.log2(size)) if far else 1.0
+
+
+def _faint(found: Observation) -> float | None:
+    """The scale at which what comes to the recurrences keeps its digits, where much before them shrinks it."""
+    paths = [seen.name if seen.path is None else seen.path for seen in found.seen.values()]
+    sizes = {name: float(g.abs().max()) for name, g in found.gradients.items() if g is not None and g.numel()}
+    largest = max(sizes.values(), default=0.0)
+    size = max((size for name, size in sizes.items() if any(name.startswith(path) for path in paths)), default=0.0)
+    if not 0 < size < FAINT or not math.isfinite(largest):
+        return None
+    return 2.0 ** math.floor(-math.log2(max(size, largest / FULL)))
 
 
 def _check_loss(value: object) -> None:

@@ -29,6 +29,7 @@ from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_layer
 from unvanish.nn import part as nn_part
 
+SAME_ROWS = 1e-6  # of a state's size: rows that differ by less are the same but for rounding
 Hx = Tensor | Sequence[Tensor] | None
 
 
@@ -107,7 +108,7 @@ class SteppedPart(Part):
         return self._trajectory
 
     def sizes(self) -> dict[str, float]:
-        """How large each state is: the root of its mean square along the trajectory; 1 for one that is zero."""
+        """How large each state is along the trajectory, see `size_of`."""
         s_TBN = self.trajectory()
         return {name: size_of(s_TBN[..., place]) for name, place in self.newest().items()}
 
@@ -323,10 +324,18 @@ def as_hx(states: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...] | None:
     return states if len(states) > 1 else states[0] if states else None
 
 
-def size_of(values: Tensor) -> float:
-    """The root of the mean square; 1 where that is zero, or not finite."""
-    size = float(values.detach().double().square().mean().sqrt())
-    return size if 0 < size < math.inf else 1.0
+def size_of(values_TB: Tensor) -> float:
+    """How large a state is: the root of the mean square of that by which the rows of the batch differ at each step.
+
+    What all rows have in common tells nothing of the input, such as the running maximum that stabilises exponential
+    gates. Where they do not differ, the root of the mean square of all; 1 where that is zero, or not finite.
+    """
+    values = values_TB.detach().double()
+    whole = float(values.square().mean().sqrt())
+    if values.dim() > 2 and values.shape[1] > 1:
+        apart = float((values - values.mean(1, keepdim=True)).square().mean().sqrt())
+        whole = apart if apart > SAME_ROWS * whole else whole
+    return whole if 0 < whole < math.inf else 1.0
 
 
 def chosen(found: Mapping[str, LayerPart], part: str | None) -> LayerPart:

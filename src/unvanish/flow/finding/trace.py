@@ -41,7 +41,8 @@ MODULE = "module "  # before the name of a module whose call is one call
 class Made:
     """One call of torch: its name, the module that it was made in, what went in and the tensors that came out.
 
-    `cuts` are the modules in which something was detached since the call before.
+    `cuts` are the modules in which something was detached since the call before; `inside` says whether it is the
+    model's, not the loss's.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Made:
     taken: tuple[Tensor, ...]
     given: tuple[Tensor, ...]
     cuts: tuple[str, ...] = ()
+    inside: bool = True
 
     @property
     def token(self) -> Hashable:
@@ -119,7 +121,8 @@ class Calls(TorchFunctionMode):
             self._alive.append(out[0])
             self._uncut[id(out[0])] = before[0]
         elif out:
-            self.made.append(Made(name, self._inside[-1], function, taken, before, out, tuple(self._cuts)))
+            cuts, inside = tuple(self._cuts), len(self._inside) > 1
+            self.made.append(Made(name, self._inside[-1], function, taken, before, out, cuts, inside))
             self._cuts.clear()
 
 
@@ -198,8 +201,13 @@ def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
     """How many pieces tensors were cut into, all at once or one after the other; else the axes of the input."""
     whole = {len(one.given) for one in made if one.name in _UNBINDS and len(one.given) >= FEWEST}
     whole |= {len(one.given) for one in made if len(one.given) >= FEWEST and len(one.given) in axes}
+    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
     taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
-    return whole | {count for count in taken.values() if count >= FEWEST} or set(axes)
+    # A step may take its piece several times.
+    often = {
+        size for key, one in cut.items() for size in one.shape[:2] if taken[key] in range(size, 9 * size, size)
+    }
+    return whole | often | {count for count in taken.values() if count >= FEWEST} or set(axes)
 
 
 def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> _Repeat | None:

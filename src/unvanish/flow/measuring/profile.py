@@ -188,9 +188,10 @@ def profile_of(part: Part, draws: int = 1, generator: torch.Generator | None = N
 def _of_squares(part: Part, squares_GKS: NDArray[np.float64]) -> Profile:
     mean_KS, groups = squares_GKS.mean(0), len(squares_GKS)
     norms_K = np.sqrt(mean_KS.sum(1))
-    spread_K = squares_GKS.sum(2).std(0, ddof=1) / math.sqrt(groups) if groups > 1 else np.zeros_like(norms_K)
-    low_K = np.sqrt(np.clip(norms_K**2 - BAND * spread_K, 0, None))
-    high_K = np.sqrt(norms_K**2 + BAND * spread_K)
+    with np.errstate(over="ignore", invalid="ignore"):  # of what explodes
+        spread_K = squares_GKS.sum(2).std(0, ddof=1) / math.sqrt(groups) if groups > 1 else np.zeros_like(norms_K)
+        low_K = np.sqrt(np.clip(norms_K**2 - BAND * spread_K, 0, None))
+        high_K = np.sqrt(norms_K**2 + BAND * spread_K)
     rate, level = fit_rate(norms_K)
     by_state = dict(zip(part.widths, np.sqrt(mean_KS).T, strict=True))
     reach, censored = reach_of(norms_K, part.period)
