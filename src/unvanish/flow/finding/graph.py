@@ -197,7 +197,9 @@ def time_axis(model: nn.Module, x: Tensor, need: int | None) -> int:
         if told is True or told is False:
             return int(told)
         if isinstance(module, nn.Conv1d):
-            return x.dim() - 1
+            by_axis = [size == module.in_channels for size in x.shape]
+            if by_axis[1] != by_axis[-1]:
+                return 1 if by_axis[-1] else x.dim() - 1
     if need is not None and (x.shape[0] > need) != (x.shape[1] > need):
         return 0 if x.shape[0] > need else 1
     return 0 if x.shape[0] >= x.shape[1] else 1
