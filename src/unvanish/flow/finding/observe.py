@@ -128,12 +128,8 @@ class _Run:
                 value = self.loss()
             _check_loss(value)
             lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
-            through = self.catcher.norms_through_the_model()
             graphs = [of_loop(loop) for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
             parts = self.catcher.parts()
-            for name, (changed, norms_KS) in through.items():
-                if name in parts:
-                    parts[name].changed_between, parts[name].squares_DKS = changed, norms_KS[None] ** 2
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
             value.backward(_scale(value))  # type: ignore[no-untyped-call]
@@ -153,7 +149,7 @@ class _Run:
             return
         inside = self._inside(loop, parts)
         for name in inside:
-            if _is_whole(parts[name], graph):
+            if _is_whole(parts[name], graph, module_of(seen, name).name):
                 parts[name].direct = graph.direct
                 return
         for name in inside:
@@ -196,10 +192,10 @@ def _is_a_layer(loop: Loop) -> bool:
     return len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE)
 
 
-def _is_whole(part: Part, graph: GraphPart) -> bool:
+def _is_whole(part: Part, graph: GraphPart, module: str) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
-    if part.changed_between:
-        return True
+    if part.squares_DKS is not None and graph.loop is not None:
+        return not graph.loop.keeps_past(module)
     if abs(part.steps - graph.steps) > 1:  # several calls are one step of time
         return False
     if not isinstance(part, CallPart):

@@ -153,6 +153,15 @@ class Loop:
         """Whether a step detaches something inside a module."""
         return any(cut.startswith(module) for step in self.calls for one in step for cut in one.cuts)
 
+    def keeps_past(self, module: str) -> bool:
+        """Whether a step hands on something of the step before that does not go through a module."""
+        past = {id(one) for one in self.states[-2]}
+        for call in self.calls[-1]:
+            of_module = call.name == MODULE + module or f"{call.module}.".startswith(f"{module}.")
+            if not of_module and any(id(one) in past for one in call.taken):
+                past |= {id(one) for one in call.given}
+        return any(id(one) in past for one in self.states[-1])
+
 
 def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
     """Find the recurrences in the calls of a forward pass, one after the other.
