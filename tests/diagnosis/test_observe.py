@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import unvanish
 from tests.diagnosis.zoo import Last, Loop, OwnCell, Windows
 from unvanish.errors import FlowError
+from unvanish.flow.finding.graph import time_axis
 from unvanish.flow.finding.observe import observe
 
 T, B, I, H = 12, 3, 2, 5
@@ -288,3 +289,10 @@ class Stepwise(nn.Module):
 def test_cell_that_makes_its_own_first_state_is_seen_from_the_next_step_on(own: bool, steps: int) -> None:
     found = seen(Stepwise(own))
     assert {name: part.steps for name, part in found.parts.items()} == {"cell": steps}
+
+
+@pytest.mark.parametrize(
+    ("shape", "embedded", "axis"), [((B, I, T), False, 2), ((B, T, I), False, 1), ((B, I, I), True, 1)]
+)
+def test_time_axis_is_told_by_what_a_convolution_takes(shape: tuple[int, ...], embedded: bool, axis: int) -> None:
+    assert time_axis(nn.Sequential(nn.Conv1d(I, 4, 3)), torch.randn(shape), None, embedded) == axis

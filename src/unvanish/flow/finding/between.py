@@ -8,18 +8,17 @@ Shapes: L layers, D directions or draws, B batch, H hidden, K lags, S states.
 
 from __future__ import annotations
 
-import itertools
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unvanish.flow.finding.calling import random_like
-from unvanish.flow.finding.graph import DRAWS, norms_along
+from unvanish.flow.finding.graph import Norms, drawn
 from unvanish.flow.finding.parts import size_of
 from unvanish.torch_internals import pytree
 
@@ -66,16 +65,61 @@ def leaves_at(leaves: list[Any], places: tuple[int, ...]) -> list[Any]:
 
 
 def back_through(
-    calls: Calls, outputs: tuple[int, ...], inputs: tuple[int, ...]
-) -> tuple[float, NDArray[np.float64]] | None:
+    calls: Calls, outputs: tuple[int, ...], inputs: tuple[int, ...], need: int | None
+) -> tuple[float, Norms] | None:
     """Send random directions from the last call's states back through the model's graph; None where nothing stands
     between the calls and none takes what was made of an earlier state, or where no gradient comes back.
 
-    Returns by how much of its norm a state is changed between two calls, and squares like `norms_along`, (D, K, S).
+    Returns by how much of its norm a state is changed between two calls, and squares of what is left, (D, K, S).
     """
-    returned = [leaves_at(leaves_of(output), outputs) for _, _, output in calls]
+    returned = [tuple(leaves_at(leaves_of(output), outputs)) for _, _, output in calls]
     leaves = [leaves_of((args, keywords)) for args, keywords, _ in calls]
-    taken = [leaves_at(of_call, inputs) for of_call in leaves]
+    taken = [tuple(leaves_at(of_call, inputs)) for of_call in leaves]
+    if not returned[-1] or not all(is_state(state) for states in returned for state in states):
+        return None
+    others = [one for of_call in leaves for place, one in enumerate(of_call) if place not in inputs]
+    changed = _stands_between(returned, taken, others, [state for states in returned for state in states])
+    if changed is None:
+        return None
+    pieces = [Piece(None, (), None, states) for states in returned]
+    return changed, drawn(functools.partial(_back, pieces, None), need)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One call over one step: the input, the states that go in, (L·D, B, H), the output, the states after it."""
+
+    x: Tensor | None
+    taken: tuple[Tensor, ...]
+    y: Tensor | None
+    returned: tuple[Tensor, ...]
+
+
+def back_through_pieces(pieces: Sequence[Piece], rows: int, need: int | None) -> tuple[float, list[Norms]] | None:
+    """Do what `back_through` does for a layer that is called step by step, for each of its rows (layer, direction).
+
+    A state that is read from the layer's output counts like the one that is handed on: (D, K, S) by row.
+    """
+    earlier = [one for piece in pieces[:-1] for one in (*piece.returned, piece.y)]
+    changed = _stands_between(
+        [piece.returned for piece in pieces],
+        [piece.taken for piece in pieces],
+        [piece.x for piece in pieces[1:]],
+        earlier,
+    )
+    if changed is None:
+        return None
+    return changed, [drawn(functools.partial(_back, pieces, row), need) for row in range(rows)]
+
+
+def _stands_between(
+    returned: Sequence[tuple[Any, ...]],
+    taken: Sequence[tuple[Any, ...]],
+    others: Sequence[Any],
+    earlier: Sequence[Any],
+) -> float | None:
+    """By how much of its norm a state is changed between two calls; None where what returns is what is taken, and
+    no other input is made of an earlier state."""
     pairs = [
         pair
         for before, after in zip(returned, taken[1:], strict=False)
@@ -83,75 +127,44 @@ def back_through(
         if isinstance(pair[0], Tensor) and isinstance(pair[1], Tensor)
     ]
     changed = max((_difference(before, after) for before, after in pairs), default=0.0)
-    joined = any(after.requires_grad for _, after in pairs)
-    if not joined or not returned[-1] or not all(state.requires_grad for state in returned[-1]):
-        return None
-    others = [one for of_call in leaves for place, one in enumerate(of_call) if place not in inputs]
-    if changed <= SAME and not _is_made_of(others, [state for states in returned[:-1] for state in states]):
-        return None
-    return changed, norms_along(returned)[0]
+    joined = any(after.requires_grad for _, after in pairs) and all(one.requires_grad for one in returned[-1])
+    return changed if joined and (changed > SAME or _is_made_of(others, earlier)) else None
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One call of a layer over one step: the input, the states that go in, (L·D, B, H), the output, those after."""
+def _back(pieces: Sequence[Piece], row: int | None, draws: int, seed: int) -> Norms:
+    """Send directions from the last states (of one row) to all earlier ones: squares, each in its own size."""
 
-    x: Tensor
-    taken: tuple[Tensor, ...]
-    y: Tensor
-    returned: tuple[Tensor, ...]
+    def own(state: Tensor) -> Tensor:
+        return state if row is None else state[row]
 
-
-def back_through_pieces(
-    pieces: Sequence[Piece], rows: int, draws: int = DRAWS
-) -> tuple[float, list[NDArray[np.float64]]] | None:
-    """Do what `back_through` does for a layer that is called step by step, for each of its rows (layer, direction).
-
-    A state that is read from the layer's output counts like the one that is handed on: (D, K, S) by row.
-    """
-    pairs = [
-        pair
-        for before, after in itertools.pairwise(pieces)
-        for pair in zip(before.returned, after.taken, strict=False)
-    ]
-    changed = max(_difference(before, after) for before, after in pairs)
+    generator, ends = torch.Generator().manual_seed(seed), [own(state) for state in pieces[-1].returned]
+    sizes = [size_of(torch.stack([own(piece.returned[s]) for piece in pieces])) for s in range(len(ends))]
+    read = None if row is None else _of_output(pieces[-1], row)
     earlier = [one for piece in pieces[:-1] for one in (*piece.returned, piece.y)]
-    joined = any(after.requires_grad for _, after in pairs)
-    if not joined or not all(state.requires_grad for state in pieces[-1].returned):
-        return None
-    if changed <= SAME and not _is_made_of([piece.x for piece in pieces[1:]], earlier):
-        return None
-    return changed, [_row_back(pieces, row, draws) for row in range(rows)]
-
-
-def _row_back(pieces: Sequence[Piece], row: int, draws: int) -> NDArray[np.float64]:
-    generator, ends = torch.Generator().manual_seed(0), pieces[-1].returned
-    sizes = [size_of(torch.stack([piece.returned[s][row] for piece in pieces])) for s in range(len(ends))]
-    own = _of_output(pieces[-1], row)
-    earlier = [one for piece in pieces[:-1] for one in (*piece.returned, piece.y)]
+    sources = [one for one in earlier if one is not None and one.requires_grad]
     squares_DKS = np.zeros((draws, len(pieces), len(ends)))
-    for squares_KS in squares_DKS:
-        directions = [random_like(state[row], generator) for state in ends]
+    for squares_KS in squares_DKS if sources else ():
+        directions = [random_like(state, generator) for state in ends]
         sent = sum(_square(v) for v in directions)
         scaled = [v / size for v, size in zip(directions, sizes, strict=True)]
-        found = torch.autograd.grad(
-            [state[row] for state in ends], earlier, scaled, retain_graph=True, allow_unused=True
-        )
+        found = torch.autograd.grad(ends, sources, scaled, retain_graph=True, allow_unused=True)
+        come = {id(one): gradient for one, gradient in zip(sources, found, strict=True) if gradient is not None}
         squares_KS[0] = [_square(v) / sent for v in directions]
-        of_pieces = [found[at : at + len(ends) + 1] for at in range(0, len(found), len(ends) + 1)]
-        for k, (*gradients, of_y) in enumerate(reversed(of_pieces), 1):
-            for s, gradient in enumerate(gradients):
-                come = None if gradient is None else gradient[row]
-                if own is not None and s == own[0] and of_y is not None:
-                    read = of_y.reshape(*ends[s].shape[1:-1], -1, ends[s].shape[-1])[..., own[1], :]
-                    come = read if come is None else come + read
-                squares_KS[k, s] = 0.0 if come is None else _square(come) * sizes[s] ** 2 / sent
+        for k, piece in enumerate(reversed(pieces[:-1]), 1):
+            for s, end in enumerate(ends):
+                gradient = come.get(id(piece.returned[s]))
+                total = torch.zeros_like(end) if gradient is None else own(gradient)
+                if read is not None and read[0] == s and id(piece.y) in come:
+                    of_y = come[id(piece.y)]
+                    total = total + of_y.reshape(*end.shape[:-1], -1, end.shape[-1])[..., read[1], :]
+                squares_KS[k, s] = _square(total) * sizes[s] ** 2 / sent
     return squares_DKS
 
 
 def _of_output(piece: Piece, row: int) -> tuple[int, int] | None:
     """Which state of a row the layer's output is, and in which direction of it; None where it is none."""
-    for s, state in enumerate(piece.returned):
+    for s, state in enumerate(piece.returned if piece.y is not None else ()):
+        assert piece.y is not None
         width = state.shape[-1]
         for direction, read in enumerate(torch.split(piece.y, width, -1)):
             if read.numel() == state[row].numel() and bool((read.reshape_as(state[row]) == state[row]).all()):

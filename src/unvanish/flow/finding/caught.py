@@ -66,8 +66,8 @@ def module_of(seen: Mapping[str, Seen], part: str) -> Seen:
 class Catcher:
     """Writes down what the recurrent modules of a model are called with."""
 
-    def __init__(self, model: nn.Module, links: Mapping[str, Link], rows: int) -> None:
-        self.rows, self.links = rows, links
+    def __init__(self, model: nn.Module, links: Mapping[str, Link], rows: int, need: int | None) -> None:
+        self.rows, self.links, self.need = rows, links, need
         named = dict(model.named_modules())
         layers = {name: module for name, module in named.items() if isinstance(module, LAYERS)}
         self.modules = layers | {name: named[name] for name in links}
@@ -109,25 +109,25 @@ class Catcher:
             if not given:
                 continue
             if seen.kind == "layer":
-                found |= _layer_parts(seen, given, self.rows)
+                found |= _layer_parts(seen, given, self.rows, self.need)
             else:
                 with contextlib.suppress(RuntimeError, TypeError):
                     part = _cell_part(seen, given, self.link(name), self.rows)
                     found |= {part.name: part} if part else {}
                 if name in found:
-                    _look_between(found[name], given, self.link(name))
+                    _look_between(found[name], given, self.link(name), self.need)
         return found
 
 
-def _look_between(part: Part, given: list[tuple[Any, Any, Any]], link: Link) -> None:
+def _look_between(part: Part, given: list[tuple[Any, Any, Any]], link: Link, need: int | None) -> None:
     """Measure a cell in the model where it is not all of the recurrence."""
     with contextlib.suppress(RuntimeError):  # states of one step that have no batch in common
-        through = back_through(given, link.outputs, link.inputs) if len(given) > 1 else None
+        through = back_through(given, link.outputs, link.inputs, need) if len(given) > 1 else None
         if through is not None:
             part.changed_between, part.squares_DKS = through
 
 
-def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> dict[str, Part]:
+def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int, need: int | None) -> dict[str, Part]:
     """The parts of a layer over its longest sequence: calls that hand the state on are one."""
     assert isinstance(seen.module, LAYERS)
     axis, run = 1 if seen.module.batch_first else 0, 0
@@ -148,20 +148,20 @@ def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> di
     few = None if hx is None else tuple(state[:, :rows].detach() for state in hx)
     found = parts_of(seen.layer or seen.module, whole[:rows] if axis else whole[:, :rows], few)
     if len(pieces) > 2 and all(x.shape[axis] == 1 for x in inputs):
-        _look_between_pieces(list(found.values()), pieces)
+        _look_between_pieces(list(found.values()), pieces, need)
     prefix = f"{seen.name}." if seen.name else ""
     for name, part in found.items():
         part.name = prefix + name
     return {part.name: part for part in found.values() if part.widths}
 
 
-def _look_between_pieces(parts: list[LayerPart], pieces: list[Piece]) -> None:
+def _look_between_pieces(parts: list[LayerPart], pieces: list[Piece], need: int | None) -> None:
     """Measure a layer that is called step by step in the model, where it is not all of the recurrence."""
     count = len(parts[0].widths)
     if not count or any(part.period > 1 for part in parts) or not isinstance(pieces[0].y, Tensor):
         return
     few = [Piece(one.x, one.taken[:count], one.y, one.returned[:count]) for one in pieces]
-    through = back_through_pieces(few, len(parts))
+    through = back_through_pieces(few, len(parts), need)
     for row, part in enumerate(parts if through is not None else ()):
         assert through is not None
         part.changed_between, part.squares_DKS = through[0], through[1][row]

@@ -88,7 +88,8 @@ def observe(
         links: how such modules hand their states on, where an earlier observation has found it out.
         rows: so many rows of the batch are kept with the parts, for measurements.
         inputs: the tensors of the batch. Where no recurrence is seen, the gradient is measured along their steps.
-        need: the needed lag, if it is known: it tells time from the batch where nothing else does.
+        need: the needed lag, if it is known: it tells time from the batch where nothing else does, and how many
+            directions are drawn.
 
     The model's gradients, its buffers, the tensors that its modules hold and the state of the random numbers are
     afterwards what they were before.
@@ -98,7 +99,7 @@ def observe(
     """
     with untouched(model):
         links = links_of(model, loss, cells) if links is None else links
-        run = _Run(model, loss, links, rows, inputs)
+        run = _Run(model, loss, links, rows, inputs, need)
         found = run.observed(list(cells))
     return found if found.parts else _along_the_input(found, model, loss, inputs, need)
 
@@ -113,11 +114,12 @@ class _Run:
         links: Mapping[str, Link],
         rows: int,
         inputs: Sequence[Tensor],
+        need: int | None,
     ) -> None:
-        self.model, self.loss, self.links, self.inputs = model, loss, links, inputs
+        self.model, self.loss, self.links, self.inputs, self.need = model, loss, links, inputs, need
         self.axes = [size for one in inputs for size in one.shape[:2]]
         self.known = [module for module in model.modules() if isinstance(module, LAYERS)]
-        self.catcher = Catcher(model, links, rows)
+        self.catcher = Catcher(model, links, rows, need)
 
     def observed(self, cells: Sequence[str]) -> Observation:
         """Run it, and take its recurrences apart."""
@@ -128,7 +130,8 @@ class _Run:
                 value = self.loss()
             _check_loss(value)
             lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
-            graphs = [of_loop(loop) for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
+            whole = [loop for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
+            graphs = [of_loop(loop, self.need) for loop in whole]
             parts = self.catcher.parts()
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
@@ -235,7 +238,7 @@ def _along_the_input(
             )
         x = watched[0]
         (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
-    axis = time_axis(model, x, need)
+    axis = time_axis(model, x, need, embedded=all(x is not one for one in inputs))
     part = of_input(x.detach(), gradient, axis)
     seen = Seen(part.name, "input", model, 1, part.steps, part.steps, path="")
     recording = found.recording
