@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import unvanish
 from tests.support.whole import WHOLE
 from unvanish.diagnosis.measure import judge
+from unvanish.flow.finding.graph import DRAWS, MORE, drawn
 from unvanish.flow.measuring.profile import Profile
 
 NEED, T, H = 30, 32, 12
@@ -70,3 +71,12 @@ def profile_of(left: float, low: float, high: float) -> Profile:
 )
 def test_band_that_meets_a_border_is_borderline(left: float, low: float, high: float, verdict: str) -> None:
     assert judge(profile_of(left, low, high), NEED, T).verdict == verdict
+
+
+@pytest.mark.parametrize(("left", "count"), [(0.2, DRAWS), (0.015, MORE), (1e-4, DRAWS), (125.0, MORE)])
+def test_more_directions_are_drawn_where_few_do_not_tell_the_side_of_a_border(left: float, count: int) -> None:
+    def squares_of(draws: int, seed: int) -> np.ndarray:
+        kept_D = np.random.default_rng(seed).chisquare(4, draws) / 4
+        return np.stack([np.ones(draws), kept_D * left**2, np.zeros(draws)], 1)[:, :, None]
+
+    assert len(drawn(squares_of, 1)) == count

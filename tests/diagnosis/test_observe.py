@@ -5,8 +5,10 @@ Shapes: T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import unvanish
 from tests.diagnosis.zoo import Last, Loop, OwnCell, Windows
 from unvanish.errors import FlowError
+from unvanish.flow.finding.graph import time_axis
 from unvanish.flow.finding.observe import observe
 
 T, B, I, H = 12, 3, 2, 5
@@ -227,3 +230,69 @@ def test_models_without_a_recurrence_and_cells_that_are_not_there() -> None:
         seen(model)
     with pytest.raises(FlowError, match="no module 'cel'"):
         seen(Loop(OwnCell(H, 1.0), H), cells=["cel"])
+
+
+class Coin(nn.Module):
+    """A decoder that is given the true word or its own by a coin, after a layer that reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader, self.back = nn.GRU(I, H), nn.Linear(H, I)
+        self.w, self.u = nn.Linear(I, H), nn.Linear(H, H)
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        h_BH, given_BI = self.reader(x_TBI)[1][0], x_TBI[0]
+        for x_BI in x_TBI.unbind(0):
+            h_BH = torch.tanh(self.w(given_BI) + self.u(h_BH))
+            given_BI = x_BI.clone() if random.random() < 0.5 else self.back(h_BH)
+        return h_BH
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_loop_whose_steps_differ_by_a_coin_is_found_whole_beside_a_layer(seed: int) -> None:
+    random.seed(seed)
+    before = random.getstate(), np.random.get_state()[1].copy()
+    found = seen(Coin())
+    assert {name: part.steps for name, part in found.parts.items()} == {"reader.l0": T, "loop": T}
+    assert random.getstate() == before[0]
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+class Began(nn.Module):
+    """A step of one's own, whose first state is its own affair."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(I + H, H)
+
+    def forward(self, x_BI: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        h_BH, n_BH = (x_BI.new_zeros(len(x_BI), H),) * 2 if state is None else state
+        h_BH = torch.tanh(self.step(torch.cat([x_BI, h_BH], -1)))
+        return h_BH, n_BH + 0.1 * h_BH
+
+
+class Stepwise(nn.Module):
+    """It, or a cell of torch that is called by keywords, with no state at the first step."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.cell, self.own = Began() if own else nn.GRUCell(I, H), own
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        state: Any = None
+        for x_BI in x_TBI:
+            state = self.cell(x_BI, state) if self.own else self.cell(input=x_BI, hx=state)
+        return state[1] if self.own else state
+
+
+@pytest.mark.parametrize(("own", "steps"), [(True, T - 1), (False, T)])
+def test_cell_that_makes_its_own_first_state_is_seen_from_the_next_step_on(own: bool, steps: int) -> None:
+    found = seen(Stepwise(own))
+    assert {name: part.steps for name, part in found.parts.items()} == {"cell": steps}
+
+
+@pytest.mark.parametrize(
+    ("shape", "embedded", "axis"), [((B, I, T), False, 2), ((B, T, I), False, 1), ((B, I, I), True, 1)]
+)
+def test_time_axis_is_told_by_what_a_convolution_takes(shape: tuple[int, ...], embedded: bool, axis: int) -> None:
+    assert time_axis(nn.Sequential(nn.Conv1d(I, 4, 3)), torch.randn(shape), None, embedded) == axis

@@ -174,7 +174,7 @@ def _flow(facts: Facts) -> Iterator[Cause]:
                 text = f"{found.dead:.0%} of the relu units of {part.name} are zero at every step of every row"
                 advice = "begin with biases of zero and smaller steps, or use tanh"
                 yield Cause("dead relu", part.name, text, found.dead, "of the units", advice)
-        if facts.verdict == "healthy" or part.changed_between:  # then the cell's own numbers explain nothing
+        if facts.verdict == "healthy" or _is_made_between(part):  # then the cell's own numbers explain nothing
             continue
         overflowed = part.verdict == "non-finite" and part.profile.rate > 0
         if part.verdict == "exploding" or overflowed:
@@ -189,13 +189,19 @@ def _flow(facts: Facts) -> Iterator[Cause]:
 
 def _between(facts: Facts) -> Iterator[Cause]:
     for part in facts.parts:
-        if part.changed_between and part.verdict not in ("healthy", "dead"):
+        if _is_made_between(part) and part.verdict not in ("healthy", "dead"):
             text = (
                 f"between its calls the state of {part.name} is changed by up to {part.changed_between:.0%} of its "
                 "norm: what comes back was measured through the whole model, the cell is not all of the recurrence"
             )
             advice = "look at what stands between the calls: a factor, a dropout, a layer"
             yield Cause("changed between calls", part.name, text, part.changed_between, "of the norm", advice)
+
+
+def _is_made_between(part: PartFinding) -> bool:
+    """Whether most of the rate is made by what stands between a cell's calls, and not by the cell."""
+    rate, own = part.profile.rate, part.split.rate
+    return bool(part.changed_between) and not (math.isfinite(rate) and abs(rate - own) < abs(rate) / 2)
 
 
 def _is_lost(part: PartFinding, need: int) -> bool:

@@ -15,7 +15,9 @@ from unvanish.torch_internals import pytree
 
 
 def numbers(facts: Facts) -> Iterator[Cause]:
-    for name, value in _named_tensors(facts.batch):
+    gradients = [gradient for gradient in facts.observation.gradients.values() if gradient is not None]
+    sound = all(bool(torch.isfinite(one).all()) for one in [facts.observation.loss, *gradients])
+    for name, value in () if sound else _named_tensors(facts.batch):  # a model may fill its gaps by itself
         places = _non_finite(value)
         if len(places):
             where = ", ".join(str(int(index)) for index in places[0])

@@ -1,21 +1,25 @@
 """What stands between the calls of a module that is called once a step: a dropout, a factor, a second layer.
 
 The module by itself is then not the recurrence, so that what comes back is measured in the model, through its own
-graph.
+graph. The same holds where a call takes, beside its states, what was made of them: its last word, an attention.
 
-Shapes: K lags, S states.
+Shapes: L layers, D directions or draws, B batch, H hidden, K lags, S states.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.graph import Norms, drawn
+from unvanish.flow.finding.parts import size_of
 from unvanish.torch_internals import pytree
 
 SAME = 1e-5  # of the norm: as much is rounding
@@ -61,36 +65,129 @@ def leaves_at(leaves: list[Any], places: tuple[int, ...]) -> list[Any]:
 
 
 def back_through(
-    calls: Calls, outputs: tuple[int, ...], inputs: tuple[int, ...]
-) -> tuple[float, NDArray[np.float64]] | None:
-    """Send a random direction from the last call's states back through the model's graph; None where nothing stands
-    between the calls, or where the states do not bring their gradient along.
+    calls: Calls, outputs: tuple[int, ...], inputs: tuple[int, ...], need: int | None
+) -> tuple[float, Norms] | None:
+    """Send random directions from the last call's states back through the model's graph; None where nothing stands
+    between the calls and none takes what was made of an earlier state, or where no gradient comes back.
 
-    Returns by how much of its norm a state is changed between two calls, and what is left k calls back, (K, S).
+    Returns by how much of its norm a state is changed between two calls, and squares of what is left, (D, K, S).
     """
-    returned = [leaves_at(leaves_of(output), outputs) for _, _, output in calls]
-    taken = [leaves_at(leaves_of((args, keywords)), inputs) for args, keywords, _ in calls]
+    returned = [tuple(leaves_at(leaves_of(output), outputs)) for _, _, output in calls]
+    leaves = [leaves_of((args, keywords)) for args, keywords, _ in calls]
+    taken = [tuple(leaves_at(of_call, inputs)) for of_call in leaves]
+    if not returned[-1] or not all(is_state(state) for states in returned for state in states):
+        return None
+    others = [one for of_call in leaves for place, one in enumerate(of_call) if place not in inputs]
+    changed = _stands_between(returned, taken, others, [state for states in returned for state in states])
+    if changed is None:
+        return None
+    pieces = [Piece(None, (), None, states) for states in returned]
+    return changed, drawn(functools.partial(_back, pieces, None), need)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One call over one step: the input, the states that go in, (L·D, B, H), the output, the states after it."""
+
+    x: Tensor | None
+    taken: tuple[Tensor, ...]
+    y: Tensor | None
+    returned: tuple[Tensor, ...]
+
+
+def back_through_pieces(pieces: Sequence[Piece], rows: int, need: int | None) -> tuple[float, list[Norms]] | None:
+    """Do what `back_through` does for a layer that is called step by step, for each of its rows (layer, direction).
+
+    A state that is read from the layer's output counts like the one that is handed on: (D, K, S) by row.
+    """
+    earlier = [one for piece in pieces[:-1] for one in (*piece.returned, piece.y)]
+    changed = _stands_between(
+        [piece.returned for piece in pieces],
+        [piece.taken for piece in pieces],
+        [piece.x for piece in pieces[1:]],
+        earlier,
+    )
+    if changed is None:
+        return None
+    return changed, [drawn(functools.partial(_back, pieces, row), need) for row in range(rows)]
+
+
+def _stands_between(
+    returned: Sequence[tuple[Any, ...]],
+    taken: Sequence[tuple[Any, ...]],
+    others: Sequence[Any],
+    earlier: Sequence[Any],
+) -> float | None:
+    """By how much of its norm a state is changed between two calls; None where what returns is what is taken, and
+    no other input is made of an earlier state."""
     pairs = [
         pair
         for before, after in zip(returned, taken[1:], strict=False)
         for pair in zip(before, after, strict=False)
+        if isinstance(pair[0], Tensor) and isinstance(pair[1], Tensor)
     ]
     changed = max((_difference(before, after) for before, after in pairs), default=0.0)
-    joined = any(after.requires_grad for _, after in pairs)
-    ends = [state for state in returned[-1] if state.requires_grad]
-    if changed <= SAME or not joined or not ends or len(ends) != len(returned[-1]):
-        return None
-    directions = [torch.randn_like(end) for end in ends]
-    earlier = [state for states in returned[:-1] for state in states]
-    found = torch.autograd.grad(ends, earlier, directions, retain_graph=True, allow_unused=True)
-    sent = sum(float(direction.double().square().sum()) for direction in directions)
-    squares = [0.0 if gradient is None else float(gradient.double().square().sum()) for gradient in found]
-    rows = [squares[at : at + len(ends)] for at in range(0, len(squares), len(ends))]
-    first = [float(direction.double().square().sum()) for direction in directions]
-    return changed, np.sqrt(np.asarray([first, *reversed(rows)]) / sent)
+    joined = any(after.requires_grad for _, after in pairs) and all(one.requires_grad for one in returned[-1])
+    return changed if joined and (changed > SAME or _is_made_of(others, earlier)) else None
+
+
+def _back(pieces: Sequence[Piece], row: int | None, draws: int, seed: int) -> Norms:
+    """Send directions from the last states (of one row) to all earlier ones: squares, each in its own size."""
+
+    def own(state: Tensor) -> Tensor:
+        return state if row is None else state[row]
+
+    generator, ends = torch.Generator().manual_seed(seed), [own(state) for state in pieces[-1].returned]
+    sizes = [size_of(torch.stack([own(piece.returned[s]) for piece in pieces])) for s in range(len(ends))]
+    read = None if row is None else _of_output(pieces[-1], row)
+    earlier = [one for piece in pieces[:-1] for one in (*piece.returned, piece.y)]
+    sources = [one for one in earlier if one is not None and one.requires_grad]
+    squares_DKS = np.zeros((draws, len(pieces), len(ends)))
+    for squares_KS in squares_DKS if sources else ():
+        directions = [random_like(state, generator) for state in ends]
+        sent = sum(_square(v) for v in directions)
+        scaled = [v / size for v, size in zip(directions, sizes, strict=True)]
+        found = torch.autograd.grad(ends, sources, scaled, retain_graph=True, allow_unused=True)
+        come = {id(one): gradient for one, gradient in zip(sources, found, strict=True) if gradient is not None}
+        squares_KS[0] = [_square(v) / sent for v in directions]
+        for k, piece in enumerate(reversed(pieces[:-1]), 1):
+            for s, end in enumerate(ends):
+                gradient = come.get(id(piece.returned[s]))
+                total = torch.zeros_like(end) if gradient is None else own(gradient)
+                if read is not None and read[0] == s and id(piece.y) in come:
+                    of_y = come[id(piece.y)]
+                    total = total + of_y.reshape(*end.shape[:-1], -1, end.shape[-1])[..., read[1], :]
+                squares_KS[k, s] = _square(total) * sizes[s] ** 2 / sent
+    return squares_DKS
+
+
+def _of_output(piece: Piece, row: int) -> tuple[int, int] | None:
+    """Which state of a row the layer's output is, and in which direction of it; None where it is none."""
+    for s, state in enumerate(piece.returned if piece.y is not None else ()):
+        assert piece.y is not None
+        width = state.shape[-1]
+        for direction, read in enumerate(torch.split(piece.y, width, -1)):
+            if read.numel() == state[row].numel() and bool((read.reshape_as(state[row]) == state[row]).all()):
+                return s, direction
+    return None
+
+
+def _is_made_of(values: Sequence[Any], states: Sequence[Any]) -> bool:
+    """Whether a gradient comes from what calls take to the states of earlier ones."""
+    ends = [one for one in values if is_state(one) and one.requires_grad]
+    earlier = [one for one in states if is_state(one) and one.requires_grad]
+    if not ends or not earlier:
+        return False
+    sent = [random_like(one, torch.Generator().manual_seed(0)) for one in ends]
+    found = torch.autograd.grad(ends, earlier, sent, retain_graph=True, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in found)
+
+
+def _square(value: Tensor) -> float:
+    return float(value.detach().double().square().sum())
 
 
 def _difference(before: Tensor, after: Tensor) -> float:
-    if before.shape != after.shape:
+    if before.numel() != after.numel():
         return 0.0
-    return float((after - before).detach().norm() / before.detach().norm().clamp_min(1e-12))
+    return float((after.reshape_as(before) - before).detach().norm() / before.detach().norm().clamp_min(1e-12))

@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from unvanish.flow.finding.between import Link, back_through, by_shape, leaves_at, leaves_of
+from unvanish.flow.finding.between import (
+    Link,
+    Piece,
+    back_through,
+    back_through_pieces,
+    by_shape,
+    leaves_at,
+    leaves_of,
+)
 from unvanish.flow.finding.chains import LAYERS
 from unvanish.flow.finding.convert import as_ours
 from unvanish.flow.finding.parts import CallPart, LayerPart, Part, as_states, parts_of
@@ -60,8 +66,8 @@ def module_of(seen: Mapping[str, Seen], part: str) -> Seen:
 class Catcher:
     """Writes down what the recurrent modules of a model are called with."""
 
-    def __init__(self, model: nn.Module, links: Mapping[str, Link], rows: int) -> None:
-        self.rows, self.links = rows, links
+    def __init__(self, model: nn.Module, links: Mapping[str, Link], rows: int, need: int | None) -> None:
+        self.rows, self.links, self.need = rows, links, need
         named = dict(model.named_modules())
         layers = {name: module for name, module in named.items() if isinstance(module, LAYERS)}
         self.modules = layers | {name: named[name] for name in links}
@@ -94,17 +100,6 @@ class Catcher:
         missing = isinstance(module, nn.RNNCellBase) and len(link.inputs) != 1 + isinstance(module, nn.LSTMCell)
         return by_shape(self.given[name][-1]) if missing or not link.outputs else link
 
-    def norms_through_the_model(self) -> dict[str, tuple[float, NDArray[np.float64]]]:
-        """What comes back to modules that are called once a step, where something stands between the calls."""
-        found: dict[str, tuple[float, NDArray[np.float64]]] = {}
-        for name, seen in self.seen.items():
-            if seen.kind == "cell" and len(self.given[name]) > 1:
-                link = self.link(name)
-                with contextlib.suppress(RuntimeError):  # states of one step that have no batch in common
-                    result = back_through(self.given[name], link.outputs, link.inputs)
-                    found |= {name: result} if result else {}
-        return found
-
     def parts(self) -> dict[str, Part]:
         """Every layer and direction by itself."""
         found: dict[str, Part] = {}
@@ -114,38 +109,62 @@ class Catcher:
             if not given:
                 continue
             if seen.kind == "layer":
-                found |= _layer_parts(seen, given, self.rows)
+                found |= _layer_parts(seen, given, self.rows, self.need)
             else:
                 with contextlib.suppress(RuntimeError, TypeError):
                     part = _cell_part(seen, given, self.link(name), self.rows)
                     found |= {part.name: part} if part else {}
+                if name in found:
+                    _look_between(found[name], given, self.link(name), self.need)
         return found
 
 
-def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int) -> dict[str, Part]:
+def _look_between(part: Part, given: list[tuple[Any, Any, Any]], link: Link, need: int | None) -> None:
+    """Measure a cell in the model where it is not all of the recurrence."""
+    with contextlib.suppress(RuntimeError):  # states of one step that have no batch in common
+        through = back_through(given, link.outputs, link.inputs, need) if len(given) > 1 else None
+        if through is not None:
+            part.changed_between, part.squares_DKS = through
+
+
+def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int, need: int | None) -> dict[str, Part]:
     """The parts of a layer over its longest sequence: calls that hand the state on are one."""
     assert isinstance(seen.module, LAYERS)
     axis, run = 1 if seen.module.batch_first else 0, 0
-    sequences: list[tuple[list[Tensor], States]] = []
-    for number, (args, keywords, _) in enumerate(given):
+    sequences: list[tuple[list[Tensor], States, list[Piece]]] = []
+    for number, (args, keywords, output) in enumerate(given):
         x, hx = _sequence(seen.module, args, keywords)
         how = _carried(hx)
         if number:
             seen.carried[how] += 1
-        if number and how != "reset" and sequences[-1][0][0].shape[1 - axis] == x.shape[1 - axis]:
-            sequences[-1][0].append(x)
-        else:
-            sequences.append(([x], hx))
+        if not (number and how != "reset" and sequences[-1][0][0].shape[1 - axis] == x.shape[1 - axis]):
+            sequences.append(([], hx, []))
+        sequences[-1][0].append(x)
+        sequences[-1][2].append(Piece(x, hx or (), output[0], as_states(output[1])))
         run = run * (number > 0 and how == "joined") + x.shape[axis]
         seen.steps, seen.longest = seen.steps + x.shape[axis], max(seen.longest, run)
-    pieces, hx = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
-    whole = torch.cat([x.detach() for x in pieces], axis)
+    inputs, hx, pieces = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
+    whole = torch.cat([x.detach() for x in inputs], axis)
     few = None if hx is None else tuple(state[:, :rows].detach() for state in hx)
     found = parts_of(seen.layer or seen.module, whole[:rows] if axis else whole[:, :rows], few)
+    if len(pieces) > 2 and all(x.shape[axis] == 1 for x in inputs):
+        _look_between_pieces(list(found.values()), pieces, need)
     prefix = f"{seen.name}." if seen.name else ""
     for name, part in found.items():
         part.name = prefix + name
     return {part.name: part for part in found.values() if part.widths}
+
+
+def _look_between_pieces(parts: list[LayerPart], pieces: list[Piece], need: int | None) -> None:
+    """Measure a layer that is called step by step in the model, where it is not all of the recurrence."""
+    count = len(parts[0].widths)
+    if not count or any(part.period > 1 for part in parts) or not isinstance(pieces[0].y, Tensor):
+        return
+    few = [Piece(one.x, one.taken[:count], one.y, one.returned[:count]) for one in pieces]
+    through = back_through_pieces(few, len(parts), need)
+    for row, part in enumerate(parts if through is not None else ()):
+        assert through is not None
+        part.changed_between, part.squares_DKS = through[0], through[1][row]
 
 
 def _carried(hx: States) -> str:
@@ -184,10 +203,11 @@ def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: 
         before = leaves_at(leaves_of(output), link.outputs)
     layer = as_ours(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
     if layer is not None:
-        x_TBI = torch.stack([args[0].detach() for args, _, _ in given])
+        x_TBI = torch.stack([(args[0] if args else keywords["input"]).detach() for args, keywords, _ in given])
         taken = leaves_at(leaves_of(given[0][:2]), link.inputs)
         zeros = [state[0] for state in layer.zero_states(min(rows, x_TBI.shape[1]))]
-        initial = [state.detach()[:rows] for state in taken] or zeros
+        given_one = bool(taken) and all(isinstance(state, Tensor) for state in taken)
+        initial = [state.detach()[:rows] for state in taken] if given_one else zeros
         return LayerPart(seen.name, layer.part("l0", training=False), x_TBI[:, :rows], initial)
     return _call_part(seen, given, link, rows)
 
@@ -203,9 +223,22 @@ def _handed(taken: list[Any], before: list[Any]) -> str:
     )
 
 
+def _with_states(given: list[tuple[Any, Any, Any]], link: Link) -> list[tuple[Any, Any, Any]]:
+    """The longest run of calls that bring their states along: a first one may leave them to the module."""
+    runs: list[list[tuple[Any, Any, Any]]] = [[]]
+    for call in given:
+        taken = leaves_at(leaves_of(call[:2]), link.inputs)
+        if taken and all(isinstance(state, Tensor) for state in taken):
+            runs[-1].append(call)
+        else:
+            runs.append([])
+    return max(runs, key=len)
+
+
 def _call_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
     """A part whose states are brought into (B, W) each, whatever their shapes: images, or rows without a batch."""
-    if not link.inputs:
+    given = _with_states(given, link)
+    if not given:
         return None
     shapes = [tuple(state.shape) for state in leaves_at(leaves_of(given[-1][:2]), link.inputs)]
     batched = all(len(shape) > 1 for shape in shapes)

@@ -6,6 +6,7 @@ Shapes: T time, B batch, K lags, S states, D draws.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,10 +20,12 @@ from unvanish.flow.finding.calling import random_like
 from unvanish.flow.finding.parts import Part, size_of
 from unvanish.flow.finding.trace import Loop
 
-DRAWS = 8
 SHAPED_ALIKE = frozenset(
     {"zeros_like", "ones_like", "empty_like", "full_like", "randn_like", "rand_like"} | {"new_zeros", "new_full"}
 )
+DRAWS, MORE = 8, 64  # directions: where their mean is near a border, more are drawn
+REACH_SHARE = 0.01  # of the norm must survive
+BAND = 2.0  # standard errors
 Norms = NDArray[np.float64]
 
 
@@ -69,13 +72,14 @@ def trained_states(loop: Loop) -> list[list[Tensor]]:
     return [[step[place] for place in kept] for step in loop.states]
 
 
-def of_loop(loop: Loop) -> GraphPart:
-    """Measure a loop that tracing found, while the graph of its run is held."""
+def of_loop(loop: Loop, need: int | None = None) -> GraphPart:
+    """Measure a loop that tracing found, while the graph of its run is held; `need` is the needed lag."""
     states = trained_states(loop)
     count = len(states[-1])
     names = ("h",) if count == 1 else tuple(f"state {number}" for number in range(1, count + 1))
     joints = joints_of(states, loop)
-    squares_DKS = norms_along(states[: longest_run(joints)[1]])
+    whole = states[: longest_run(joints)[1]]
+    squares_DKS = drawn(lambda draws, seed: norms_along(whole, draws, seed), need, loop.delay)
     sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
     direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 else {}
     return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, replace(loop, states=states), direct)
@@ -139,6 +143,24 @@ def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: in
             if gradient is not None:
                 squares_DKS[draw, k, place] = _square(gradient) * sizes[place] ** 2 / sent
     return squares_DKS
+
+
+def drawn(squares_of: Callable[[int, int], Norms], need: int | None, period: int = 1) -> Norms:
+    """Draw as many directions as it takes to say on which side of a border the needed lag lies, (D, K, S).
+
+    Args:
+        squares_of: what is left of so many directions, from a seed.
+        need: the needed lag; without it the last.
+        period: of the recurrence: the largest over one counts.
+    """
+    squares_DKS = squares_of(DRAWS, 0)
+    last = squares_DKS.shape[1] - 1
+    at = last if need is None else min(need, last)
+    around_DK = squares_DKS.sum(2)[:, max(0, at + 1 - period) : at + period]
+    found_D = around_DK[:, int(around_DK.mean(0).argmax())]
+    spread = BAND * float(found_D.std(ddof=1)) / math.sqrt(len(found_D))
+    near = [abs(float(found_D.mean()) - border**2) <= spread for border in (REACH_SHARE, 1 / REACH_SHARE)]
+    return np.concatenate([squares_DKS, squares_of(MORE - DRAWS, 1)]) if any(near) else squares_DKS
 
 
 def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int = 8) -> list[Tensor]:
@@ -220,16 +242,22 @@ def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
     return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2)
 
 
-def time_axis(model: nn.Module, x: Tensor, need: int | None) -> int:
-    """Which axis of the input is time: what the model's own layers say, else the one that is long enough."""
+def time_axis(model: nn.Module, x: Tensor, need: int | None, embedded: bool = False) -> int:
+    """Which axis of the input is time: what the model's own layers say, else the one that is long enough.
+
+    With `embedded` the last axis holds the features.
+    """
     if x.dim() < 3:
         return x.dim() - 1 if x.dim() == 2 and not x.is_floating_point() else 0
     for module in model.modules():
         told = getattr(module, "batch_first", None)
         if told is True or told is False:
             return int(told)
-        if isinstance(module, nn.Conv1d):
-            return x.dim() - 1
+        if isinstance(
+            module, nn.Conv1d
+        ):  # of (batch, channels, time): whatever is turned for it has the batch first
+            turned = embedded or (x.shape[1] != module.in_channels and x.shape[-1] == module.in_channels)
+            return 1 if turned else x.dim() - 1
     if need is not None and (x.shape[0] > need) != (x.shape[1] > need):
         return 0 if x.shape[0] > need else 1
     return 0 if x.shape[0] >= x.shape[1] else 1

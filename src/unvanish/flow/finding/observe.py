@@ -91,7 +91,8 @@ def observe(
         links: how such modules hand their states on, where an earlier observation has found it out.
         rows: so many rows of the batch are kept with the parts, for measurements.
         inputs: the tensors of the batch. Where no recurrence is seen, the gradient is measured along their steps.
-        need: the needed lag, if it is known: it tells time from the batch where nothing else does.
+        need: the needed lag, if it is known: it tells time from the batch where nothing else does, and how many
+            directions are drawn.
 
     The model's gradients, its buffers, the tensors that its modules hold and the state of the random numbers are
     afterwards what they were before.
@@ -101,11 +102,11 @@ def observe(
     """
     with untouched(model):
         links = links_of(model, loss, cells) if links is None else links
-        run = _Run(model, loss, links, rows, inputs)
+        run = _Run(model, loss, links, rows, inputs, need)
         found = run.observed(list(cells))
         faint = _faint(found)
         if faint:
-            found = _Run(model, loss, links, rows, inputs, faint).observed(list(cells))
+            found = _Run(model, loss, links, rows, inputs, need, faint).observed(list(cells))
     return found if found.parts else _along_the_input(found, model, loss, inputs, need)
 
 
@@ -119,12 +120,14 @@ class _Run:
         links: Mapping[str, Link],
         rows: int,
         inputs: Sequence[Tensor],
+        need: int | None,
         scale: float | None = None,
     ) -> None:
-        self.model, self.loss, self.links, self.inputs, self.scale = model, loss, links, inputs, scale
+        self.model, self.loss, self.links, self.inputs = model, loss, links, inputs
+        self.need, self.scale = need, scale
         self.axes = [size for one in inputs for size in one.shape[:2]]
         self.known = [module for module in model.modules() if isinstance(module, LAYERS)]
-        self.catcher = Catcher(model, links, rows)
+        self.catcher = Catcher(model, links, rows, need)
 
     def observed(self, cells: Sequence[str]) -> Observation:
         """Run it, and take its recurrences apart."""
@@ -135,12 +138,9 @@ class _Run:
                 value = self.loss()
             _check_loss(value)
             lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
-            through = self.catcher.norms_through_the_model()
-            graphs = [of_loop(loop) for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
+            whole = [loop for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
+            graphs = [of_loop(loop, self.need) for loop in whole]
             parts = self.catcher.parts()
-            for name, (changed, norms_KS) in through.items():
-                if name in parts:
-                    parts[name].changed_between, parts[name].squares_DKS = changed, norms_KS[None] ** 2
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
             lost = lost if lost is None else located(lost, parts)
@@ -162,7 +162,7 @@ class _Run:
             return
         inside = self._inside(loop, parts)
         for name in inside:
-            if _is_whole(parts[name], graph):
+            if _is_whole(parts[name], graph, module_of(seen, name).name):
                 parts[name].direct = graph.direct
                 return
         for name in inside:
@@ -197,7 +197,7 @@ class _Run:
             assert graph.loop is not None
             same = (graph.loop.name, graph.steps)
             found = [loop for loop in loops(calls.made, self.axes) if (loop.name, loop.steps) == same]
-            return of_loop(found[0]).squares_DKS if found else None
+            return of_loop(found[0], self.need).squares_DKS if found else None
 
 
 def _is_a_layer(loop: Loop) -> bool:
@@ -205,10 +205,10 @@ def _is_a_layer(loop: Loop) -> bool:
     return len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE)
 
 
-def _is_whole(part: Part, graph: GraphPart) -> bool:
+def _is_whole(part: Part, graph: GraphPart, module: str) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
-    if part.changed_between:
-        return True
+    if part.squares_DKS is not None and graph.loop is not None:
+        return not graph.loop.keeps_past(module)
     if abs(part.steps - graph.steps) > 1:  # several calls are one step of time
         return False
     if not isinstance(part, CallPart):
@@ -248,7 +248,7 @@ def _along_the_input(
             )
         x = watched[0]
         (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
-    axis = time_axis(model, x, need)
+    axis = time_axis(model, x, need, embedded=all(x is not one for one in inputs))
     part = of_input(x.detach(), gradient, axis)
     seen = Seen(part.name, "input", model, 1, part.steps, part.steps, path="")
     track = found.recording.start(part.name, part.names)

@@ -25,6 +25,7 @@ FEWEST = 3  # steps: fewer are not a recurrence
 LONGEST = 4000  # calls in a step that are looked for
 FARTHEST = 64  # steps, over which a state that is not read before can be handed on
 SHIFTS = 400  # places in a step at which it is tried to begin
+ANCHORS = 100  # calls by which steps that differ are cut apart
 # What only asks a tensor about itself: no part of a computation.
 _SILENT = frozenset(
     {"size", "dim", "shape", "stride", "is_contiguous", "requires_grad", "numel", "__len__", "device"}
@@ -155,6 +156,15 @@ class Loop:
         """Whether a step detaches something inside a module."""
         return any(cut.startswith(module) for step in self.calls for one in step for cut in one.cuts)
 
+    def keeps_past(self, module: str) -> bool:
+        """Whether a step hands on something of the step before that does not go through a module."""
+        past = {id(one) for one in self.states[-2]}
+        for call in self.calls[-1]:
+            of_module = call.name == MODULE + module or f"{call.module}.".startswith(f"{module}.")
+            if not of_module and any(id(one) in past for one in call.taken):
+                past |= {id(one) for one in call.given}
+        return any(id(one) in past for one in self.states[-1])
+
 
 def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
     """Find the recurrences in the calls of a forward pass, one after the other.
@@ -170,10 +180,12 @@ def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
         first, last = rest.pop()
         axes_here = _iterated(made[first:last], axes)
         repeat = _best(tokens[first:last], axes_here)
-        if repeat is None or not repeat.over_input:
-            loop = _anchored(made[first:last], tokens[first:last], axes_here)
-            if loop is not None:
-                found.append(loop)
+        if repeat is None or not repeat.over_input or _goes_on(tokens[first:last], repeat):
+            anchored = _anchored(made[first:last], tokens[first:last], axes_here | set(axes))
+            if anchored is not None:
+                whole, start, end = anchored
+                found.append(whole)
+                rest += [(first, first + start), (first + end, last)]
                 continue
         if repeat is not None:
             start = first + repeat.start
@@ -227,6 +239,12 @@ def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> _Repea
     return None if best is None else best[1]
 
 
+def _goes_on(tokens: np.ndarray[Any, np.dtype[np.int64]], repeat: _Repeat) -> bool:
+    """Whether the calls of a repeat are made elsewhere, too: it may be a run of like steps among others."""
+    step = tokens[repeat.start : repeat.start + repeat.period]
+    return int(np.isin(tokens, step).sum()) > repeat.length + repeat.period
+
+
 def _loop(made: Sequence[Made], repeat: _Repeat) -> Loop | None:
     """A repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
     period = repeat.period
@@ -256,16 +274,23 @@ def _begin(made: Sequence[Made], period: int, delay: int) -> tuple[int, list[tup
     return None if best is None else best[1:]
 
 
-def _anchored(made: Sequence[Made], tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> Loop | None:
+def _anchored(
+    made: Sequence[Made], tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]
+) -> tuple[Loop, int, int] | None:
     """A loop whose steps differ, as with a branch: what is called once in each of them cuts it into steps.
 
-    A slot is then a call, by its name and how often that was called in the step so far.
+    A slot is then a call, by its name and how often that was called in the step so far. Returns where it begins and
+    ends, too.
     """
-    best: tuple[int, int, list[list[Tensor]], list[list[Made]]] | None = None
+    best: tuple[int, int, list[list[Tensor]], list[list[Made]], int] | None = None
     which, first, counts = np.unique(tokens, return_index=True, return_counts=True)
-    for token, count in zip(which[np.argsort(first)].tolist(), counts[np.argsort(first)].tolist(), strict=True):
-        if count < FEWEST or not any(abs(count - size) <= 1 for size in axes):
-            continue
+    order = np.argsort(first)
+    anchors = [
+        token
+        for token, count in zip(which[order].tolist(), counts[order].tolist(), strict=True)
+        if count >= FEWEST and any(abs(count - size) <= 1 for size in axes)
+    ]
+    for token in anchors[:: 1 + len(anchors) // ANCHORS]:
         at = [*np.flatnonzero(tokens == token).tolist(), len(made)]
         steps = [list(made[begin:end]) for begin, end in itertools.pairwise(at)]
         steps[-1] = steps[-1][: max(len(step) for step in steps[:-1])]
@@ -273,11 +298,12 @@ def _anchored(made: Sequence[Made], tokens: np.ndarray[Any, np.dtype[np.int64]],
         if states:
             key = (-len(states), sum(one.numel() for one in states[0]))
             if best is None or key < best[:2]:
-                best = (*key, states, steps[: len(states)])
+                best = (*key, states, steps[: len(states)], at[0])
     if best is None:
         return None
-    _, _, states, steps = best
-    return Loop(_common([one.module for one in steps[-1]]), states, steps, frozenset(["step"]), True)
+    _, _, states, steps, start = best
+    loop = Loop(_common([one.module for one in steps[-1]]), states, steps, frozenset(["step"]), True)
+    return loop, start, start + sum(len(step) for step in steps)
 
 
 def _handed_on(steps: Sequence[Sequence[Made]]) -> list[list[Tensor]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -82,10 +84,17 @@ def _leaves(value: Any) -> Iterator[Tensor]:
 _OWN = frozenset(vars(nn.Module()))  # what every module has
 
 
-def same_random(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Give torch its random numbers back after the block, those of the model's devices too."""
+@contextlib.contextmanager
+def same_random(model: nn.Module) -> Iterator[None]:
+    """Give torch, Python and NumPy their random numbers back after the block, those of the model's devices too."""
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    return torch.random.fork_rng([device.index or 0 for device in devices])
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device.index or 0 for device in devices]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 @contextlib.contextmanager
@@ -94,7 +103,7 @@ def untouched(
 ) -> Iterator[None]:
     """Give a model its gradients, buffers, modes and all that its modules hold back after the block.
 
-    Torch gets its random numbers back.
+    Torch, Python and NumPy get their random numbers back.
 
     The block begins without gradients. With `weights` it is a whole training step: it begins with the gradients
     that there are, and the parameters and the optimiser's state are given back too. Without `random` the random

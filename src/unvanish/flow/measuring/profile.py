@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.convert import as_layer
+from unvanish.flow.finding.graph import BAND
+from unvanish.flow.finding.graph import REACH_SHARE as REACH_SHARE
 from unvanish.flow.finding.parts import Part, SteppedPart, parts_of
 from unvanish.flow.measuring.back import squares_back
 
-REACH_SHARE = 0.01  # of the norm must survive
-BAND = 2.0  # standard errors
 _SMALLEST = 1e-32  # in single precision a norm under this has lost its digits
 
 
