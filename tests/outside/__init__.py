@@ -1,0 +1,1 @@
+"""Whole models written as people write them, measured beside plain autograd."""
