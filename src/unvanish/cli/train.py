@@ -186,11 +186,13 @@ def _report_if_possible(folder: Path) -> None:
 
 def _summary(record: RunRecord) -> None:
     """Show what the run reached in a short table, and what the network writes."""
-    from unvanish.record.schema import Sample, Valid
+    from unvanish.record.reaching import held_back
+    from unvanish.record.schema import Need, Sample, Valid
     from unvanish.train.callback import perplexity_text
 
     valid = [line for line in map(Valid.read, record.read("valid")) if line.loss is not None]
     config = record.read_config()
+    need = next((line for line in map(Need.read, record.read("need")) if line.lag is not None), None)
     if valid:
         last, best = valid[-1], min(valid, key=lambda line: line.loss or 0.0)
         loss, speed = last.loss or 0.0, last.tokens_per_second or 0.0
@@ -202,7 +204,10 @@ def _summary(record: RunRecord) -> None:
         for part, found in last.reach.items():
             rate = "no rate" if found.rate is None else f"{found.rate:+.4f} nats per step"
             reach = f"{'≥ ' if found.censored else ''}{found.steps} steps ({rate})"
-            table.add_row(f"reach of {printable(part)}", reach)
+            told = "" if need is None else held_back(found.steps, config.settings.get("length"), need.lag)
+            table.add_row(f"reach of {printable(part)}", f"{reach}{', ' if told else ''}{told}")
+        if need is not None:
+            table.add_row("needed", f"{'≥ ' if need.censored else ''}{need.lag:,} steps of context")
         table.add_row("time", f"{last.seconds or 0.0:.0f} s, {speed:,.0f} characters a second")
         console.print(table)
     for sample in list(map(Sample.read, record.read("sample")))[-1:]:

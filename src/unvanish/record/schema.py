@@ -261,6 +261,18 @@ class Sample(Line):
     text: Text = ""
 
 
+class Need(Line):
+    """How many steps of context predict the text as well as any; `censored` where the sample cannot tell of more.
+
+    `of` is the number of characters that were looked at.
+    """
+
+    lag: Whole = None
+    censored: Flag = False
+    of: Whole = None
+    note: Text = ""
+
+
 class Reach(Lenient):
     """How far back the gradient of a part reaches; `censored` where that is beyond what was looked at."""
 
@@ -372,6 +384,7 @@ class Remedy(Line):
 LINES: dict[str, type[Line]] = {
     "event": Event,
     "sample": Sample,
+    "need": Need,
     "step": Step,
     "valid": Valid,
     "flow": Flow,

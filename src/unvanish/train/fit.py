@@ -11,7 +11,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from unvanish.errors import NonFiniteError
+from unvanish.data.dependency import dependency
+from unvanish.errors import NonFiniteError, UnvanishError
 from unvanish.train.callback import RunKeeper, Stopped
 from unvanish.train.checkpoint import SafeCheckpoints
 from unvanish.train.model import generate
@@ -20,6 +21,7 @@ from unvanish.train.session import Session
 from unvanish.train.textdata import TextData
 
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
+NEED_FROM = 50_000  # characters: some seconds
 
 
 def fit(session: Session, say: Callable[[str], None], progress: bool) -> int:
@@ -37,10 +39,24 @@ def fit(session: Session, say: Callable[[str], None], progress: bool) -> int:
     if stopped:
         record.append("event", step, keeper.seconds, what="stopped", text="interrupted and saved")
     else:
+        _write_need(session, step, keeper.seconds)
         _write_sample(session, step, keeper.seconds)
         record.append("event", step, keeper.seconds, what="finished", text="all epochs done")
     record.sync()
     return keeper.interrupted if stopped else 0
+
+
+def _write_need(session: Session, step: int, seconds: float) -> None:
+    """Measure once how much context the beginning of the text needs."""
+    if any(session.record.read("need")):
+        return
+    codes = session.vocabulary.encode(session.corpus.train[:NEED_FROM]).numpy()
+    try:
+        found = dependency(codes, kind="symbols")
+    except UnvanishError:  # too short, or of one character only
+        return
+    line = {"lag": found.needed, "censored": found.censored, "of": len(codes), "note": found.note}
+    session.record.append("need", step, seconds, **line)
 
 
 def _write_sample(session: Session, step: int, seconds: float) -> None:

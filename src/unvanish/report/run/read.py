@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unvanish.record import RunRecord, schema
-from unvanish.record.schema import Event, Sample, Step, mapping, number, text
+from unvanish.record.schema import Event, Need, Sample, Step, mapping, number, text
 from unvanish.report.page.axes import Series
 from unvanish.report.page.profile import Profile, Reach, profile_of
 from unvanish.report.page.wording import part_order
@@ -67,6 +67,7 @@ class Run:
     remedies: list[Remedy]
     events: list[Event]
     samples: list[Sample]
+    needs: list[Need]
     seconds: float | None
 
     @classmethod
@@ -90,6 +91,7 @@ class Run:
             remedies=[_remedy(line) for line in read(schema.Remedy)],
             events=read(Event),
             samples=read(Sample),
+            needs=read(Need),
             seconds=max((span for span in spans if span is not None), default=None),
         )
 
@@ -111,6 +113,17 @@ class Run:
                 if part not in latest or latest[part].at <= moment.step:
                     latest[part] = Reach(part, profile.reach, profile.censored, profile.rate, moment.step)
         return [latest[part] for part in sorted(latest, key=part_order)]
+
+    @property
+    def need(self) -> Need | None:
+        """How many steps of context the text needs, where that was measured."""
+        return next((need for need in reversed(self.needs) if need.lag is not None), None)
+
+    @property
+    def window(self) -> int | None:
+        """How many steps the network learns from at a time."""
+        length = number(mapping(self.config.get("settings")).get("length"))
+        return int(length) if length else None
 
     @property
     def status(self) -> str:

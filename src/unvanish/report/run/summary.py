@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from unvanish.record.reaching import CUT, ENOUGH, LOST, held_back
 from unvanish.record.schema import mapping, number, text
-from unvanish.report.page.blocks import tile
+from unvanish.report.page.blocks import scrolling, tile
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.profile import Reach, censored_note, far, reach_tile
 from unvanish.report.page.wording import (
@@ -39,6 +40,7 @@ def header(run: Run) -> Html:
         element("p", *_facts(run), class_="facts"),
         element("p", sentence(run), class_="lede"),
         _figures(run),
+        need_table(run),
         censored_note(run.reaches),
         _notice(run),
     )
@@ -63,7 +65,8 @@ def validation(run: Run) -> Valid | None:
 
 def sentence(run: Run) -> str:
     """Say in words what the run came to."""
-    return " ".join(filter(None, [_loss_sentence(run), _reach_sentence(run.reaches), _window_sentence(run)]))
+    told = [_loss_sentence(run), _reach_sentence(run.reaches), _window_sentence(run), _need_sentence(run)]
+    return " ".join(filter(None, told))
 
 
 def record_summary(run: Run) -> dict[str, Any]:
@@ -84,6 +87,9 @@ def record_summary(run: Run) -> dict[str, Any]:
             reach.part: {"steps": reach.steps, "censored": reach.censored, "rate": reach.rate, "at": reach.at}
             for reach in run.reaches
         },
+        "window": run.window,
+        "need": None if run.need is None else {"steps": run.need.lag, "censored": run.need.censored},
+        "held_back": {reach.part: _held_back(run, reach) for reach in run.reaches},
         "clipped_share": run.clipped_share,
         "remedies": remedy_summary(run),
         "missing": missing(run),
@@ -144,8 +150,55 @@ def _reach_sentence(reaches: list[Reach]) -> str:
 
 
 def _window_sentence(run: Run) -> str:
-    length = number(mapping(run.config.get("settings")).get("length"))
-    return f"It learns from windows of {count(length)} {steps(length)}." if length else ""
+    return f"It learns from windows of {count(run.window)} {steps(run.window)}." if run.window else ""
+
+
+def _held_back(run: Run, reach: Reach) -> str:
+    need = None if run.need is None else run.need.lag
+    return held_back(reach.steps, run.window, need)
+
+
+def _need_sentence(run: Run) -> str:
+    """Say whether the gradient comes as far back as the text needs, and what holds it back: one part is enough."""
+    if run.need is None or run.need.lag is None:
+        return ""
+    least = "at least " if run.need.censored else ""
+    words = f"The text needs {least}{count(run.need.lag)} {steps(run.need.lag)} of context"
+    known = [reach for reach in run.reaches if reach.steps is not None]
+    if not known:
+        return f"{words}."
+    told = _held_back(run, max(known, key=lambda reach: reach.steps or 0))
+    ends = {
+        ENOUGH: "the gradient comes as far",
+        CUT: "the window cuts the gradient before that: train on longer windows",
+        LOST: "the gradient is lost on the way: a diagnosis says why",
+    }
+    return f"{words}: {ends[told]}."
+
+
+def need_table(run: Run) -> Child:
+    """Hold reach, window and need against each other, part by part."""
+    if run.need is None or not run.reaches:
+        return None
+    need = f"{'≥ ' if run.need.censored else ''}{count(run.need.lag)}"
+    head = element(
+        "tr", *(element("th", name, scope="col") for name in ("part", "reach", "window", "need", "gradient"))
+    )
+    rows = [
+        element(
+            "tr",
+            *(
+                element("td", cell)
+                for cell in (inside(reach.part), reach.shown, count(run.window), need, told or MISSING)
+            ),
+        )
+        for reach in run.reaches
+        for told in [_held_back(run, reach)]
+    ]
+    table = element("table", element("thead", head), element("tbody", *rows))
+    return scrolling(
+        "div", "How far the gradient reaches, the window, and what the text needs", table, class_="events"
+    )
 
 
 def _figures(run: Run) -> Html:
