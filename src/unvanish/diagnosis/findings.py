@@ -162,8 +162,10 @@ class Diagnosis:
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
         for remedy in self.prescriptions:
-            says = "helps, at the start of training" if remedy.heals else "lengthens, does not heal"
+            says = "helps" if remedy.heals else "lengthens, does not heal"
             lines.append(f"  {says}: {remedy.part}: {remedy.text} (reach {remedy.span})")
+        if any(remedy.heals for remedy in self.prescriptions):
+            lines.append("  what helps was measured at the start of training, which moves what was set")
         lines += [f"  not tried: {remedy.text} ({remedy.reason})" for remedy in self.untried]
         return "\n".join(lines)
 

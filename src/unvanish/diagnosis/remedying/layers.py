@@ -28,14 +28,14 @@ def for_module(part: PartFinding, name: str, module: nn.Module, suffix: str, nee
     gates = any(memory.gate for memory in part.saturation.memories)
     quiet = _named(ours, "input", "bias", "hidden_bias")
     saturated = max((found.saturated for found in part.saturation.activations), default=0.0)
+    if gates and part.verdict in SHORT:
+        yield gates_that_hold([name], need, unsettable(module, path, ("bias",)))
     if matrices:
         yield _orthogonal(path, suffix, ours, chrono(need) if gates and part.verdict in SHORT else None, module)
     if matrices and part.verdict not in SHORT:
         yield _scaled(path, suffix, matrices, module)
     if saturated > 0.1 and not gates:
         yield _calmer(path, suffix, quiet, module)
-    if gates and part.verdict in SHORT:
-        yield gates_that_hold([name], need, unsettable(module, path, ("bias",)))
 
 
 def _named(ours: Recurrent, *roles: str, matrices: bool = False) -> list[str]:
@@ -99,16 +99,16 @@ def exchanges(model: nn.Module, seen: Seen, part: PartFinding, need: int) -> Ite
     cell = as_ours(module).cell
     # Along a skip of d steps the gradient takes one step where it took d; a skip begins with half the way at least.
     delay = max(2, min(math.ceil(3 * need / max(part.profile.reach, 1)), need // 2))
-    own = repr(cell.name) if CATALOGUE.get(cell.name) is cell else f"{path}.cell"
+    own = _cell(cell.name) if CATALOGUE.get(cell.name) is cell else f"{path}.cell"
     skips: tuple[int, ...] = (*(getattr(module, "skips", ())), delay)
     hold = f"chrono:{max(need, 3)}"
     choices: list[tuple[str, str, dict[str, Any], str]] = [
         ("skips", own, {"skips": skips}, f"its own cell, with connections that skip {delay} steps"),
-        ("lstm", "'lstm'", {"init": hold}, "an LSTM in its place, with gates that hold"),
-        ("gru", "'gru'", {"init": hold}, "a GRU in its place, with gates that hold"),
+        ("lstm", _cell("lstm"), {"init": hold}, "an LSTM in its place, with gates that hold"),
+        ("gru", _cell("gru"), {"init": hold}, "a GRU in its place, with gates that hold"),
         (
             "leaky_rnn",
-            "'leaky_rnn'",
+            _cell("leaky_rnn"),
             {"alpha": round(1 - 1 / max(need, 2), 6)},
             f"a leaky recurrence in its place, with a time constant of {need} steps",
         ),
@@ -121,6 +121,11 @@ def exchanges(model: nn.Module, seen: Seen, part: PartFinding, need: int) -> Ite
             yield Remedy(
                 name, text, _exchange(places, new), changes_steps=True, refusal=_refusal(seen.name, module)
             )
+
+
+def _cell(name: str) -> str:
+    """Write a cell of the catalogue: by its name, but for the one of which a layer would warn."""
+    return "unvanish.cells['gru']" if name == "gru" else repr(name)
 
 
 def _exchange(places: Sequence[str], new: str) -> str:
