@@ -7,7 +7,7 @@ INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-full test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
-	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick golden clean
+	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions golden clean
 
 help: ## List what can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -114,10 +114,14 @@ bench-omega: $(VENV)/.test ## Time a training step with Ω beside the same witho
 bench-remedies: $(VENV)/.test ## Remedy by cell: the reach before and after training, what is solved, the cost. An hour.
 	$(RUN)/python benchmarks/remedies.py --write
 
-bench-remedies-quick: $(VENV)/.test ## See that the last three work, with a few updates and one size; they write nothing.
+bench-prescriptions: $(VENV)/.test ## Prescriptions as printed: does the cell learn what it could not? Five minutes.
+	$(RUN)/python benchmarks/prescriptions.py
+
+bench-remedies-quick: $(VENV)/.test ## See that the last four work, with a few updates and one size; they write nothing.
 	$(RUN)/python benchmarks/clip.py --quick
 	$(RUN)/python benchmarks/omega.py --quick
 	$(RUN)/python benchmarks/remedies.py --cells gru --seeds 1 --updates 50 --rounds 3 --out /dev/null
+	$(RUN)/python benchmarks/prescriptions.py --cells RNN --seeds 1 --updates 25 --remedies 1 --out /dev/null
 
 golden: $(VENV)/.test ## Keep the texts of three kernels anew, after reading what has changed.
 	$(RUN)/python -m tests.engine.test_golden

@@ -72,13 +72,13 @@ REMEDIES = (
 )
 
 
-def draw(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw(count: int, generator: torch.Generator, steps: int = STEPS) -> tuple[Tensor, Tensor]:
     """Draw sequences, one-hot (T, B, 6), and their classes (B,)."""
-    symbols_TB = torch.randint(2, SYMBOLS, (STEPS, count), generator=generator)
+    symbols_TB = torch.randint(2, SYMBOLS, (steps, count), generator=generator)
     order_2B = torch.randint(0, 2, (2, count), generator=generator)
     rows = torch.arange(count)
     for number, (first, last) in enumerate(((1, 2), (4, 5))):
-        places_B = torch.randint(first * STEPS // 10, last * STEPS // 10, (count,), generator=generator)
+        places_B = torch.randint(first * steps // 10, last * steps // 10, (count,), generator=generator)
         symbols_TB[places_B, rows] = order_2B[number]
     return F.one_hot(symbols_TB, SYMBOLS).float(), 2 * order_2B[0] + order_2B[1]
 

@@ -132,7 +132,7 @@ def _show(found: Diagnosis, out: Path | None) -> None:
     for number, cause in enumerate(found.causes):
         plain(f"{'because' if number == 0 else '    and'}  {cause.text}")
         plain(f"         → {cause.advice}")
-    for title, heals in (("helps", True), ("lengthens, does not heal", False)):
+    for title, heals in (("helps, at the start of training", True), ("lengthens, does not heal", False)):
         those = [remedy for remedy in found.prescriptions if remedy.heals == heals]
         if those:
             plain("")

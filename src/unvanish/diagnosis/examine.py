@@ -16,9 +16,10 @@ from unvanish.diagnosis.causes import causes
 from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Untried, worst
 from unvanish.diagnosis.measure import measure
-from unvanish.diagnosis.prescriptions import Patient, prescribe
+from unvanish.diagnosis.prescriptions import prescribe
 from unvanish.diagnosis.probes import calmed, mixed_rows, padding_read
 from unvanish.diagnosis.question import Question, understood
+from unvanish.diagnosis.remedying.remedy import Patient
 from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
 from unvanish.flow.finding.observe import Observation, observe
@@ -62,7 +63,8 @@ def _examined(asked: Question) -> Diagnosis:
     untried: tuple[Untried, ...] = ()
     if asked.prescriptions and verdict in ("borderline", "vanishing", "exploding"):
         ill = [part for part in parts if part.verdict == verdict]
-        helps, untried = prescribe(Patient(model, asked.run, observation, need), ill, generator)
+        patient = Patient(model, asked.run, observation, need, inputs, asked.cells)
+        helps, untried = prescribe(patient, ill, generator)
     unknown = _unknown(found, trace, parts)
     return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, helps, unknown, found, untried)
 

@@ -40,11 +40,12 @@ class Prescription:
 
     Attributes:
         name, text: which, and what it does.
-        code: the lines that apply it to the model.
+        code: the lines that were executed on the copy: with `model`, `torch` and `unvanish` they apply it.
         reach, censored: of the part that it was tried on, afterwards (before: `reach_before`), and never past where
             the gradient is cut.
-        verdict: of that part, afterwards.
+        verdict: of that part, afterwards. It holds at the start of training: training moves what was set.
         cost: the processor time of a training step, in units of the time without it.
+        seed: of what the code draws: after `torch.manual_seed(seed)` it gives the very numbers that were measured.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Prescription:
     censored: bool
     verdict: str
     cost: float
+    seed: int
 
     @property
     def heals(self) -> bool:
@@ -162,6 +164,8 @@ class Diagnosis:
         for remedy in self.prescriptions:
             says = "helps" if remedy.heals else "lengthens, does not heal"
             lines.append(f"  {says}: {remedy.part}: {remedy.text} (reach {remedy.span})")
+        if any(remedy.heals for remedy in self.prescriptions):
+            lines.append("  what helps was measured at the start of training, which moves what was set")
         lines += [f"  not tried: {remedy.text} ({remedy.reason})" for remedy in self.untried]
         return "\n".join(lines)
 

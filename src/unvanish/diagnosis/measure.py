@@ -84,6 +84,18 @@ def _reach(profile: Profile) -> float:
     return profile.reach + max(0.0, left / -profile.rate)
 
 
+def look(
+    part: Part, seen: Seen, need: int, window: int, generator: torch.Generator, *, deep: bool = True
+) -> tuple[Profile, Judgement]:
+    """Measure the profile of a part and judge it: from several directions, and more where these cannot tell."""
+    profile = profile_of(part, 1, generator, groups=DIRECTIONS if deep else 1)
+    judged = judge(profile, need, window, grows=seen.kind != "input")
+    if deep and judged.verdict == "borderline" and part.squares_DKS is None:
+        profile = profile_of(part, 1, generator, groups=MORE)
+        judged = judge(profile, need, window)
+    return profile, judged
+
+
 def measure(
     observation: Observation, need: int, generator: torch.Generator, *, deep: bool = True
 ) -> tuple[PartFinding, ...]:
@@ -95,14 +107,10 @@ def _measure(
     observation: Observation, part: Part, need: int, generator: torch.Generator, deep: bool
 ) -> PartFinding:
     seen = observation.module_of(part.name)
-    profile = profile_of(part, 1, generator, groups=DIRECTIONS if deep else 1)
     losses = _loss_norms(observation, part.name)
     last_read = _last_read(losses, seen, observation.scale)
     window = seen.longest if last_read is None else min(seen.longest, last_read + 1)
-    judged = judge(profile, need, window, grows=seen.kind != "input")
-    if deep and judged.verdict == "borderline" and part.squares_DKS is None:
-        profile = profile_of(part, 1, generator, groups=MORE)
-        judged = judge(profile, need, window)
+    profile, judged = look(part, seen, need, window, generator, deep=deep)
     arrives = any(value for norms in losses.values() for value in norms)
     if not arrives and judged.verdict != "non-finite":
         judged = Judgement("dead", "no gradient of the loss arrives here", 0.0, False)
