@@ -152,8 +152,11 @@ class _Run:
             return
         inside = self._inside(loop, parts)
         for name in inside:
-            if _is_whole(parts[name], graph, module_of(seen, name).name):
+            if _is_whole(parts[name], graph, module_of(seen, name)):
                 parts[name].direct = graph.direct
+                for other in inside:  # a wrapper of what is whole hands the same states through
+                    if other != name and module_of(seen, name).name.startswith(f"{module_of(seen, other).name}."):
+                        del parts[other]
                 return
         for name in inside:
             del parts[name]
@@ -195,12 +198,12 @@ def _is_a_layer(loop: Loop) -> bool:
     return len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE)
 
 
-def _is_whole(part: Part, graph: GraphPart, module: str) -> bool:
+def _is_whole(part: Part, graph: GraphPart, seen: Seen) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
-    if part.squares_DKS is not None and graph.loop is not None:
-        return not graph.loop.keeps_past(module)
-    if abs(part.steps - graph.steps) > 1:  # several calls are one step of time
+    if abs(seen.steps - graph.steps) > 2:  # several calls are one step of time; the first and last may differ
         return False
+    if part.squares_DKS is not None and graph.loop is not None:
+        return not graph.loop.keeps_past(seen.name)
     if not isinstance(part, CallPart):
         return sorted(part.widths.values()) == sorted(graph.sizes)
     if sorted(part.widths.values()) != sorted(graph.sizes) or (
