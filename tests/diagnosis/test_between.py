@@ -153,3 +153,22 @@ def test_layer_inside_a_decoder_is_not_counted_twice() -> None:
     for rows in (1, 5):
         found = unvanish.diagnose(Model(), torch.randn(T, rows, I), lambda y: y.square().mean(), need=5)
         assert [part.name for part in found.parts] == ["decoder.rnn.l0"]
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.02, "forgetting"), (0.6, "changed between calls")])
+def test_ends_of_episodes_are_the_cause_only_where_they_take_the_gradient(share: float, kind: str) -> None:
+    class Agent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(I, H)
+
+        def forward(self, x_TBI: Tensor, done_TB: Tensor) -> Tensor:
+            state = (x_TBI.new_zeros(1, B, H),) * 2
+            for x_BI, done_B in zip(x_TBI, done_TB, strict=True):
+                alive_BH = (1 - done_B)[:, None]
+                _, state = self.lstm(x_BI[None], (alive_BH * state[0], alive_BH * state[1]))
+            return state[0]
+
+    batch = (torch.randn(T, B, I), (torch.rand(T, B) < share).float())
+    found = unvanish.diagnose(Agent(), batch, lambda h: h.square().mean(), need=12, prescriptions=False)
+    assert (found.verdict, found.causes[0].kind) == ("vanishing", kind)

@@ -296,3 +296,64 @@ def test_cell_that_makes_its_own_first_state_is_seen_from_the_next_step_on(own: 
 )
 def test_time_axis_is_told_by_what_a_convolution_takes(shape: tuple[int, ...], embedded: bool, axis: int) -> None:
     assert time_axis(nn.Sequential(nn.Conv1d(I, 4, 3)), torch.randn(shape), None, embedded) == axis
+
+
+class Written(nn.Module):
+    """An encoder, and a decoder of so many steps that is written out and runs over nothing."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.reader, self.steps = nn.LSTM(I, H), steps
+        self.w, self.u = nn.Linear(H, H), nn.Linear(H, H)
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        h_BH = given_BH = self.reader(x_TBI)[1][0][0]
+        for _ in range(self.steps):
+            h_BH = torch.tanh(self.w(given_BH) + self.u(h_BH))
+            given_BH = h_BH.sigmoid()
+        return h_BH
+
+
+@pytest.mark.parametrize("steps", [2 * B, 2 * T, 17])
+def test_decoder_that_runs_over_nothing_is_found_beside_an_encoder_step_by_step(steps: int) -> None:
+    x_TBI = torch.randn(T, B, I)
+    found = seen(Written(steps), x_TBI, inputs=[x_TBI])
+    assert found.parts.keys() == {"reader.l0", "loop"}
+    assert found.parts["loop"].steps in (steps - 1, steps)  # nothing follows the last
+
+
+def test_layers_with_weights_of_their_own_are_no_recurrence() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reader = nn.LSTM(I, H)
+            self.matrices = nn.ParameterList([torch.randn(H, H) for _ in range(7)])
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            y_BH = self.reader(x_TBI)[0][-1]
+            for matrix in self.matrices:
+                y_BH = torch.tanh(nn.functional.linear(y_BH, matrix))
+            return y_BH
+
+    assert set(seen(Deep()).parts) == {"reader.l0"}
+
+
+def test_layer_called_on_windows_with_a_detached_state_is_the_layer() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(I, H, 2)
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            states, outputs = None, []
+            for window in x_TBI.split(4):
+                states = None if states is None else tuple(state.detach() for state in states)
+                y, states = self.rnn(window, states)
+                outputs.append(y)
+            return torch.cat(outputs)
+
+    found = unvanish.diagnose(
+        Cut(), torch.randn(20, B, I), lambda y: y.square().mean(), need=6, prescriptions=False
+    )
+    assert [part.name for part in found.parts] == ["rnn.l0", "rnn.l1"]
+    assert (found.verdict, found.causes[0].kind, found.parts[0].window) == ("vanishing", "detached state", 4)

@@ -148,7 +148,7 @@ class _Run:
         """Put a loop beside the parts, in place of those that are only a piece of it, or leave it out."""
         loop, seen = graph.loop, self.catcher.seen
         assert loop is not None
-        if not graph.sizes or (not loop.over_input and (parts or loop.steps < FEWEST_ALONE)):
+        if not graph.sizes or not (loop.over_input or (loop.steps >= FEWEST_ALONE and loop.shares_weights)):
             return
         inside = self._inside(loop, parts)
         for name in inside:
@@ -200,9 +200,9 @@ def _is_a_layer(loop: Loop) -> bool:
 
 def _is_whole(part: Part, graph: GraphPart, seen: Seen) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
-    if abs(seen.steps - graph.steps) > 2:  # several calls are one step of time; the first and last may differ
+    if abs(seen.calls - graph.steps) > 2:  # several calls are one step of time; the first and last may differ
         return False
-    if part.squares_DKS is not None and graph.loop is not None:
+    if graph.loop is not None and (part.squares_DKS is not None or seen.kind == "layer"):
         return not graph.loop.keeps_past(seen.name)
     if not isinstance(part, CallPart):
         return sorted(part.widths.values()) == sorted(graph.sizes)
