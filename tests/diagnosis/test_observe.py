@@ -357,3 +357,29 @@ def test_layer_called_on_windows_with_a_detached_state_is_the_layer() -> None:
     )
     assert [part.name for part in found.parts] == ["rnn.l0", "rnn.l1"]
     assert (found.verdict, found.causes[0].kind, found.parts[0].window) == ("vanishing", "detached state", 4)
+
+
+class Solver(nn.Module):
+    """A solver that is called several times in a step of time, and takes the input anew each time."""
+
+    def __init__(self, at_once: bool) -> None:
+        super().__init__()
+        self.slope, self.at_once = nn.Sequential(nn.Linear(I + H, H), nn.Tanh()), at_once
+
+    def forward(self, x_BTI: Tensor) -> Tensor:
+        h_BH = x_BTI.new_zeros(len(x_BTI), H)
+        for t in range(x_BTI.shape[1]):
+            if self.at_once:
+                first_BH = self.slope(torch.cat([x_BTI[:, t], h_BH], -1))
+                h_BH = h_BH + self.slope(torch.cat([x_BTI[:, t], h_BH + first_BH / 2], -1))
+                continue
+            for _ in range(6):
+                h_BH = h_BH + self.slope(torch.cat([x_BTI[:, t], h_BH], -1)) / 6
+        return h_BH
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_several_calls_of_a_solver_are_one_step_of_time(at_once: bool, rows: int) -> None:
+    x_BTI = torch.randn(rows, T, I)
+    assert [part.steps for part in seen(Solver(at_once), x_BTI, inputs=[x_BTI]).parts.values()] == [T]

@@ -31,7 +31,7 @@ def best_repeat(tokens: Tokens, axes: set[int]) -> Repeat | None:
             if count >= FEWEST:
                 exact = max((size for size in axes if 0 <= count - size <= 1), default=0)
                 near = exact or max((size for size in axes if size - count in (1, 2)), default=0)
-                key = (True, near, period) if near else (False, period * count, -period)
+                key = (True, near, exact, period) if near else (False, period * count, -period)
                 if best is None or key > best[0]:
                     best = key, Repeat(start, period, end - start + period, bool(near))
     return None if best is None else best[1]

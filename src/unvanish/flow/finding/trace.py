@@ -215,7 +215,21 @@ def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
     pieces = [len(one.given) for one in made if not one.name.startswith(MODULE)]
     whole |= {count for count in pieces if count >= FEWEST and count in axes}
     taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
-    return whole | {count for count in taken.values() if count >= FEWEST} or set(axes)
+    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
+    # A step may take its piece several times.
+    often = {
+        size for key, one in cut.items() for size in one.shape[:2] if taken[key] in range(size, 9 * size, size)
+    }
+    once = {
+        count
+        for key, count in taken.items()
+        if count >= FEWEST
+        and (
+            any(0 <= size - count <= 2 for size in cut[key].shape[:2])
+            or not any(count in range(2 * size, 9 * size, size) for size in cut[key].shape[:2] if size >= FEWEST)
+        )
+    }
+    return whole | often | once or set(axes)
 
 
 def _runs_over(made: Sequence[Made], steps: int) -> bool:
