@@ -6,6 +6,7 @@ Shapes: T time, B batch, I input, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -95,3 +96,79 @@ def test_layer_is_measured_by_itself_where_nothing_stands_between() -> None:
     part = observe(model, lambda: model(x_TBI).square().mean()).parts["rnn.l0"]
     assert part.squares_DKS is None
     assert not part.changed_between
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.LSTM])
+def test_cell_is_measured_over_the_longest_sequence_between_resets_of_all_rows(kind: Any) -> None:
+    class Episodes(nn.Module):
+        """States are multiplied by zero at the 7th and the 20th step, where all episodes end."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = kind(I, H)
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            shape = (B, H) if kind is not nn.LSTM else (1, B, H)
+            state: Any = (x_TBI.new_zeros(shape),) * 2
+            for t, x_BI in enumerate(x_TBI):
+                alive = 0.0 if t in (7, 20) else 1.0
+                if kind is nn.LSTM:
+                    _, state = self.cell(x_BI[None], (alive * state[0], alive * state[1]))
+                elif kind is nn.LSTMCell:
+                    state = self.cell(x_BI, (alive * state[0], alive * state[1]))
+                else:
+                    state = (self.cell(x_BI, alive * state[0]),)
+            return state[0]
+
+    found = unvanish.diagnose(Episodes(), torch.randn(T, B, I), lambda h: h.square().mean(), need=5)
+    (part,) = found.parts
+    assert found.verdict == "healthy"
+    assert (part.window, len(part.profile.norms)) == (13, 14)
+
+
+class Fed(nn.Module):
+    """A decoder with a layer, dropout and an attention of sorts inside, for a single row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.mix, self.drop = nn.GRU(H, H), nn.Linear(H, H), nn.Dropout(0.2)
+
+    def forward(self, x_BI: Tensor, fed_BH: Tensor, h_LBH: Tensor) -> tuple[Tensor, Tensor]:
+        y, h_LBH = self.rnn(self.drop(fed_BH)[None] + x_BI.mean(), h_LBH)
+        return torch.tanh(self.mix(y[0])), h_LBH
+
+
+def test_layer_inside_a_decoder_is_not_counted_twice() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = Fed()
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            fed, h = x_TBI.new_zeros(x_TBI.shape[1], H), x_TBI.new_zeros(1, x_TBI.shape[1], H)
+            for x_BI in x_TBI:
+                fed, h = self.decoder(x_BI, fed, h)
+            return fed
+
+    for rows in (1, 5):
+        found = unvanish.diagnose(Model(), torch.randn(T, rows, I), lambda y: y.square().mean(), need=5)
+        assert [part.name for part in found.parts] == ["decoder.rnn.l0"]
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.02, "forgetting"), (0.6, "changed between calls")])
+def test_ends_of_episodes_are_the_cause_only_where_they_take_the_gradient(share: float, kind: str) -> None:
+    class Agent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(I, H)
+
+        def forward(self, x_TBI: Tensor, done_TB: Tensor) -> Tensor:
+            state = (x_TBI.new_zeros(1, B, H),) * 2
+            for x_BI, done_B in zip(x_TBI, done_TB, strict=True):
+                alive_BH = (1 - done_B)[:, None]
+                _, state = self.lstm(x_BI[None], (alive_BH * state[0], alive_BH * state[1]))
+            return state[0]
+
+    batch = (torch.randn(T, B, I), (torch.rand(T, B) < share).float())
+    found = unvanish.diagnose(Agent(), batch, lambda h: h.square().mean(), need=12, prescriptions=False)
+    assert (found.verdict, found.causes[0].kind) == ("vanishing", kind)

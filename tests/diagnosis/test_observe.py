@@ -296,3 +296,90 @@ def test_cell_that_makes_its_own_first_state_is_seen_from_the_next_step_on(own: 
 )
 def test_time_axis_is_told_by_what_a_convolution_takes(shape: tuple[int, ...], embedded: bool, axis: int) -> None:
     assert time_axis(nn.Sequential(nn.Conv1d(I, 4, 3)), torch.randn(shape), None, embedded) == axis
+
+
+class Written(nn.Module):
+    """An encoder, and a decoder of so many steps that is written out and runs over nothing."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.reader, self.steps = nn.LSTM(I, H), steps
+        self.w, self.u = nn.Linear(H, H), nn.Linear(H, H)
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        h_BH = given_BH = self.reader(x_TBI)[1][0][0]
+        for _ in range(self.steps):
+            h_BH = torch.tanh(self.w(given_BH) + self.u(h_BH))
+            given_BH = h_BH.sigmoid()
+        return h_BH
+
+
+@pytest.mark.parametrize("steps", [2 * B, 2 * T, 17])
+def test_decoder_that_runs_over_nothing_is_found_beside_an_encoder_step_by_step(steps: int) -> None:
+    x_TBI = torch.randn(T, B, I)
+    found = seen(Written(steps), x_TBI, inputs=[x_TBI])
+    assert found.parts.keys() == {"reader.l0", "loop"}
+    assert found.parts["loop"].steps in (steps - 1, steps)  # nothing follows the last
+
+
+def test_layers_with_weights_of_their_own_are_no_recurrence() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reader = nn.LSTM(I, H)
+            self.matrices = nn.ParameterList([torch.randn(H, H) for _ in range(7)])
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            y_BH = self.reader(x_TBI)[0][-1]
+            for matrix in self.matrices:
+                y_BH = torch.tanh(nn.functional.linear(y_BH, matrix))
+            return y_BH
+
+    assert set(seen(Deep()).parts) == {"reader.l0"}
+
+
+def test_layer_called_on_windows_with_a_detached_state_is_the_layer() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(I, H, 2)
+
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            states, outputs = None, []
+            for window in x_TBI.split(4):
+                states = None if states is None else tuple(state.detach() for state in states)
+                y, states = self.rnn(window, states)
+                outputs.append(y)
+            return torch.cat(outputs)
+
+    found = unvanish.diagnose(
+        Cut(), torch.randn(20, B, I), lambda y: y.square().mean(), need=6, prescriptions=False
+    )
+    assert [part.name for part in found.parts] == ["rnn.l0", "rnn.l1"]
+    assert (found.verdict, found.causes[0].kind, found.parts[0].window) == ("vanishing", "detached state", 4)
+
+
+class Solver(nn.Module):
+    """A solver that is called several times in a step of time, and takes the input anew each time."""
+
+    def __init__(self, at_once: bool) -> None:
+        super().__init__()
+        self.slope, self.at_once = nn.Sequential(nn.Linear(I + H, H), nn.Tanh()), at_once
+
+    def forward(self, x_BTI: Tensor) -> Tensor:
+        h_BH = x_BTI.new_zeros(len(x_BTI), H)
+        for t in range(x_BTI.shape[1]):
+            if self.at_once:
+                first_BH = self.slope(torch.cat([x_BTI[:, t], h_BH], -1))
+                h_BH = h_BH + self.slope(torch.cat([x_BTI[:, t], h_BH + first_BH / 2], -1))
+                continue
+            for _ in range(6):
+                h_BH = h_BH + self.slope(torch.cat([x_BTI[:, t], h_BH], -1)) / 6
+        return h_BH
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_several_calls_of_a_solver_are_one_step_of_time(at_once: bool, rows: int) -> None:
+    x_BTI = torch.randn(rows, T, I)
+    assert [part.steps for part in seen(Solver(at_once), x_BTI, inputs=[x_BTI]).parts.values()] == [T]

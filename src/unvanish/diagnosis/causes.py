@@ -201,7 +201,8 @@ def _between(facts: Facts) -> Iterator[Cause]:
 def _is_made_between(part: PartFinding) -> bool:
     """Whether most of the rate is made by what stands between a cell's calls, and not by the cell."""
     rate, own = part.profile.rate, part.split.rate
-    return bool(part.changed_between) and not (math.isfinite(rate) and abs(rate - own) < abs(rate) / 2)
+    by_cell = part.survives > 0 and math.isfinite(rate) and abs(rate - own) < abs(rate) / 2
+    return bool(part.changed_between) and not by_cell
 
 
 def _is_lost(part: PartFinding, need: int) -> bool:

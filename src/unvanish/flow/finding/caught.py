@@ -111,11 +111,12 @@ class Catcher:
             if seen.kind == "layer":
                 found |= _layer_parts(seen, given, self.rows, self.need)
             else:
+                longest = _followed(seen, given, self.link(name))
                 with contextlib.suppress(RuntimeError, TypeError):
-                    part = _cell_part(seen, given, self.link(name), self.rows)
+                    part = _cell_part(seen, longest, self.link(name), self.rows)
                     found |= {part.name: part} if part else {}
                 if name in found:
-                    _look_between(found[name], given, self.link(name), self.need)
+                    _look_between(found[name], longest, self.link(name), self.need)
         return found
 
 
@@ -190,17 +191,26 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
     return x, states
 
 
-def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
+def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list[tuple[Any, Any, Any]]:
+    """Follow the states from call to call; return the longest sequence of calls without a reset in between."""
     seen.steps = len(given)
-    run, before = 0, list[Any]()
-    for number, (args, keywords, output) in enumerate(given):
-        taken = leaves_at(leaves_of((args, keywords)), link.inputs)
+    run, before, sequences = 0, list[Any](), [[given[0]]]
+    for number, call in enumerate(given):
+        taken = leaves_at(leaves_of(call[:2]), link.inputs)
         how = _handed(taken, before) if number else "reset"
         if number:
             seen.carried[how] += 1
+            was = any(isinstance(state, Tensor) and bool(state.any()) for state in before)
+            if how == "reset" and was:
+                sequences.append([])
+            sequences[-1].append(call)
         run = run * (how == "joined") + 1
         seen.longest = max(seen.longest, run)
-        before = leaves_at(leaves_of(output), link.outputs)
+        before = leaves_at(leaves_of(call[2]), link.outputs)
+    return max(sequences, key=len)
+
+
+def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:
     layer = as_ours(seen.module) if isinstance(seen.module, nn.RNNCellBase) else None
     if layer is not None:
         x_TBI = torch.stack([(args[0] if args else keywords["input"]).detach() for args, keywords, _ in given])

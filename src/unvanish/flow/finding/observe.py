@@ -158,12 +158,15 @@ class _Run:
         """Put a loop beside the parts, in place of those that are only a piece of it, or leave it out."""
         loop, seen = graph.loop, self.catcher.seen
         assert loop is not None
-        if not graph.sizes or (not loop.over_input and (parts or loop.steps < FEWEST_ALONE)):
+        if not graph.sizes or not (loop.over_input or (loop.steps >= FEWEST_ALONE and loop.shares_weights)):
             return
         inside = self._inside(loop, parts)
         for name in inside:
-            if _is_whole(parts[name], graph, module_of(seen, name).name):
+            if _is_whole(parts[name], graph, module_of(seen, name)):
                 parts[name].direct = graph.direct
+                for other in inside:  # a wrapper of what is whole hands the same states through
+                    if other != name and module_of(seen, name).name.startswith(f"{module_of(seen, other).name}."):
+                        del parts[other]
                 return
         for name in inside:
             del parts[name]
@@ -205,12 +208,12 @@ def _is_a_layer(loop: Loop) -> bool:
     return len(loop.makers) == 1 and next(iter(loop.makers)).startswith(MODULE)
 
 
-def _is_whole(part: Part, graph: GraphPart, module: str) -> bool:
+def _is_whole(part: Part, graph: GraphPart, seen: Seen) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
-    if part.squares_DKS is not None and graph.loop is not None:
-        return not graph.loop.keeps_past(module)
-    if abs(part.steps - graph.steps) > 1:  # several calls are one step of time
+    if abs(seen.calls - graph.steps) > 2:  # several calls are one step of time; the first and last may differ
         return False
+    if graph.loop is not None and (part.squares_DKS is not None or seen.kind == "layer"):
+        return not graph.loop.keeps_past(seen.name)
     if not isinstance(part, CallPart):
         return sorted(part.widths.values()) == sorted(graph.sizes)
     if sorted(part.widths.values()) != sorted(graph.sizes) or (

@@ -132,7 +132,7 @@ class SteppedPart(Part):
 
         with warnings.catch_warnings():  # torch loads its own derivatives through what it warns of
             warnings.simplefilter("ignore", DeprecationWarning)
-            found: Tensor = torch.func.vmap(one, in_dims=-1, out_dims=-1)(tangents_BNK)
+            found: Tensor = torch.func.vmap(one, -1, -1, randomness="same")(tangents_BNK)
         return found
 
 

@@ -13,16 +13,15 @@ import itertools
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from unvanish.flow.finding.repeat import FEWEST, Repeat, Tokens, best_repeat, goes_on, shortest
 from unvanish.torch_internals import pytree
 
-FEWEST = 3  # steps: fewer are not a recurrence
-LONGEST = 4000  # calls in a step that are looked for
 FARTHEST = 64  # steps, over which a state that is not read before can be handed on
 SHIFTS = 400  # places in a step at which it is tried to begin
 ANCHORS = 100  # calls by which steps that differ are cut apart
@@ -156,6 +155,17 @@ class Loop:
         """Whether a step detaches something inside a module."""
         return any(cut.startswith(module) for step in self.calls for one in step for cut in one.cuts)
 
+    @property
+    def shares_weights(self) -> bool:
+        """Whether a step uses a parameter, or a layer, that the step before uses, too: layers one after the other
+        do not."""
+        used = [
+            {id(one) for call in step for one in call.taken if one.is_leaf and one.requires_grad}
+            | {call.name for call in step if call.name.startswith(MODULE)}
+            for step in self.calls[-2:]
+        ]
+        return bool(used[0] & used[-1])
+
     def keeps_past(self, module: str) -> bool:
         """Whether a step hands on something of the step before that does not go through a module."""
         past = {id(one) for one in self.states[-2]}
@@ -179,8 +189,10 @@ def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
     while rest:
         first, last = rest.pop()
         axes_here = _iterated(made[first:last], axes)
-        repeat = _best(tokens[first:last], axes_here)
-        if repeat is None or not repeat.over_input or _goes_on(tokens[first:last], repeat):
+        repeat = best_repeat(tokens[first:last], axes_here)
+        if repeat is not None and not _runs_over(made[first:last], repeat.length // repeat.period):
+            repeat = shortest(tokens[first:last], repeat, axes_here)
+        if repeat is None or not repeat.over_input or goes_on(tokens[first:last], repeat):
             anchored = _anchored(made[first:last], tokens[first:last], axes_here | set(axes))
             if anchored is not None:
                 whole, start, end = anchored
@@ -195,16 +207,7 @@ def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
     return found
 
 
-class _Repeat(NamedTuple):
-    """Calls that repeat: where they begin, how many make one period, how many there are, what they run over."""
-
-    start: int
-    period: int
-    length: int
-    over_input: bool
-
-
-def _numbered(made: Sequence[Made]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _numbered(made: Sequence[Made]) -> Tokens:
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(one.token, len(numbers)) for one in made], dtype=np.int64)
 
@@ -212,40 +215,41 @@ def _numbered(made: Sequence[Made]) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
     """How many pieces tensors were cut into, all at once or one after the other; else the axes of the input."""
     whole = {len(one.given) for one in made if one.name in _UNBINDS and len(one.given) >= FEWEST}
-    whole |= {len(one.given) for one in made if len(one.given) >= FEWEST and len(one.given) in axes}
-    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
+    pieces = [len(one.given) for one in made if not one.name.startswith(MODULE)]
+    whole |= {count for count in pieces if count >= FEWEST and count in axes}
     taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
+    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
     # A step may take its piece several times.
     often = {
         size for key, one in cut.items() for size in one.shape[:2] if taken[key] in range(size, 9 * size, size)
     }
-    return whole | often | {count for count in taken.values() if count >= FEWEST} or set(axes)
+    once = {
+        count
+        for key, count in taken.items()
+        if count >= FEWEST
+        and (
+            any(0 <= size - count <= 2 for size in cut[key].shape[:2])
+            or not any(count in range(2 * size, 9 * size, size) for size in cut[key].shape[:2] if size >= FEWEST)
+        )
+    }
+    return whole | often | once or set(axes)
 
 
-def _best(tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]) -> _Repeat | None:
-    """The best repeat: one that runs as often as something is iterated over, else what covers most."""
-    best: tuple[tuple[Any, ...], _Repeat] | None = None
-    for period in range(1, min(len(tokens) // FEWEST, LONGEST) + 1):
-        same = np.concatenate([[False], tokens[period:] == tokens[:-period], [False]])
-        edges = np.flatnonzero(same[1:] != same[:-1])
-        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            count = (end - start) // period + 1
-            if count >= FEWEST:
-                exact = max((size for size in axes if 0 <= count - size <= 1), default=0)
-                near = exact or max((size for size in axes if size - count in (1, 2)), default=0)
-                key = (True, near, period) if near else (False, period * count, -period)
-                if best is None or key > best[0]:
-                    best = key, _Repeat(start, period, end - start + period, bool(near))
-    return None if best is None else best[1]
+def _runs_over(made: Sequence[Made], steps: int) -> bool:
+    """Whether something is cut into as many pieces as there are steps, and whole."""
+    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
+    taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
+    sizes = [len(one.given) for one in made if one.name in _UNBINDS]
+    sizes += [
+        size
+        for key, one in cut.items()
+        for size in one.shape[:2]
+        if taken[key] >= size - 2 and min(taken[key] % size, -taken[key] % size) <= min(2, size // 4)
+    ]
+    return any(size > FEWEST and abs(size - steps) <= 2 for size in sizes)
 
 
-def _goes_on(tokens: np.ndarray[Any, np.dtype[np.int64]], repeat: _Repeat) -> bool:
-    """Whether the calls of a repeat are made elsewhere, too: it may be a run of like steps among others."""
-    step = tokens[repeat.start : repeat.start + repeat.period]
-    return int(np.isin(tokens, step).sum()) > repeat.length + repeat.period
-
-
-def _loop(made: Sequence[Made], repeat: _Repeat) -> Loop | None:
+def _loop(made: Sequence[Made], repeat: Repeat) -> Loop | None:
     """A repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
     period = repeat.period
     delays = range(1, min(len(made) // period // 2, FARTHEST) + 1)
@@ -274,9 +278,7 @@ def _begin(made: Sequence[Made], period: int, delay: int) -> tuple[int, list[tup
     return None if best is None else best[1:]
 
 
-def _anchored(
-    made: Sequence[Made], tokens: np.ndarray[Any, np.dtype[np.int64]], axes: set[int]
-) -> tuple[Loop, int, int] | None:
+def _anchored(made: Sequence[Made], tokens: Tokens, axes: set[int]) -> tuple[Loop, int, int] | None:
     """A loop whose steps differ, as with a branch: what is called once in each of them cuts it into steps.
 
     A slot is then a call, by its name and how often that was called in the step so far. Returns where it begins and
