@@ -262,10 +262,7 @@ class Sample(Line):
 
 
 class Need(Line):
-    """How many steps of context predict the text as well as any; `censored` where the sample cannot tell of more.
-
-    `of` is the number of characters that were looked at.
-    """
+    """How many steps of context predict the text as well as any, of the first `of` characters; or at least so many."""
 
     lag: Whole = None
     censored: Flag = False
