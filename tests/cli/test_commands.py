@@ -24,6 +24,7 @@ from unvanish.engine import ENGINES
 from unvanish.engine.native.build import compiler
 from unvanish.errors import OptionError
 from unvanish.record import RunRecord
+from unvanish.record.reaching import held_back
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
 Capture = pytest.CaptureFixture[str]
@@ -107,6 +108,9 @@ def test_train_in_a_pipe_tells_one_line_a_validation_then_the_result(tmp_path: P
     assert table["reach of l1"].startswith(
         f"{'≥ ' * last['reach']['l1']['censored']}{last['reach']['l1']['steps']}"
     )
+    (need,) = record.read("need")
+    assert table["needed"] == f"{'≥ ' * need['censored']}{need['lag']} steps of context"
+    assert table["reach of l1"].endswith(held_back(last["reach"]["l1"]["steps"], 12, need["lag"]))
     (sample,) = record.read("sample")
     assert f"\n{sample['prompt']}{sample['text']}\n" in out
     assert lines[-1] == f"report  {tmp_path / 'run' / 'report.html'}"

@@ -48,7 +48,7 @@ def silent(_: str) -> None:
 
 def numbers(folder: Path, *kinds: str) -> list[dict[str, Any]]:
     """Return what a run recorded, without events, and without what a clock decides."""
-    wanted = kinds or ("step", "valid", "flow", "remedy", "sample")
+    wanted = kinds or ("step", "valid", "flow", "remedy", "need", "sample")
     lines = [line for line in RunRecord(folder).read() if line["kind"] in wanted]
     return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
 

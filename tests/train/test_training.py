@@ -143,6 +143,7 @@ def test_more_epochs_later_are_as_good_as_at_once(tmp_path: Path, changes: dict[
     assert numbers(run, "step") == numbers(once, "step")
     assert numbers(run, "valid")[-1] == numbers(once, "valid")[-1]
     assert numbers(run, "sample")[-1] == numbers(once, "sample")[-1]
+    assert [line["lag"] for line in numbers(run, "need")] == [line["lag"] for line in numbers(once, "need")]
     assert weights(run) == weights(once)
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unvanish.cli.show import console, note, plain
+from unvanish.cli.show import console, note, plain, progress
 from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
@@ -67,7 +67,8 @@ def diagnose(
     asked |= {key: value for key, value in given.items() if value not in (None, [])}
     model, batch, loss = (asked.pop(key) for key in ("model", "batch", "loss"))
     try:
-        found = ask(model, batch, loss, prescriptions=prescriptions, seed=seed, **asked)
+        with progress.status("") as status:  # on a terminal only
+            found = ask(model, batch, loss, prescriptions=prescriptions, seed=seed, say=status.update, **asked)
     except UnvanishError:
         raise
     except Exception as fault:  # the target's own code

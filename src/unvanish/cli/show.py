@@ -14,6 +14,8 @@ console = Console(
     highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200
 )
 
+progress = Console(stderr=True, highlight=False, markup=False, emoji=False)  # what passes, beside what is piped on
+
 
 def plain(text: str) -> None:
     """Print a line, at once: somebody may be waiting at a pipe. What a terminal would act on is shown escaped."""

@@ -41,6 +41,7 @@ def diagnose(
     cells: Iterable[str] = (),
     prescriptions: bool = True,
     seed: int = 0,
+    say: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Judge how far back a model's gradient reaches against how far back it has to, and say why.
 
@@ -60,6 +61,7 @@ def diagnose(
         cells: names of modules that are called once a step, where they are not found.
         prescriptions: whether remedies are tried.
         seed: of the random directions.
+        say: called with what is being done, a few words, whenever that changes: it may take half a minute.
 
     Returns:
         A `Diagnosis`. The verdict is relative to the needed lag: vanishing, where less than 1 % of the gradient's
@@ -79,4 +81,7 @@ def diagnose(
     >>> found.verdict, found.causes[0].kind
     ('vanishing', 'weights')
     """
-    return examine(Question(model, batch, loss, need, data, optimizer, step, tuple(cells), prescriptions, seed))
+    say = (lambda _: None) if say is None else say
+    return examine(
+        Question(model, batch, loss, need, data, optimizer, step, tuple(cells), prescriptions, seed, say)
+    )

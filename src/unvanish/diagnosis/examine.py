@@ -36,12 +36,17 @@ def examine(asked: Question) -> Diagnosis:
 def _examined(asked: Question) -> Diagnosis:
     model, generator = unwrapped(asked.model), torch.Generator().manual_seed(asked.seed)
     inputs = tensors_in(asked.batch)
+    asked.say("finding the recurrences")
     observation = observe(model, lambda: asked.run(model), cells=asked.cells, inputs=inputs, need=asked.need)
     if max(seen.steps for seen in observation.seen.values()) < 2:
         raise FlowError("the batch has one time step: give a longer sequence, there is no time to look back in")
+    if asked.data is not None:
+        asked.say("measuring what the data need")
     found = asked.data if asked.data is None or isinstance(asked.data, Dependency) else dependency(asked.data)
     need, need_from = _needed(asked.need, found, observation)
+    asked.say(f"measuring {', '.join(observation.parts)}")
     parts = measure(observation, need, generator)
+    asked.say("looking for causes")
     trace, trial = _training(model, asked.run, asked.optimizer, asked.step)
     facts = Facts(
         model,
@@ -63,7 +68,7 @@ def _examined(asked: Question) -> Diagnosis:
     untried: tuple[Untried, ...] = ()
     if asked.prescriptions and verdict in ("borderline", "vanishing", "exploding"):
         ill = [part for part in parts if part.verdict == verdict]
-        patient = Patient(model, asked.run, observation, need, inputs, asked.cells)
+        patient = Patient(model, asked.run, observation, need, inputs, asked.cells, asked.say)
         helps, untried = prescribe(patient, ill, generator)
     unknown = _unknown(found, trace, parts)
     return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, helps, unknown, found, untried)

@@ -17,9 +17,9 @@ from unvanish.torch_internals import pytree
 def numbers(facts: Facts) -> Iterator[Cause]:
     gradients = [gradient for gradient in facts.observation.gradients.values() if gradient is not None]
     sound = all(bool(torch.isfinite(one).all()) for one in [facts.observation.loss, *gradients])
-    for name, value in () if sound else _named_tensors(facts.batch):  # a model may fill its gaps by itself
+    for name, value in _named_tensors(facts.batch):
         places = _non_finite(value)
-        if len(places):
+        if len(places) and not (sound and _is_meant(value)):
             where = ", ".join(str(int(index)) for index in places[0])
             kind = "NaN" if value[tuple(places[0])].isnan() else "infinite"
             text = f"{name} has {len(places):,} numbers that are not finite; the first, {kind}, at index ({where})"
@@ -65,6 +65,12 @@ def _named_tensors(batch: Any) -> Iterator[tuple[str, Tensor]]:
     for number, (path, leaf) in enumerate(leaves):
         label = pytree.keystr(path)
         yield ("the input" if len(leaves) == 1 else f"input {label or number}"), leaf
+
+
+def _is_meant(value: Tensor) -> bool:
+    """Whether numbers that are not finite may be meant: gaps that the model fills by itself, or a mask of −∞."""
+    infinite = value.isinf()
+    return not bool(infinite.any()) or not bool((value[~infinite] != 0).any())
 
 
 def _non_finite(value: Tensor) -> Tensor:

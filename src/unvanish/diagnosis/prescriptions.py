@@ -48,6 +48,7 @@ def prescribe(
         for remedy in _fitting(patient, part):
             seed = int(torch.randint(1 << 31, (), generator=generator))
             if remedy.code not in tried:
+                patient.say(f"trying {remedy.name} on {part.name}")
                 tried[remedy.code] = _try(remedy, patient, seconds, seed)
             outcome = tried[remedy.code]
             if isinstance(outcome, _Tried) and part.name not in outcome.observation.parts:

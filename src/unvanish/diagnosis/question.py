@@ -21,7 +21,10 @@ from unvanish.flow.finding.untouched import same_start
 
 @dataclass(frozen=True)
 class Question:
-    """What `diagnose` is asked; `target` is what the loss takes beside the model's output, if it takes two."""
+    """What `diagnose` is asked.
+
+    `target` is what the loss takes beside the model's output, if it takes two; `say` is told what is being done.
+    """
 
     model: nn.Module
     batch: Any
@@ -33,6 +36,7 @@ class Question:
     cells: tuple[str, ...]
     prescriptions: bool
     seed: int
+    say: Callable[[str], None]
     target: tuple[Any, ...] = ()
 
     def run(self, model: nn.Module) -> Tensor:

@@ -262,7 +262,7 @@ class Sample(Line):
 
 
 class Need(Line):
-    """How many steps of context predict the text as well as any, of the first `of` characters; or at least so many."""
+    """How many steps of context predict the first `of` characters as well as any, or at least so many."""
 
     lag: Whole = None
     censored: Flag = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import keyword
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ class Patient:
     Attributes:
         run: runs the model, or a copy of it, and returns its loss.
         inputs, cells: the tensors of the batch, and the names of cells that were given, as `observe` takes them.
+        say: is told what is being tried.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class Patient:
     need: int
     inputs: Sequence[Tensor] = ()
     cells: Sequence[str] = ()
+    say: Callable[[str], None] = field(default=lambda _: None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""Causes that need a closer look than the suite gives: padding, overflow, cuts, losses of any size."""
+
+from __future__ import annotations
+
+import cProfile
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import unvanish
+from tests.diagnosis.spoilt import Words
+from tests.diagnosis.written import Written, cut
+from tests.diagnosis.zoo import near_one
+from unvanish.diagnosis import Diagnosis, diagnose
+
+
+def asked(model: nn.Module, batch: Any, need: int = 20, **more: Any) -> Diagnosis:
+    return diagnose(model, batch, near_one, need=need, prescriptions=False, **more)
+
+
+def kinds(found: Diagnosis) -> list[str]:
+    return [cause.kind for cause in found.causes]
+
+
+# -- padding -----------------------------------------------------------------------------------------------------
+
+
+class Gathered(Words):
+    """Every row is read at its own last step."""
+
+    def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
+        y = self.rnn(self.table(words))[0]
+        return self.out(y[torch.arange(len(words)), lengths - 1])
+
+
+class Averaged(Words):
+    """All steps are read, the padded ones too."""
+
+    def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
+        return self.out(self.rnn(self.table(words))[0].mean(1))
+
+
+def rows(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    count = torch.tensor(lengths)
+    words = torch.randint(1, 30, (len(lengths), max(lengths)))
+    return words * (torch.arange(max(lengths)) < count[:, None]), count
+
+
+@pytest.mark.parametrize("kind", [Words, Averaged, Gathered])
+def test_padding_is_a_cause_only_where_the_loss_reads_it(kind: type[Words]) -> None:
+    torch.manual_seed(0)
+    found = asked(kind(12, packs=False), rows([60, 40, 33, 50, 21, 60]))
+    assert ("padding read" in kinds(found)) == (kind is not Gathered)
+    if kind is not Gathered:
+        cause = next(cause for cause in found.causes if cause.kind == "padding read")
+        assert cause.number == 39
+        assert "4 of 6 rows" in cause.text
+
+
+@pytest.mark.parametrize("same", ["all rows", "in the middle"])
+def test_one_number_many_times_is_no_padding(same: str) -> None:
+    torch.manual_seed(0)
+    words, lengths = rows([60, 40, 33, 50, 21, 60])
+    words = torch.where(torch.arange(60) < 45, torch.randint(1, 30, (6, 60)), 0) if same == "all rows" else words
+    if same == "in the middle":
+        words[:, 3:15] = 0
+    assert "padding read" not in kinds(asked(Words(12, packs=False), (words, lengths)))
+
+
+# -- where a state is cut ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("how", "kind"), [("detach", "detached state"), ("zero", "state reset")])
+def test_cut_is_counted_where_it_is(how: str, kind: str) -> None:
+    torch.manual_seed(0)
+    found = asked(Written(cut(how, 25), 12, 1.0), torch.randn(60, 3, 2), 30)
+    (cause,) = [cause for cause in found.causes if cause.kind == kind]
+    assert "2 of 59 times" in cause.text
+    assert cause.number == 25
+    assert found.parts[0].profile.reach == 24
+    assert found.verdict == "vanishing"
+
+
+def test_cut_beyond_what_is_needed_is_none() -> None:
+    torch.manual_seed(0)
+    found = asked(Written(cut("detach", 25), 12, 1.0), torch.randn(60, 3, 2), 20)
+    assert (found.verdict, found.causes) == ("healthy", ())
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2.0**-80, 2.0**70])
+def test_norms_are_those_of_the_loss_as_it_is(factor: float) -> None:
+    """Small numbers are measured at another scale, and told at their own."""
+    torch.manual_seed(0)
+    model, x = Words(12, packs=False), rows([30, 30])
+    plain = asked(model, x).parts[0].loss_norms
+    scaled = diagnose(model, x, lambda y: factor * near_one(y), need=20, prescriptions=False).parts[0].loss_norms
+    for state, norms in plain.items():
+        told = torch.tensor(scaled[state], dtype=torch.float64) / factor
+        torch.testing.assert_close(told, torch.tensor(norms, dtype=torch.float64), rtol=1e-4, atol=1e-12)
+
+
+def test_gradient_behind_many_layers_is_measured() -> None:
+    """Its squares are too small for single precision; the verdict on the recurrence is that of the recurrence."""
+    torch.manual_seed(0)
+    model: Any = Words(12, packs=False)
+    model.out = nn.Sequential(*[layer for _ in range(30) for layer in (nn.Linear(12, 12), nn.Sigmoid())])
+    found = asked(model, rows([30, 30]))
+    assert (found.verdict, kinds(found)[0]) == ("healthy", "starved")
+    assert 0 < max(found.parts[0].loss_norms["h"]) < 1e-18
+
+
+# -- the house -----------------------------------------------------------------------------------------------------
+
+
+def test_profiler_is_given_back() -> None:
+    torch.manual_seed(0)
+    model = Words(12, packs=False)
+    optimizer, x = torch.optim.SGD(model.parameters(), 0.1), rows([30, 30])
+
+    def step() -> None:
+        near_one(model(*x)).backward()
+        optimizer.step()
+
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        assert "no zero_grad" in kinds(asked(model, x, optimizer=optimizer, step=step))
+        assert sys.getprofile() is profiler
+    finally:
+        profiler.disable()
+
+
+def test_what_is_done_is_said() -> None:
+    torch.manual_seed(0)
+    said: list[str] = []
+    model = nn.Sequential(unvanish.Recurrent("rnn", 2, 8), Last())
+    diagnose(model, torch.randn(40, 2, 2), near_one, need=30, say=said.append)
+    assert said[:3] == ["finding the recurrences", "measuring 0.l0", "looking for causes"]
+    assert all(line.startswith("trying ") for line in said[3:])
+    assert len(said) > 4
+
+
+class Last(nn.Module):
+    """The last output of a layer."""
+
+    def forward(self, given: tuple[Tensor, Any]) -> Tensor:
+        return given[0][-1]
