@@ -519,6 +519,13 @@ def a_compiled_model() -> Given:
     return asked(torch.compile(holding_lstm(), backend="eager"), loss=lambda y: (y - 1).square().mean())
 
 
+@kind("vanishing", cause="forgetting", found="layer")
+def a_layer_that_is_compiled_by_itself() -> Given:
+    model = Last(nn.GRU(I, H), H)
+    model.rnn = torch.compile(model.rnn, backend="eager")
+    return asked(model)
+
+
 @kind("vanishing", found="input")
 def a_scripted_model() -> Given:
     with warnings.catch_warnings():

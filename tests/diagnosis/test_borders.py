@@ -10,9 +10,14 @@ import torch
 from torch import Tensor, nn
 
 import unvanish
+from tests.diagnosis import zoo
+from tests.diagnosis.zoo import Case
 from tests.support.whole import WHOLE
-from unvanish.diagnosis.measure import judge
+from unvanish.diagnosis.findings import worst
+from unvanish.diagnosis.measure import judge, look
+from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.graph import DRAWS, MORE, drawn
+from unvanish.flow.finding.observe import observe
 from unvanish.flow.measuring.profile import Profile
 
 NEED, T, H = 30, 32, 12
@@ -47,6 +52,32 @@ def test_verdict_never_goes_from_healthy_to_vanishing_with_the_seed(share: float
         for seed in range(100 if WHOLE else 12)
     }
     assert not {"healthy", "vanishing"} <= verdicts
+
+
+def flips(case: Case, seeds: int) -> set[str]:
+    """The verdicts on the worst part of a patient, over seeds of the directions."""
+    patient = case.make(0)
+    seen = observe(patient.model, lambda: patient.loss(called(patient.model, patient.batch)), need=patient.need)
+    found = set()
+    for seed in range(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        verdicts = []
+        for part in seen.parts.values():
+            module = seen.module_of(part.name)
+            verdicts.append(look(part, module, patient.need, module.longest, generator)[1].verdict)
+        found.add(worst(verdicts))
+    return found
+
+
+# Stepped parts: those of a loop are measured in the graph of the run, from directions that do not change.
+STEPPED = [
+    case for case in zoo.cases() if case.cause in (None, "weights", "forgetting", "saturation", "input scale")
+]
+
+
+@pytest.mark.parametrize("case", STEPPED[:50] if WHOLE else STEPPED[:50:9], ids=lambda case: case.name)
+def test_verdict_is_the_same_for_all_seeds(case: Case) -> None:
+    assert len(flips(case, 100 if WHOLE else 10)) == 1
 
 
 def profile_of(left: float, low: float, high: float) -> Profile:

@@ -24,12 +24,12 @@ from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.trace import tensors_in
-from unvanish.flow.finding.untouched import copied_with, same_random, unwrapped
+from unvanish.flow.finding.untouched import copied_with, eagerly, same_random, unwrapped
 
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
-    with same_random(asked.model):
+    with same_random(asked.model), eagerly(asked.model):
         return _examined(understood(asked))
 
 

@@ -34,7 +34,7 @@ from unvanish.flow.finding.lost import Lost, first_lost, located
 from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
 from unvanish.flow.finding.trace import MODULE, Calls, Loop, loops
-from unvanish.flow.finding.untouched import untouched
+from unvanish.flow.finding.untouched import eagerly, untouched
 
 __all__ = ["Observation", "Seen", "observe"]
 FEWEST_ALONE = 5  # steps of a loop that runs over nothing: fewer may be layers one after the other
@@ -100,7 +100,7 @@ def observe(
     Raises:
         FlowError: there is nothing to measure along, the loss is not a single number or has no gradient.
     """
-    with untouched(model):
+    with untouched(model), eagerly(model):
         links = links_of(model, loss, cells) if links is None else links
         run = _Run(model, loss, links, rows, inputs, need)
         found = run.observed(list(cells))

@@ -24,6 +24,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
+@contextlib.contextmanager
+def eagerly(model: nn.Module) -> Iterator[None]:
+    """Run what is compiled inside a model as it is written, in the block: what is compiled calls no hooks."""
+    if not any(hasattr(module, "_orig_mod") for module in model.modules()):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def copied(model: nn.Module) -> nn.Module:
     """Return a copy of a model; tensors that its modules hold beside parameters are copied without a graph."""
     return copy.deepcopy(model, _memo(model))
