@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import unvanish
 from tests.diagnosis.spoilt import Words
+from tests.diagnosis.suite import cases
 from tests.diagnosis.written import Written, cut
 from tests.diagnosis.zoo import near_one
 from unvanish.diagnosis import Diagnosis, diagnose
@@ -113,6 +114,32 @@ def test_gradient_behind_many_layers_is_measured() -> None:
     found = asked(model, rows([30, 30]))
     assert (found.verdict, kinds(found)[0]) == ("healthy", "starved")
     assert 0 < max(found.parts[0].loss_norms["h"]) < 1e-18
+
+
+# -- patients of the suite, whose causes may not be missed ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gradients of one layer add up",
+        "relu that is dead before",
+        "LSTM, units of sensors",
+        "layer that overflows",
+        "exponential gates overflow",
+        "infinity in the input",
+        "stabilised exponential gates, 5.0",
+        "a branch that begins with zero",
+    ],
+)
+def test_first_cause(name: str) -> None:
+    case = next(case for case in cases() if case.name == name)
+    patient = case.make(3)
+    found = diagnose(
+        patient.model, patient.batch, patient.loss, need=patient.need, prescriptions=False, **patient.more
+    )
+    assert found.verdict == case.verdict
+    assert kinds(found)[:1] == ([] if case.cause is None else [case.cause])
 
 
 # -- the house -----------------------------------------------------------------------------------------------------
