@@ -36,7 +36,7 @@ check: lint types bench-engine-quick bench-remedies-quick test ## Run all that C
 # The half that compiles most kernels runs beside the rest, on a thread each: its lines come last.
 # In random order, so that no test leans on another: make test SEED=17 runs in the order of that number.
 # make test ONLY='-k word' runs some; make test-engine and make test-rest run one half alone.
-ENGINE_TESTS := tests/engine tests/nn tests/cells tests/flow tests/remedies
+ENGINE_TESTS := tests/engine tests/nn tests/cells tests/flow tests/remedies tests/outside
 ifndef SEED
 SEED := $(shell date +%s)
 endif

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 import unvanish
@@ -16,6 +17,7 @@ from tests.diagnosis.suite import cases
 from tests.diagnosis.written import Written, cut
 from tests.diagnosis.zoo import near_one
 from unvanish.diagnosis import Diagnosis, diagnose
+from unvanish.errors import FlowError
 
 
 def asked(model: nn.Module, batch: Any, need: int = 20, **more: Any) -> Diagnosis:
@@ -69,6 +71,29 @@ def test_one_number_many_times_is_no_padding(same: str) -> None:
     if same == "in the middle":
         words[:, 3:15] = 0
     assert "padding read" not in kinds(asked(Words(12, packs=False), (words, lengths)))
+
+
+# -- no state to be seen -----------------------------------------------------------------------------------------
+
+
+class Scanned(nn.Module):
+    """A linear recurrence as a convolution with its impulse response, e^(-rate k)."""
+
+    def __init__(self, rate: float, steps: int) -> None:
+        super().__init__()
+        self.rise, self.out = nn.Linear(2, 8), nn.Linear(8, 1)
+        self.kernel_T = torch.exp(-rate * torch.arange(steps))
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        y = self.rise(x_TBI)
+        spectrum = torch.fft.rfft(y, 2 * len(y), 0) * torch.fft.rfft(self.kernel_T, 2 * len(y))[:, None, None]
+        return self.out(torch.fft.irfft(spectrum, 2 * len(y), 0)[len(y) - 1])
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.01, "healthy"), (0.15, "vanishing"), (0.7, "vanishing")])
+def test_gradient_by_the_input_may_decay_to_nothing(rate: float, verdict: str) -> None:
+    torch.manual_seed(0)
+    assert asked(Scanned(rate, 60), torch.randn(60, 3, 2), 50).verdict == verdict
 
 
 # -- where a state is cut ----------------------------------------------------------------------------------------
@@ -140,6 +165,54 @@ def test_first_cause(name: str) -> None:
     )
     assert found.verdict == case.verdict
     assert kinds(found)[:1] == ([] if case.cause is None else [case.cause])
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_older_checkpoints_are_refused_in_one_line(reentrant: bool) -> None:
+    class Saved(Written):
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(x.shape[1], 12)
+            for x_t in x:
+                h = torch.utils.checkpoint.checkpoint(self.once, x_t, h, use_reentrant=reentrant)
+            return self.out(h)
+
+        def once(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(self.w(x) + self.u(h))
+
+    torch.manual_seed(0)
+    model, x = Saved(cut("detach", 99), 12, 1.0), torch.randn(40, 3, 2).requires_grad_()
+    if reentrant:
+        with pytest.raises(FlowError, match="use_reentrant=False"):
+            asked(model, x)
+    else:
+        assert asked(model, x).verdict in ("healthy", "vanishing")
+
+
+def test_gradients_of_a_table_may_be_sparse() -> None:
+    torch.manual_seed(0)
+    model = Words(12, packs=False)
+    model.table = nn.Embedding(30, 2, sparse=True)
+    assert asked(model, rows([30, 30])).verdict == "healthy"
+
+
+def test_part_that_runs_seldom_is_no_short_window_where_another_remembers() -> None:
+    class SlowAndFast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slow, self.fast, self.out = nn.GRUCell(2, 8), nn.GRUCell(10, 8), nn.Linear(8, 1)
+            for cell in (self.slow, self.fast):
+                cell.bias_ih.data[8:16] = 6.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            slow = fast = x.new_zeros(x.shape[1], 8)
+            for t, x_t in enumerate(x):
+                slow = self.slow(x_t, slow) if t % 5 == 0 else slow
+                fast = self.fast(torch.cat([x_t, slow], 1), fast)
+            return self.out(fast)
+
+    torch.manual_seed(0)
+    found = asked(SlowAndFast(), torch.randn(60, 3, 2), 40)
+    assert (found.verdict, kinds(found)) == ("healthy", [])
 
 
 # -- the house -----------------------------------------------------------------------------------------------------

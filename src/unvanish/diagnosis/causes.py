@@ -92,7 +92,7 @@ def _cuts(facts: Facts) -> Iterator[Cause]:
         how = max(("detached", "reset"), key=lambda way: seen.carried[way])
         if seen.carried[how] and seen.steps > seen.longest:
             yield _cut(seen, how, facts.need)
-        else:
+        elif facts.verdict != "healthy":  # else another part reaches further, and this one may run on into it
             text = (
                 f"{named(seen)} sees {steps_text(seen.longest)} at a time, {steps_text(facts.need)} are needed: "
                 "no gradient can come from further back"

@@ -16,12 +16,13 @@ from unvanish.flow import Part, Profile, Split
 from unvanish.flow.finding.observe import Observation, Seen
 from unvanish.flow.finding.parts import SteppedPart
 from unvanish.flow.measuring.jacobian import jacobian_of, lyapunov_of
-from unvanish.flow.measuring.profile import REACH_SHARE, profile_of
+from unvanish.flow.measuring.profile import REACH_SHARE, profile_of, reach_of
 from unvanish.flow.measuring.saturation import saturation_of
 from unvanish.flow.measuring.split import split_of
 from unvanish.nn import Recurrent
 
 GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes
+GROWING = 10  # times, within what was measured: else a fitted line is no ground for an explosion
 SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
 EXPONENTS = 16
 LOST = 1e-18  # in single precision the square of a smaller number has lost its digits, or is zero
@@ -61,7 +62,8 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
 
     survives = at_need(norms)
     low, high = (at_need(curve) for curve in profile.band or (norms, norms))
-    grown = max(float(norms[: need + 1].max()), survives)
+    measured = float(norms[: need + 1].max())
+    grown = max(measured, survives) if measured > GROWING else measured
     kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
     if grows and grown > GROWTH:
         near = low <= GROWTH and survives == grown
@@ -71,9 +73,17 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
         text = f"the gradient is cut after {steps_text(window)}, {steps_text(need)} are needed"
         return Judgement("vanishing", text, 0.0, False)
     if survives < REACH_SHARE or (not beyond and profile.reach < need):
-        verdict = "borderline" if high >= REACH_SHARE and survives < REACH_SHARE else "vanishing"
+        verdict = "borderline" if _may_reach(profile, need, high) else "vanishing"
         return Judgement(verdict, f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
     return Judgement("borderline" if low < REACH_SHARE else "healthy", kept, survives, beyond)
+
+
+def _may_reach(profile: Profile, need: int, high: float) -> bool:
+    """Whether, within what the directions leave open, 1 % is left at the needed lag and before it."""
+    if high < REACH_SHARE:
+        return False
+    curve = (profile.band or (profile.norms, profile.norms))[1]
+    return need >= len(curve) or reach_of(curve / curve[0], profile.period)[0] >= need
 
 
 def _reach(profile: Profile) -> float:

@@ -20,7 +20,7 @@ from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.graph import time_axis
 from unvanish.flow.finding.observe import Observation
 from unvanish.flow.finding.parts import LayerPart
-from unvanish.flow.finding.untouched import untouched
+from unvanish.flow.finding.untouched import same_random, untouched
 from unvanish.flow.measuring.saturation import saturation_of
 
 MIXED = 1e-4  # of the output's size: less is rounding
@@ -41,7 +41,7 @@ def mixed_rows(model: nn.Module, batch: Any, observation: Observation) -> float:
         return 0.0
     with untouched(model), torch.no_grad(), contextlib.suppress(Exception):  # whatever the user's own code raises
         model.eval()
-        y = called(model, x)
+        y = _drawn_alike(model, x)
         if not isinstance(y, Tensor) or y.dim() == 0 or y.dim() > 2:
             return 0.0
         rows, axes = y.shape[0], [axis for axis in (0, 1) if x.shape[axis] == y.shape[0]]
@@ -50,9 +50,15 @@ def mixed_rows(model: nn.Module, batch: Any, observation: Observation) -> float:
             return 0.0
         other = x.clone()
         other.select(axes[0], 0).add_(x.std() + 1.0)
-        change = (called(model, other) - y)[1:].norm() / y.norm().clamp_min(1e-12)
+        change = (_drawn_alike(model, other) - y)[1:].norm() / y.norm().clamp_min(1e-12)
         return float(change) if change > MIXED else 0.0
     return 0.0
+
+
+def _drawn_alike(model: nn.Module, x: Tensor) -> Any:
+    """Run a model with the random numbers of every other such run: it may draw in evaluation, too."""
+    with same_random(model):
+        return called(model, x)
 
 
 def padding_read(asked: Question, model: nn.Module) -> Padding | None:

@@ -63,7 +63,7 @@ def links_of(model: nn.Module, loss: Callable[[], Tensor], cells: Iterable[str])
     found = {name: link for name, chain in chains.items() if (link := chain.link()) is not None}
     # The innermost: a wrapper that hands the state through is not the recurrence.
     called = {n for n, chain in chains.items() if isinstance(named[n], nn.RNNCellBase) and chain.calls >= FEW}
-    found |= {name: Link((), ()) for name in called - found.keys()}
+    found |= {name: Link((), ()) for name in named if name in called and name not in found}
     inner = {name: link for name, link in found.items() if not any(o.startswith(f"{name}.") for o in found)}
     for name in cells:
         if name not in named:

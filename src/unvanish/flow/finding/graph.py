@@ -26,6 +26,7 @@ SHAPED_ALIKE = frozenset(
 DRAWS, MORE = 8, 64  # directions: where their mean is near a border, more are drawn
 REACH_SHARE = 0.01  # of the norm must survive
 BAND = 2.0  # standard errors
+NEAREST, STEEP = 5, 10  # lags that a convolution may read, too; times the median over all, where a gradient decays
 Norms = NDArray[np.float64]
 
 
@@ -227,7 +228,8 @@ def watched_input(model: nn.Module, inputs: Sequence[Tensor]) -> Any:
 def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
     """The gradient of the loss by the steps of the input, relative to its median over the lags from 1 on.
 
-    The last step is also read directly, and does not count.
+    The last step is also read directly, and does not count. Where that median is next to nothing beside the one
+    over the nearest lags, as of a gradient that decays, it is relative to the latter.
     """
     steps = x.shape[axis]
     norms_T = np.zeros(steps)
@@ -236,7 +238,8 @@ def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
     norms_K = norms_T[::-1].copy()
     middle = float(np.median(norms_K[1:])) if steps > 1 else 0.0
     largest = float(norms_K[1:].max()) if steps > 1 else 0.0
-    scale = middle or largest
+    near = float(np.median(norms_K[NEAREST : max(2 * NEAREST, steps // 4)])) if steps > 2 * NEAREST else 0.0
+    scale = (near if near > STEEP * middle else middle) or largest
     norms_K = norms_K / scale if scale else norms_K
     norms_K[0] = 1.0
     return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2)

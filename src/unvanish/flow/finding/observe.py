@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,7 +100,7 @@ def observe(
     Raises:
         FlowError: there is nothing to measure along, the loss is not a single number or has no gradient.
     """
-    with untouched(model), eagerly(model):
+    with untouched(model), eagerly(model), _checkpointed():
         links = links_of(model, loss, cells) if links is None else links
         run = _Run(model, loss, links, rows, inputs, need)
         found = run.observed(list(cells))
@@ -108,6 +108,20 @@ def observe(
         if faint:
             found = _Run(model, loss, links, rows, inputs, need, faint).observed(list(cells))
     return found if found.parts else _along_the_input(found, model, loss, inputs, need)
+
+
+@contextlib.contextmanager
+def _checkpointed() -> Iterator[None]:
+    """Say in one line what torch says of gradients by states inside its older checkpoints."""
+    try:
+        yield
+    except RuntimeError as fault:
+        if "use_reentrant" not in str(fault):
+            raise
+        raise FlowError(
+            "the model calls torch.utils.checkpoint with use_reentrant=True, through which no gradient by a state "
+            "can be taken: give use_reentrant=False, as torch advises"
+        ) from fault
 
 
 class _Run:
@@ -147,7 +161,7 @@ class _Run:
             scale = _scale(value) if self.scale is None else self.scale
             value.backward(torch.full_like(value, scale))  # type: ignore[no-untyped-call]
         named = self.model.named_parameters()
-        gradients = {name: None if p.grad is None else p.grad.double() / scale for name, p in named}
+        gradients = {name: None if p.grad is None else p.grad.to_dense().double() / scale for name, p in named}
         return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links, lost, scale)
 
     def _own(self) -> list[Tensor]:
