@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import cProfile
+import dataclasses
+import math
 import sys
 from typing import Any
 
@@ -17,7 +19,9 @@ from tests.diagnosis.suite import cases
 from tests.diagnosis.written import Written, cut
 from tests.diagnosis.zoo import near_one
 from unvanish.diagnosis import Diagnosis, diagnose
+from unvanish.diagnosis.causes import explains
 from unvanish.errors import FlowError
+from unvanish.flow.finding.graph import kept_directly, rate_with_all_kept
 
 
 def asked(model: nn.Module, batch: Any, need: int = 20, **more: Any) -> Diagnosis:
@@ -251,3 +255,35 @@ class Last(nn.Module):
 
     def forward(self, given: tuple[Tensor, Any]) -> Tensor:
         return given[0][-1]
+
+
+# -- what is blamed is changed, and nothing else -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_rate_with_all_kept_is_that_of_the_changed_jacobian(kept: float) -> None:
+    """Of s = k s + A s with a second state: the spectral radius of J, with (1 - k) I added to the block of s."""
+    torch.manual_seed(0)
+    small_HH, mixed_HH = 0.2 * torch.randn(6, 6).double(), 0.3 * torch.randn(6, 6).double()
+    small_HH.fill_diagonal_(0.0)
+    s, r = (torch.randn(1, 6).double().requires_grad_() for _ in range(2))
+    states = [[s, r]]
+    for _ in range(400):
+        s, r = kept * s + s @ small_HH.T + 0.1 * r, s @ mixed_HH.T
+        states.append([s, r])
+    keep_W = kept_directly(states, draws=400)[0]
+    assert float(keep_W.mean()) == pytest.approx(kept, abs=0.02)
+    identity = torch.eye(6).double()
+    top = torch.cat([identity + small_HH, 0.1 * identity], 1)
+    changed = torch.cat([top, torch.cat([mixed_HH, torch.zeros(6, 6).double()], 1)])
+    radius = float(torch.linalg.eigvals(changed).abs().max())
+    assert rate_with_all_kept(states, 0, torch.full((6,), kept)) == pytest.approx(math.log(radius), abs=0.01)
+
+
+def test_a_path_is_blamed_only_where_keeping_it_would_help() -> None:
+    patient = next(case for case in cases() if case.name == "loop, a constant damps").make(0)
+    part = diagnose(patient.model, patient.batch, patient.loss, need=40, prescriptions=False).parts[0]
+    (memory,) = part.saturation.memories
+    assert memory.whole == pytest.approx(0.0, abs=0.1)
+    assert explains(memory, part, 40)
+    assert not explains(dataclasses.replace(memory, whole=part.profile.rate), part, 40)

@@ -16,6 +16,7 @@ from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
 from unvanish.diagnosis.learning import elsewhere, named, parameters
 from unvanish.diagnosis.numbers import numbers
 from unvanish.diagnosis.steps import step
+from unvanish.flow.finding.graph import SOME
 from unvanish.flow.finding.observe import Seen
 from unvanish.flow.measuring.profile import REACH_SHARE
 from unvanish.flow.measuring.saturation import Memory
@@ -53,7 +54,6 @@ CAUSES = (
 SHARED = frozenset(
     {"forgetting", "activation", "weights", "saturation", "dead relu", "short window", "reads early"}
 )
-DIRECT = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
 NEAR = 0.3  # of the rate, by which that path may fall short of explaining it
 DEAD_FROM, DEAD_WHERE_HEALTHY = 0.5, 0.9  # of the relu units: many are still at a sound start, too
 
@@ -228,7 +228,7 @@ def _radius(part: PartFinding) -> float:
 def _vanishing(part: PartFinding, need: int) -> Iterator[Cause]:
     allowed = math.log(REACH_SHARE) / need
     own = max(part.saturation.memories, key=lambda memory: memory.longest, default=None)
-    if own is not None and not own.gate and _explains(own, part, need):
+    if own is not None and not own.gate and explains(own, part, need):
         yield _fading(part, own, need)
         return
     gated = [memory for memory in part.saturation.memories if memory.gate]
@@ -250,11 +250,16 @@ def _vanishing(part: PartFinding, need: int) -> Iterator[Cause]:
             yield cause
 
 
-def _explains(memory: Memory, part: PartFinding, need: int) -> bool:
-    """Whether what a state keeps of itself, past all matrices, is why a gradient shrinks as it does."""
-    if memory.keep < DIRECT or memory.longest >= need or not math.isfinite(part.profile.rate):
+def explains(memory: Memory, part: PartFinding, need: int) -> bool:
+    """Whether what a state keeps of itself, past all matrices, is why a gradient shrinks as it does.
+
+    It would have to shrink so by that path alone, and half as fast at most were all kept and nothing else changed.
+    """
+    rate = part.profile.rate
+    if memory.keep < SOME or memory.longest >= need or not math.isfinite(rate):
         return False
-    return part.profile.rate <= max(math.log(memory.keep) * (1 - NEAR), -1 / memory.longest * (1 - NEAR))
+    alone = max(math.log(memory.keep), -1 / memory.longest) * (1 - NEAR)
+    return rate <= alone and (math.isnan(memory.whole) or memory.whole >= rate / 2)
 
 
 def _fading(part: PartFinding, memory: Memory, need: int) -> Cause:

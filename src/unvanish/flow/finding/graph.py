@@ -24,6 +24,7 @@ SHAPED_ALIKE = frozenset(
     {"zeros_like", "ones_like", "empty_like", "full_like", "randn_like", "rand_like"} | {"new_zeros", "new_full"}
 )
 DRAWS, MORE = 8, 64  # directions: where their mean is near a border, more are drawn
+SOME = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
 REACH_SHARE = 0.01  # of the norm must survive
 BAND = 2.0  # standard errors
 NEAREST, STEEP = 5, 10  # lags that a convolution may read, too; times the median over all, where a gradient decays
@@ -40,6 +41,7 @@ class GraphPart(Part):
         joints: how the state came to each step after the first: `joined`, `detached` (the same numbers, without
             their gradient) or `reset` (other ones).
         direct: what each unit of each state keeps of itself in a step by its direct path, in the mean over steps.
+        whole: the rate of the gradient, were all of one state kept that way, and the rest as it is.
         again: runs the model once more in a context, and gives `squares_DKS` of that.
     """
 
@@ -51,6 +53,7 @@ class GraphPart(Part):
     joints: tuple[str, ...] = ()
     loop: Loop | None = None
     direct: Mapping[str, Tensor] = field(default_factory=dict)
+    whole: Mapping[str, float] = field(default_factory=dict)
     again: Callable[[contextlib.AbstractContextManager[Any]], Norms | None] | None = field(default=None, repr=False)
 
     @property
@@ -83,7 +86,10 @@ def of_loop(loop: Loop, need: int | None = None) -> GraphPart:
     squares_DKS = drawn(lambda draws, seed: norms_along(whole, draws, seed), need, loop.delay)
     sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
     direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 else {}
-    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, replace(loop, states=states), direct)
+    some = [(place, name) for place, name in enumerate(direct) if SOME < float(direct[name].mean()) < 1]
+    rates = {name: rate_with_all_kept(whole, place, direct[name]) for place, name in some}
+    loop = replace(loop, states=states)
+    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, loop, direct, rates)
 
 
 def joints_of(states: Sequence[Sequence[Tensor]], loop: Loop) -> tuple[str, ...]:
@@ -184,6 +190,34 @@ def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int
                 count += 1
         found.append(total / max(count, 1))
     return found
+
+
+def rate_with_all_kept(states: Sequence[Sequence[Tensor]], place: int, keep_W: Tensor) -> float:
+    """The mean log of what a step leaves of a gradient, over the later half of the way, were all of one state kept.
+
+    That is with (1 - k) I added to the state's own block of the Jacobian: the share k that it keeps becomes 1, and
+    all else stays as it is.
+    """
+    generator, logs = torch.Generator().manual_seed(0), list[float]()
+    sent = [random_like(one, generator) for one in states[-1]]
+    for t in range(len(states) - 1, 0, -1):
+        ends = [(one, v) for one, v in zip(states[t], sent, strict=True) if one.requires_grad]
+        sources = [one for one in states[t - 1] if one.requires_grad]
+        if not ends or len(sources) < len(states[t - 1]):
+            break
+        found = torch.autograd.grad(
+            [one for one, _ in ends], sources, [v for _, v in ends], retain_graph=True, allow_unused=True
+        )
+        kept = sent[place] * (1 - keep_W.to(sent[place]))
+        sent = [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
+        sent[place] = sent[place] + kept
+        size = math.sqrt(sum(_square(v) for v in sent))
+        if not 0 < size < math.inf:
+            break
+        logs.append(math.log(size) - (0.0 if logs else math.log(math.sqrt(sum(v.numel() for v in sent)))))
+        sent = [v / size for v in sent]
+    later = logs[len(logs) // 2 :]
+    return sum(later) / len(later) if later else math.nan
 
 
 def _square(value: Tensor) -> float:

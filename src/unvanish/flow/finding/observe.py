@@ -177,7 +177,7 @@ class _Run:
         inside = self._inside(loop, parts)
         for name in inside:
             if _is_whole(parts[name], graph, module_of(seen, name)):
-                parts[name].direct = graph.direct
+                parts[name].direct, parts[name].whole = graph.direct, graph.whole
                 for other in inside:  # a wrapper of what is whole hands the same states through
                     if other != name and module_of(seen, name).name.startswith(f"{module_of(seen, other).name}."):
                         del parts[other]

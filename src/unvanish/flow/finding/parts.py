@@ -43,12 +43,14 @@ class Part(abc.ABC):
         squares_DKS: what is left of random directions k steps back, squared, by direction and state, where that was
             measured in the graph of the model's own run.
         direct: what each unit of each state keeps of itself in a step, past all else, where that was estimated.
+        whole: the rate at which a gradient shrinks, in nats a step, were all of one state kept that way.
     """
 
     name: str
     changed_between: float = 0.0
     squares_DKS: NDArray[np.float64] | None = None
     direct: Mapping[str, Tensor] = types.MappingProxyType({})
+    whole: Mapping[str, float] = types.MappingProxyType({})
 
     @property
     @abc.abstractmethod

@@ -62,6 +62,7 @@ class Memory:
         keep: the mean share that is kept in a step.
         time_constant: 1 / (1 − keep): after so many steps 1/e is left (∞ where all is kept).
         longest: the time constant of the unit that keeps the most, in the mean over time.
+        whole: the rate at which a gradient shrinks, in nats a step, were all kept; NaN where that was not tried.
     """
 
     state: str
@@ -69,6 +70,7 @@ class Memory:
     keep: float
     time_constant: float
     longest: float
+    whole: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -230,8 +232,9 @@ def _of_graph(part: GraphPart) -> Saturation:
 def _kept(part: Part) -> tuple[Memory, ...]:
     """What the states of a cell whose equations are not known keep of themselves."""
     return tuple(
-        Memory(name, "", float(keep_W.mean()), _constant(keep_W.mean()), _constant(keep_W.max()))
+        Memory(name, "", float(mean), _constant(mean), _constant(keep_W.max()), part.whole.get(name, math.nan))
         for name, keep_W in part.direct.items()
+        for mean in [keep_W.mean()]
     )
 
 
