@@ -233,9 +233,10 @@ def test_profiler_is_given_back() -> None:
 
     profiler = cProfile.Profile()
     profiler.enable()
+    before = sys.getprofile()  # from Python 3.12 on it is none of these
     try:
         assert "no zero_grad" in kinds(asked(model, x, optimizer=optimizer, step=step))
-        assert sys.getprofile() is profiler
+        assert sys.getprofile() is before
     finally:
         profiler.disable()
 
