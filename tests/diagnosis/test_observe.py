@@ -360,7 +360,7 @@ def test_layer_called_on_windows_with_a_detached_state_is_the_layer() -> None:
 
 
 class Solver(nn.Module):
-    """A solver that is called several times in a step of time, and takes the input anew each time."""
+    """A solver that is called several times per step of time, and reads the input at each call."""
 
     def __init__(self, at_once: bool) -> None:
         super().__init__()

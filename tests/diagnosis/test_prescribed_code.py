@@ -207,7 +207,7 @@ def parametrised() -> nn.Module:
 
 UNTRIED = {
     "must not change": (frozen, {"orthogonal", "chrono", "skips", "gru", "leaky_rnn"}),
-    "computed anew": (parametrised, {"orthogonal", "skips", "gru", "leaky_rnn"}),
+    "recomputed": (parametrised, {"orthogonal", "skips", "gru", "leaky_rnn"}),
     "class of its own": (lambda: Kept(I, H), {"skips", "gru", "leaky_rnn"}),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.diagnosis.zoo import B, Case, I, Patient, drawn, sized, x_of
+from tests.diagnosis.zoo import B, Case, I, Patient, drawn, louder, sized, x_of
 
 Step = Callable[[Any, Tensor, Tensor, int], Tensor]
 
@@ -239,7 +239,7 @@ def cases() -> Iterator[Case]:
         "loop: activation",
     )
     yield Case("loop, saturated", loop(tanh, size=300.0), "vanishing", "saturation", "loop: saturation")
-    yield Case("called step, saturated", _loud(called(tanh)), "vanishing", "saturation", "loop: saturation")
+    yield Case("called step, saturated", louder(called(tanh), 300), "vanishing", "saturation", "loop: saturation")
     kept = lambda: damped(lambda: drawn(0.5, 0.8))  # noqa: E731
     for name, make in (
         ("loop", loop(kept)),
@@ -268,12 +268,3 @@ def cases() -> Iterator[Case]:
     yield Case(
         "encoder and decoder, the decoder vanishes", stacked(0.5), "healthy", "starved", "starved by a decoder"
     )
-
-
-def _loud(make: Callable[[int], Patient]) -> Callable[[int], Patient]:
-    def louder(seed: int) -> Patient:
-        patient = make(seed)
-        patient.batch = patient.batch * 300
-        return patient
-
-    return louder

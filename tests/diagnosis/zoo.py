@@ -384,14 +384,18 @@ def _vanishing() -> Iterator[Case]:
 
 
 def _loud(kind: Callable[..., nn.Module]) -> Callable[[int], Patient]:
-    make = changed(kind, turned(lambda: 1.0))
+    return louder(changed(kind, turned(lambda: 1.0)), 1000)
 
-    def louder(seed: int) -> Patient:
+
+def louder(make: Callable[[int], Patient], times: float) -> Callable[[int], Patient]:
+    """The same patient, with a larger input."""
+
+    def loud(seed: int) -> Patient:
         patient = make(seed)
-        patient.batch = patient.batch * 1000
+        patient.batch = patient.batch * times
         return patient
 
-    return louder
+    return loud
 
 
 def _exploding() -> Iterator[Case]:

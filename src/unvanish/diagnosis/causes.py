@@ -72,8 +72,8 @@ def _together(same: list[Cause]) -> Cause:
     others = [cause.where for cause in same[1:] if cause.where != same[0].where]
     if not others:
         return same[0]
-    named = ", ".join(dict.fromkeys(others))
-    return dataclasses.replace(same[0], text=f"{same[0].text}; {named} likewise")
+    listed = ", ".join(dict.fromkeys(others))
+    return dataclasses.replace(same[0], text=f"{same[0].text}; {listed} likewise")
 
 
 def _rank(cause: Cause) -> int:

@@ -19,10 +19,12 @@ def _arrives(part: PartFinding) -> bool:
 
 
 def named(seen: Seen) -> str:
+    """What a recurrence is called in a sentence."""
     return seen.name or "the layer"
 
 
 def parameters(facts: Facts) -> Iterator[Cause]:
+    """What does not learn in the recurrences: frozen matrices, modules and directions that no gradient reaches."""
     for seen in facts.observation.seen.values():
         own = list(seen.module.named_parameters(prefix=seen.name if seen.path is None else seen.path))
         matrices = [(name, p) for name, p in own if p.dim() == 2]

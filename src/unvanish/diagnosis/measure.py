@@ -13,6 +13,7 @@ from torch import nn
 
 from unvanish.diagnosis.findings import PartFinding, steps_text
 from unvanish.flow import Part, Profile, Split
+from unvanish.flow.finding.graph import DRAWS, MORE
 from unvanish.flow.finding.observe import Observation, Seen
 from unvanish.flow.finding.parts import SteppedPart
 from unvanish.flow.measuring.jacobian import jacobian_of, lyapunov_of
@@ -26,7 +27,6 @@ GROWING = 10  # times, within what was measured: else a fitted line is no ground
 SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
 EXPONENTS = 16
 LOST = 1e-18  # in single precision the square of a smaller number has lost its digits, or is zero
-DIRECTIONS, MORE = 8, 64  # groups of directions: where their band meets a border, more are drawn
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def look(
     part: Part, seen: Seen, need: int, window: int, generator: torch.Generator, *, deep: bool = True
 ) -> tuple[Profile, Judgement]:
     """Measure the profile of a part and judge it: from several directions, and more where these cannot tell."""
-    profile = profile_of(part, 1, generator, groups=DIRECTIONS if deep else 1)
+    profile = profile_of(part, 1, generator, groups=DRAWS if deep else 1)
     judged = judge(profile, need, window, grows=seen.kind != "input")
     if deep and judged.verdict == "borderline" and part.squares_DKS is None:
         profile = profile_of(part, 1, generator, groups=MORE)

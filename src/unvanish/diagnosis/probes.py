@@ -132,7 +132,7 @@ def _losses(asked: Question, model: nn.Module, batches: Sequence[Any]) -> list[f
 def calmed(observation: Observation, parts: Sequence[PartFinding]) -> dict[str, tuple[float, float]]:
     """Which parts have activations that are flat only because their input is large.
 
-    The share of one's values that is saturated, and that which stays so with the input standardised.
+    For each such part: the share of saturated values as it is, and with a standardised input.
     """
     found = {}
     for finding in parts:

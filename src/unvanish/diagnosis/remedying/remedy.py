@@ -17,7 +17,7 @@ from unvanish.flow.finding.observe import Observation
 from unvanish.nn import Recurrent
 
 MADE = (
-    "{names} of {path} {are} computed anew in each forward pass (a parametrisation, a weight drop): set what {it} "
+    "{names} of {path} {are} recomputed in each forward pass (a parametrisation, a weight drop): set what {it} "
     "computed from"
 )
 

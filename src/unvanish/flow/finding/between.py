@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unvanish.flow.finding.calling import random_like
-from unvanish.flow.finding.graph import Norms, drawn
+from unvanish.flow.finding.graph import Norms, drawn, square
 from unvanish.flow.finding.parts import size_of
 from unvanish.torch_internals import pytree
 
@@ -145,11 +145,11 @@ def _back(pieces: Sequence[Piece], row: int | None, draws: int, seed: int) -> No
     squares_DKS = np.zeros((draws, len(pieces), len(ends)))
     for squares_KS in squares_DKS if sources else ():
         directions = [random_like(state, generator) for state in ends]
-        sent = sum(_square(v) for v in directions)
+        sent = sum(square(v) for v in directions)
         scaled = [v / size for v, size in zip(directions, sizes, strict=True)]
         found = torch.autograd.grad(ends, sources, scaled, retain_graph=True, allow_unused=True)
         come = {id(one): gradient for one, gradient in zip(sources, found, strict=True) if gradient is not None}
-        squares_KS[0] = [_square(v) / sent for v in directions]
+        squares_KS[0] = [square(v) / sent for v in directions]
         for k, piece in enumerate(reversed(pieces[:-1]), 1):
             for s, end in enumerate(ends):
                 gradient = come.get(id(piece.returned[s]))
@@ -157,7 +157,7 @@ def _back(pieces: Sequence[Piece], row: int | None, draws: int, seed: int) -> No
                 if read is not None and read[0] == s and id(piece.y) in come:
                     of_y = come[id(piece.y)]
                     total = total + of_y.reshape(*end.shape[:-1], -1, end.shape[-1])[..., read[1], :]
-                squares_KS[k, s] = _square(total) * sizes[s] ** 2 / sent
+                squares_KS[k, s] = square(total) * sizes[s] ** 2 / sent
     return squares_DKS
 
 
@@ -181,10 +181,6 @@ def _is_made_of(values: Sequence[Any], states: Sequence[Any]) -> bool:
     sent = [random_like(one, torch.Generator().manual_seed(0)) for one in ends]
     found = torch.autograd.grad(ends, earlier, sent, retain_graph=True, allow_unused=True)
     return any(gradient is not None and bool(gradient.any()) for gradient in found)
-
-
-def _square(value: Tensor) -> float:
-    return float(value.detach().double().square().sum())
 
 
 def _difference(before: Tensor, after: Tensor) -> float:

@@ -139,16 +139,16 @@ def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: in
     squares_DKS = np.zeros((draws, len(states), len(last)))
     for draw in range(draws if ends else 0):
         directions = [random_like(end, generator) for _, end in ends]
-        sent = sum(_square(direction) for direction in directions)
+        sent = sum(square(direction) for direction in directions)
         scaled = [v / sizes[place] for v, (place, _) in zip(directions, ends, strict=True)]
         found = torch.autograd.grad(
             [end for _, end in ends], [one for _, _, one in flat], scaled, retain_graph=True, allow_unused=True
         )
         for (place, _), direction in zip(ends, directions, strict=True):
-            squares_DKS[draw, 0, place] = _square(direction) / sent
+            squares_DKS[draw, 0, place] = square(direction) / sent
         for (k, place, _), gradient in zip(flat, found, strict=True):
             if gradient is not None:
-                squares_DKS[draw, k, place] = _square(gradient) * sizes[place] ** 2 / sent
+                squares_DKS[draw, k, place] = square(gradient) * sizes[place] ** 2 / sent
     return squares_DKS
 
 
@@ -211,7 +211,7 @@ def rate_with_all_kept(states: Sequence[Sequence[Tensor]], place: int, keep_W: T
         kept = sent[place] * (1 - keep_W.to(sent[place]))
         sent = [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
         sent[place] = sent[place] + kept
-        size = math.sqrt(sum(_square(v) for v in sent))
+        size = math.sqrt(sum(square(v) for v in sent))
         if not 0 < size < math.inf:
             break
         logs.append(math.log(size) - (0.0 if logs else math.log(math.sqrt(sum(v.numel() for v in sent)))))
@@ -220,7 +220,8 @@ def rate_with_all_kept(states: Sequence[Sequence[Tensor]], place: int, keep_W: T
     return sum(later) / len(later) if later else math.nan
 
 
-def _square(value: Tensor) -> float:
+def square(value: Tensor) -> float:
+    """The sum of squares, in double precision."""
     return float(value.detach().double().square().sum())
 
 

@@ -113,7 +113,7 @@ def located(lost: Lost, parts: Mapping[str, Part]) -> Lost:
 
 
 def _step_of(call: Made, part: Part) -> int | None:
-    """The first step of a recurrence after which its state is not finite, if it is that which the call makes."""
+    """The first step after which the state of a recurrence is not finite; None if the call is not part of it."""
     if isinstance(part, GraphPart):
         steps = part.loop.calls if part.loop is not None else []
         return next((t for t, step in enumerate(steps, 1) if any(one is call for one in step)), None)
