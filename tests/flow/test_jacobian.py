@@ -71,9 +71,9 @@ def test_directions_go_back_through_many_steps_at_once_as_through_one_after_the_
     found = []
     for steps in (1, 3, 256):
         monkeypatch.setattr(back, "AT_ONCE", steps)
-        found.append(back.norms_back(part, 2, torch.Generator().manual_seed(0)))
-    for norms_TS in found[1:]:
-        np.testing.assert_allclose(norms_TS, found[0], rtol=1e-10, atol=1e-15)
+        found.append(back.squares_back(part, 3, torch.Generator().manual_seed(0), groups=2))
+    for squares_GTS in found[1:]:
+        np.testing.assert_allclose(squares_GTS, found[0], rtol=1e-10, atol=1e-15)
 
 
 @every_cell

@@ -1,6 +1,7 @@
 """Send random directions back through a part.
 
-Shapes: T time, B batch, I input, N full state, D draws, R rows of all draws side by side, S states.
+Shapes: T time, B batch, I input, N full state, D draws, G groups of draws, L lots of them that go
+back together, R rows of all draws of a lot side by side, S states.
 """
 
 from __future__ import annotations
@@ -52,41 +53,45 @@ def squares_back(
     shape = (groups * draws, *initial_BN.shape)
     v_DBN = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(initial_BN.device)
     sent = (v_DBN.square() * (weights_N > 0)).sum((1, 2))
-    together = isinstance(exact, LayerPart) and AT_ONCE > 1
-    at_once = min(draws, max(1, ROWS_AT_ONCE // len(initial_BN))) if together else draws
-    found = []
-    for group, of_group in zip(v_DBN.split(draws), sent.split(draws), strict=True):  # type: ignore[no-untyped-call]
-        squares = [
-            _many_steps(exact, some, around)
-            if isinstance(exact, LayerPart) and together
-            else _step_by_step(exact, some, around)
-            for some in (group * weights_N).split(at_once)
-        ]
-        found.append(torch.stack(squares).sum(0) / of_group.sum())
+    if isinstance(exact, LayerPart) and AT_ONCE > 1:
+        squares_GTS = _many_steps(exact, (v_DBN * weights_N).reshape(groups, draws, *initial_BN.shape), around)
+    else:
+        apart = (v_DBN * weights_N).split(draws)  # type: ignore[no-untyped-call]
+        squares_GTS = torch.stack([_step_by_step(exact, group, around) for group in apart])
+    sent_G = sent.reshape(groups, draws).sum(1)
+    squares_GTS = squares_GTS / sent_G[:, None, None]
     scale_S = torch.tensor([sizes[name] for name in exact.newest()], dtype=torch.float64, device="cpu")
-    squares_GTS = torch.stack(found).cpu() * scale_S.square()
-    return np.asarray(squares_GTS.numpy(), dtype=np.float64)
+    return np.asarray((squares_GTS.cpu() * scale_S.square()).numpy(), dtype=np.float64)
 
 
 def _many_steps(
-    exact: LayerPart, v_DBN: Tensor, around: contextlib.AbstractContextManager[object] | None
+    exact: LayerPart, v_GDBN: Tensor, around: contextlib.AbstractContextManager[object] | None
 ) -> Tensor:
-    """Send directions back, the rows of all draws side by side, many steps in one pass; squares, (T + 1, S)."""
-    draws, v_RN = len(v_DBN), v_DBN.flatten(0, 1)
-    found = [_squares(exact, v_RN)[None]]
+    """Send directions back through many steps in one pass, as many of a group side by side as rows allow.
+
+    The steps are run once and every lot of directions is sent back through them. Squares, (G, T + 1, S).
+    """
+    groups, draws, batch, _ = v_GDBN.shape
+    room = max(1, ROWS_AT_ONCE // batch)
+    at_once = max(count for count in range(1, min(draws, room) + 1) if draws % count == 0)
+    lots = v_GDBN.reshape(-1, at_once * batch, v_GDBN.shape[-1])
+    found = [torch.stack([_squares(exact, v_RN)[None] for v_RN in lots])]
     for last in range(exact.steps, 0, -AT_ONCE):
         first, track = max(0, last - AT_ONCE), Track(exact.name, tuple(exact.widths))
-        start_RN = exact.state_before(first).repeat(draws, 1).requires_grad_()
+        start_RN = exact.state_before(first).repeat(at_once, 1).requires_grad_()
         with torch.enable_grad(), around or contextlib.nullcontext():
             engine = None if around is None else "reference"
-            end_RN = exact.run(first, last, start_RN, (track,), engine, draws)
-        pulled: Tensor | None = None
-        if end_RN.requires_grad:
-            (pulled,) = torch.autograd.grad(end_RN, start_RN, v_RN, allow_unused=True)
-        v_RN = torch.zeros_like(v_RN) if pulled is None else pulled
-        squares_TS = track.norms.square() if track.arrived else v_RN.new_zeros(last - first, len(exact.widths))
-        found += [squares_TS[:-1].flip(0), _squares(exact, v_RN)[None]]
-    return torch.cat(found)
+            end_RN = exact.run(first, last, start_RN, (track,), engine, at_once)
+        pulled, squares = [], []
+        for v_RN in lots:
+            track.clear()
+            pulled.append(_pulled(end_RN, start_RN, v_RN))
+            told = track.norms.square() if track.arrived else v_RN.new_zeros(last - first, len(exact.widths))
+            squares.append(torch.cat([told[:-1].flip(0), _squares(exact, pulled[-1])[None]]))
+        lots = torch.stack(pulled)
+        found.append(torch.stack(squares))
+    squares_LTS = torch.cat(found, 1)
+    return squares_LTS.reshape(groups, -1, *squares_LTS.shape[1:]).sum(1)
 
 
 def _step_by_step(
