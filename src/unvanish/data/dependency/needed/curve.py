@@ -64,16 +64,19 @@ def judged(
     level: float,
     unit: str,
     notes: list[str],
+    told_K: Floats,
     *,
     closed: bool = False,
     grain: float = 0.0,
 ) -> Need:
     """Judge the losses of the blocks: column 0 without context, then one column per lag.
 
-    A context is enough if the best one is not better by more than 1 % of the whole gain and by more than chance:
-    Student's t over the blocks, at `level` for all contexts together. Held-out blocks have their null built in:
-    where nothing can be predicted, whatever was fitted makes them worse in the mean, so false alarms are rarer than
-    `level`. `closed` says that no step lies further back; `grain` is the share of a loss that a predictor leaves
+    A context is enough if the best one is not better by more than 1 % of the whole gain and by more than chance, at
+    `level` for all contexts together. Chance has two bounds. Student's t over the blocks: held-out blocks have their
+    null built in, for where nothing can be predicted, whatever was fitted makes them worse in the mean. And
+    `told_K`, the log-likelihood of all held-out steps in nats by context: E exp(gain in nats) ≤ 1 where a context
+    tells nothing, so that chance goes beyond log 1/p with probability p at most (Ville 1939). The second holds where
+    what happens seldom did not happen in any block, and the spread over blocks is too small. `closed` says that no step lies further back; `grain` is the share of a loss that a predictor leaves
     alone.
     """
     gain_BK = losses_BK[:, :1] - losses_BK
@@ -82,7 +85,8 @@ def judged(
     bound = _student(level / len(looked), len(losses_BK) - 1)
     error_K = _error(gain_BK)
     curve = Curve(lags_K, gain_K[1:], error_K[1:], unit)
-    if not (gain_K[looked] > bound * error_K[looked]).any():
+    sure = math.log(len(looked) / level)
+    if not ((gain_K > bound * error_K) & (told_K - told_K[0] > sure))[looked].any():
         hidden = max(float(bound * error_K[looked].min() / max(losses_BK[:, 0].mean(), 1e-300)), grain)
         if hidden > SMALL:
             share = f"under {hidden:.0%} of the loss" if hidden < 1 else "of any size"
@@ -92,7 +96,8 @@ def judged(
     missing_BK = gain_BK[:, [best]] - gain_BK
     unsure_K = bound * _error(missing_BK)
     lost_K = np.maximum((1 - ENOUGH) * gain_K[best], unsure_K)
-    enough = max(int(np.flatnonzero(missing_BK.mean(0) <= lost_K)[0]), 1)
+    as_good_K = (missing_BK.mean(0) <= lost_K) | (told_K[best] - told_K <= sure)
+    enough = max(int(np.flatnonzero(as_good_K)[0]), 1)
     coarse = float(max(unsure_K[enough], grain * losses_BK[:, enough].mean()) / gain_K[best])
     if coarse > 1 - ENOUGH:
         share = f"{coarse:.0%}" if coarse < 1 else "all"

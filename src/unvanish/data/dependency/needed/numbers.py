@@ -61,10 +61,10 @@ def needed_of_numbers(
     if smooth:
         found_BK = _with_smooth(found_BK, steps, x_TE, y_NG, seen_K, block_N, rng)
     notes = [] if len(seen_K) == len(lags_K) else [f"{len(seen_K)} of {len(lags_K)} lags were looked at"]
-    scale = max(float(found_BK[:, 0].mean()), 1e-300)
-    return judged(
-        found_BK / scale, seen_K, level, "share of the variance", notes, closed=labels, grain=threshold / len(y_NG)
-    )
+    found_BK = found_BK / max(float(found_BK[:, 0].mean()), 1e-300)
+    told_K = -len(y_NG) / 2 * np.log(np.maximum(found_BK.mean(0), 1e-300))  # of errors of one normal distribution
+    grain = threshold / len(y_NG)
+    return judged(found_BK, seen_K, level, "share of the variance", notes, told_K, closed=labels, grain=grain)
 
 
 def affordable(lags_K: Lags, strength_K: Floats, room: int) -> Lags:

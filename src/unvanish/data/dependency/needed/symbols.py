@@ -91,11 +91,11 @@ def needed_of_symbols(
     block_N = blocks_of(len(y_N), parts * BLOCKS if many else BLOCKS)
     # Of a long text whole passages are held out: what is near was written about the same things.
     part_N = (block_N // PASSAGE if many else block_N) % parts
-    found_BK, at_end = np.zeros((block_N.max() + 1, len(seen_K) + 1)), False
+    found_BK, held, at_end = np.zeros((block_N.max() + 1, len(seen_K) + 1)), 0, False
     for part in range(1 if many else parts):
         fold = _fold(part_N, part, size, rng, many=many)
         loss_NK, ends = _losses(task, fold)
-        at_end |= ends
+        at_end, held = at_end | ends, held + len(fold.held)
         for one in np.unique(block_N[fold.held]):
             found_BK[one] = loss_NK[block_N[fold.held] == one].mean(0)
     longest = int(lags_K[len(context_CN) - 2])
@@ -103,7 +103,8 @@ def needed_of_symbols(
     if at_end:
         notes.append("contexts that are longer come too seldom in this sample")
     grain = 2 * math.log(COLUMNS) / len(y_N)
-    need = judged(found_BK[found_BK.any(1)], seen_K, level, "nats", notes, grain=grain)
+    found_BK = found_BK[found_BK.any(1)]
+    need = judged(found_BK, seen_K, level, "nats", notes, -held * found_BK.mean(0), grain=grain)
     return replace(need, censored=need.censored or (at_end and need.steps > 0))
 
 
