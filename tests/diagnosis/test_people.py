@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import unvanish
+from tests.diagnosis import uneven  # noqa: F401  its kinds are among them
 from tests.diagnosis.people import KINDS
 from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.calls import tensors_in
 from unvanish.flow.finding.observe import observe
-from unvanish.flow.finding.trace import tensors_in
 from unvanish.flow.finding.untouched import unwrapped
 
 

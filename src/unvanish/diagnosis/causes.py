@@ -16,7 +16,7 @@ from unvanish.diagnosis.findings import Cause, PartFinding, steps_text
 from unvanish.diagnosis.learning import elsewhere, named, parameters
 from unvanish.diagnosis.numbers import numbers
 from unvanish.diagnosis.steps import step
-from unvanish.flow.finding.graph import SOME
+from unvanish.flow.finding.graph import INPUT, SOME
 from unvanish.flow.finding.observe import Seen
 from unvanish.flow.measuring.profile import REACH_SHARE
 from unvanish.flow.measuring.saturation import Memory
@@ -99,6 +99,16 @@ def _cuts(facts: Facts) -> Iterator[Cause]:
             )
             advice = f"train on windows of more than {facts.need} steps"
             yield Cause("short window", seen.name, text, seen.longest, "steps", advice)
+
+
+def _outside(facts: Facts) -> Iterator[Cause]:
+    if facts.outside:
+        text = (
+            "the state leaves the graph of gradients between the steps: other early steps of the input change the "
+            f"loss by {facts.outside:.2g} of its size, and no gradient comes from there"
+        )
+        advice = "keep the state a tensor: no .item(), .tolist(), .numpy() or torch.tensor(…), no detach or no_grad"
+        yield Cause("detached state", INPUT, text, facts.outside, "of the loss", advice)
 
 
 def _cut(seen: Seen, how: str, need: int) -> Cause:
@@ -309,6 +319,7 @@ _LOOKS: tuple[Callable[[Facts], Iterator[Cause]], ...] = (
     numbers,
     _rows,
     _cuts,
+    _outside,
     _reads,
     _padding,
     parameters,

@@ -17,13 +17,13 @@ from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Untried, worst
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe
-from unvanish.diagnosis.probes import calmed, mixed_rows, padding_read
+from unvanish.diagnosis.probes import calmed, mixed_rows, padding_read, read_without_gradient
 from unvanish.diagnosis.question import Question, understood
 from unvanish.diagnosis.remedying.remedy import Patient
 from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
+from unvanish.flow.finding.calls import tensors_in
 from unvanish.flow.finding.observe import Observation, observe
-from unvanish.flow.finding.trace import tensors_in
 from unvanish.flow.finding.untouched import copied_with, eagerly, same_random, unwrapped
 
 
@@ -61,6 +61,7 @@ def _examined(asked: Question) -> Diagnosis:
         mixed_rows(model, asked.batch, observation),
         calmed(observation, parts),
         padding_read(asked, model),
+        read_without_gradient(asked, model, parts),
     )
     why = causes(facts)
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict

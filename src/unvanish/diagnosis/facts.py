@@ -39,6 +39,7 @@ class Facts:
         calmed: of each part with an activation that is flat because the input is large, the share of its values
             that is saturated, and that with the input in units of its own spread.
         padding: what stands at the end of shorter rows, where the loss reads it.
+        outside: by how much of its size the loss changes with early steps from which no gradient comes.
     """
 
     model: nn.Module
@@ -53,3 +54,4 @@ class Facts:
     mixed: float = 0.0
     calmed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     padding: Padding | None = None
+    outside: float = 0.0

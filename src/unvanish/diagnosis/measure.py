@@ -72,7 +72,7 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     if window < need:
         text = f"the gradient is cut after {steps_text(window)}, {steps_text(need)} are needed"
         return Judgement("vanishing", text, 0.0, False)
-    if survives < REACH_SHARE or (not beyond and profile.reach < need):
+    if survives < REACH_SHARE or (not beyond and profile.reach + profile.period <= need):
         verdict = "borderline" if _may_reach(profile, need, high) else "vanishing"
         return Judgement(verdict, f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
     return Judgement("borderline" if low < REACH_SHARE else "healthy", kept, survives, beyond)
@@ -83,7 +83,7 @@ def _may_reach(profile: Profile, need: int, high: float) -> bool:
     if high < REACH_SHARE:
         return False
     curve = (profile.band or (profile.norms, profile.norms))[1]
-    return need >= len(curve) or reach_of(curve / curve[0], profile.period)[0] >= need
+    return need >= len(curve) or reach_of(curve / curve[0], profile.period)[0] + profile.period > need
 
 
 def _reach(profile: Profile) -> float:

@@ -17,7 +17,7 @@ from unvanish.diagnosis.facts import Padding
 from unvanish.diagnosis.findings import PartFinding
 from unvanish.diagnosis.question import Question
 from unvanish.flow.finding.calling import called
-from unvanish.flow.finding.graph import time_axis
+from unvanish.flow.finding.graph import INPUT, time_axis
 from unvanish.flow.finding.observe import Observation
 from unvanish.flow.finding.parts import LayerPart
 from unvanish.flow.finding.untouched import same_random, untouched
@@ -80,6 +80,29 @@ def padding_read(asked: Question, model: nn.Module) -> Padding | None:
         if change > READ:
             return Padding(int((tails_B > 0).sum()), len(tails_B), int(tails_B.max()), change)
     return None
+
+
+def read_without_gradient(asked: Question, model: nn.Module, parts: Sequence[PartFinding]) -> float:
+    """By how much of its size the loss changes with early steps of the input from which no gradient comes.
+
+    Those of other rows stand there in their place. 0 where a recurrence was seen, or where a gradient comes.
+    """
+    name, norms = parts[0].name, parts[0].profile.norms
+    early = len(norms) - 1 - int(norms.nonzero()[0].max(initial=0))  # steps without any gradient
+    if len(parts) > 1 or name != INPUT or 2 * early < len(norms):
+        return 0.0
+    for place, x in _tensors_of(asked.batch):
+        axis = time_axis(model, x, asked.need) if x.dim() >= 2 else 0
+        if x.dim() < 2 or x.shape[axis] != len(norms):
+            continue
+        other = x.clone()
+        early_TB = other.movedim(axis, 0)[:early]
+        early_TB.copy_(early_TB.roll(1, 1) if early_TB.shape[1] > 1 else early_TB.roll(1, 0))
+        before, after = _losses(asked, model, (asked.batch, _with(asked.batch, place, other)))
+        change = abs(after - before) / max(abs(before), 1e-12)
+        if change > READ:
+            return change
+    return 0.0
 
 
 def _tails(x_TBF: Tensor) -> Tensor | None:

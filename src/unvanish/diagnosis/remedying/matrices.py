@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from unvanish.diagnosis.remedying.remedy import Remedy, parameter
-from unvanish.flow.finding.trace import Loop, Made
+from unvanish.flow.finding.calls import Made
+from unvanish.flow.finding.trace import Loop
 
 PRODUCTS = frozenset(["linear", "matmul", "__matmul__", "mm", "addmm"])
 

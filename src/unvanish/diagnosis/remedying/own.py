@@ -22,10 +22,11 @@ from unvanish.diagnosis.remedying.matrices import known_cells, orthogonal, taken
 from unvanish.diagnosis.remedying.remedy import Patient, Remedy, parameter, read, unsettable
 from unvanish.flow.finding.between import leaves_of
 from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.calls import Calls
 from unvanish.flow.finding.chains import LAYERS
 from unvanish.flow.finding.graph import kept_directly, trained_states
 from unvanish.flow.finding.observe import Seen
-from unvanish.flow.finding.trace import Calls, Loop, loops
+from unvanish.flow.finding.trace import Loop, loops
 from unvanish.flow.finding.untouched import copied
 from unvanish.torch_internals import pytree
 

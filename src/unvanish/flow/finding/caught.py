@@ -194,10 +194,11 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
 def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list[tuple[Any, Any, Any]]:
     """Follow the states from call to call; return the longest sequence of calls without a reset in between."""
     seen.steps = len(given)
-    run, before, sequences = 0, list[Any](), [[given[0]]]
+    run, before, sequences, cut = 0, list[Any](), [[given[0]]], False
     for number, call in enumerate(given):
         taken = leaves_at(leaves_of(call[:2]), link.inputs)
         how = _handed(taken, before) if number else "reset"
+        how = "detached" if cut and how == "joined" else how
         if number:
             seen.carried[how] += 1
             was = any(isinstance(state, Tensor) and bool(state.any()) for state in before)
@@ -207,6 +208,7 @@ def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list
         run = run * (how == "joined") + 1
         seen.longest = max(seen.longest, run)
         before = leaves_at(leaves_of(call[2]), link.outputs)
+        cut = _need_gradients(taken) and not _need_gradients(before)  # as of a call under no_grad
     return max(sequences, key=len)
 
 
@@ -223,14 +225,13 @@ def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: 
 
 
 def _handed(taken: list[Any], before: list[Any]) -> str:
-    tensors = [state for state in taken if isinstance(state, Tensor)]
-    if not any(bool(state.any()) for state in tensors):
+    if not any(bool(state.any()) for state in taken if isinstance(state, Tensor)):
         return "reset"
-    return (
-        "joined"
-        if any(state.requires_grad for state in tensors) or not any(state.requires_grad for state in before)
-        else "detached"
-    )
+    return "joined" if _need_gradients(taken) or not _need_gradients(before) else "detached"
+
+
+def _need_gradients(states: list[Any]) -> bool:
+    return any(isinstance(state, Tensor) and state.requires_grad for state in states)
 
 
 def _with_states(given: list[tuple[Any, Any, Any]], link: Link) -> list[tuple[Any, Any, Any]]:

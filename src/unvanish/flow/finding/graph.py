@@ -23,6 +23,7 @@ from unvanish.flow.finding.trace import Loop
 SHAPED_ALIKE = frozenset(
     {"zeros_like", "ones_like", "empty_like", "full_like", "randn_like", "rand_like"} | {"new_zeros", "new_full"}
 )
+INPUT = "the input"  # the part whose steps are those of the input
 DRAWS, MORE = 8, 64  # directions: where their mean is near a border, more are drawn
 SOME = 0.2  # of a state that a step keeps past all matrices: less is no path to speak of
 REACH_SHARE = 0.01  # of the norm must survive
@@ -277,7 +278,7 @@ def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:
     scale = (near if near > STEEP * middle else middle) or largest
     norms_K = norms_K / scale if scale else norms_K
     norms_K[0] = 1.0
-    return GraphPart("the input", ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2)
+    return GraphPart(INPUT, ("x",), (int(x.numel() // steps),), steps, norms_K[None, :, None] ** 2)
 
 
 def time_axis(model: nn.Module, x: Tensor, need: int | None, embedded: bool = False) -> int:

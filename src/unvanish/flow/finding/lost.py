@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from unvanish.flow.finding.calls import MODULE, Made
 from unvanish.flow.finding.graph import GraphPart
 from unvanish.flow.finding.parts import Part, SteppedPart
-from unvanish.flow.finding.trace import MODULE, Made
 
 LOSSES = frozenset({"cross_entropy", "nll_loss", "nll_loss_nd"})
 FILLS = frozenset({"masked_fill", "masked_fill_", "full", "full_like", "new_full", "where", "fill_"})  # a mask's −∞

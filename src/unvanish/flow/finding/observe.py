@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.between import Link
+from unvanish.flow.finding.calls import MODULE, Calls
 from unvanish.flow.finding.caught import Catcher, Seen, module_of
 from unvanish.flow.finding.chains import LAYERS, links_of
 from unvanish.flow.finding.graph import (
@@ -33,7 +34,7 @@ from unvanish.flow.finding.graph import (
 from unvanish.flow.finding.lost import Lost, first_lost, located
 from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
-from unvanish.flow.finding.trace import MODULE, Calls, Loop, loops
+from unvanish.flow.finding.trace import Loop, loops
 from unvanish.flow.finding.untouched import eagerly, untouched
 
 __all__ = ["Observation", "Seen", "observe"]
@@ -196,13 +197,15 @@ class _Run:
             track.listen(states)
 
     def _inside(self, loop: Loop, parts: Mapping[str, Part]) -> list[str]:
-        """The parts that are called once in each of a loop's steps."""
-        called = {one.name.removeprefix(MODULE) for one in loop.calls[-1] if one.name.startswith(MODULE)}
+        """The parts that a loop's steps call."""
+        made = [one for step in loop.calls for one in step]
+        called = {one.name.removeprefix(MODULE) for one in made if one.name.startswith(MODULE)}
+        modules = {one.module for one in made}
         found = []
         for name in parts:
             seen = module_of(self.catcher.seen, name)
-            of_cell = seen.kind == "cell" and f"{seen.name}.".startswith(f"{loop.name}." if loop.name else "")
-            if seen.name in called or (of_cell and seen.calls >= loop.steps):
+            of_cell = seen.kind == "cell" and any(f"{one}.".startswith(f"{seen.name}.") for one in modules)
+            if seen.name in called or of_cell:
                 found.append(name)
         return found
 
@@ -244,7 +247,7 @@ def _is_whole(part: Part, graph: GraphPart, seen: Seen) -> bool:
 
 
 def _name(loop: Loop, cells: Sequence[str], inside: Sequence[str], parts: Mapping[str, Part]) -> str:
-    name = loop.name or next(iter([*cells, *inside]), "") or "loop"
+    name = loop.name or next(iter(cells), "") or " and ".join(inside) or "loop"
     free, number = name, 2
     while free in parts:
         free, number = f"{name} {number}", number + 1

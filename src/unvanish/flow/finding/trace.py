@@ -8,122 +8,26 @@ Shapes: N calls, P calls in a step (the period), C steps.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+import torch
+from torch import Tensor
 
+from unvanish.flow.finding.calls import MODULE, Made
 from unvanish.flow.finding.repeat import FEWEST, Repeat, Tokens, best_repeat, goes_on, shortest
-from unvanish.torch_internals import pytree
 
 FARTHEST = 64  # steps, over which a state that is not read before can be handed on
 SHIFTS = 400  # places in a step at which it is tried to begin
 ANCHORS = 100  # calls by which steps that differ are cut apart
-# What only asks a tensor about itself: no part of a computation.
-_SILENT = frozenset(
-    {"size", "dim", "shape", "stride", "is_contiguous", "requires_grad", "numel", "__len__", "device"}
-    | {"dtype", "ndim", "is_floating_point", "data_ptr", "element_size", "item", "__bool__", "__int__", "__float__"}
-    | {"__index__", "__repr__", "__format__", "__hash__"}
-)
+READ = 0.25  # of what a call makes, where another step reads it: what is fed back now and then is a state, too
 _UNBINDS = frozenset(["unbind", "__iter__"])
+_JOINS = frozenset(["stack", "cat", "concat", "concatenate"])
 _INDEXES = frozenset(["__getitem__", "select", "index_select", "narrow"])
-CUTS = frozenset(["detach", "detach_", "data"])
-MODULE = "module "  # before the name of a module whose call is one call
-
-
-@dataclass(frozen=True)
-class Made:
-    """One call of torch: its name, the module that it was made in, what went in and the tensors that came out.
-
-    `cuts` are the modules in which something was detached since the call before; `inside` says whether it is the
-    model's, not the loss's.
-    """
-
-    name: str
-    module: str
-    function: Any
-    arguments: tuple[Any, Any]
-    taken: tuple[Tensor, ...]
-    given: tuple[Tensor, ...]
-    cuts: tuple[str, ...] = ()
-    inside: bool = True
-
-    @property
-    def token(self) -> Hashable:
-        """What is the same whenever the same line of code runs."""
-        return (self.name, self.module, *(tuple(one.shape) for one in self.given))
-
-
-def tensors_in(value: Any) -> tuple[Tensor, ...]:
-    """Return the tensors in nested arguments."""
-    return tuple(leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
-
-
-class Calls(TorchFunctionMode):
-    """Writes down every call of torch in the block; a call of a module in `whole` is one call."""
-
-    def __init__(self, model: nn.Module, whole: Sequence[nn.Module] = ()) -> None:
-        super().__init__()
-        self.made: list[Made] = []
-        self._uncut: dict[int, Tensor] = {}  # what a detached tensor was before, by its id
-        self._cuts: list[str] = []  # the modules that have detached something since the last call
-        self._alive: list[Tensor] = []  # so that no id is used twice
-        self._whole, self._names = set(whole), {module: name for name, module in model.named_modules()}
-        self._inside: list[str] = [""]
-        self._hidden = 0
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Calls:
-        for module in self._names:
-            with contextlib.suppress(RuntimeError):  # what is scripted takes no hooks
-                before = module.register_forward_pre_hook(self._enter, with_kwargs=True)
-                self._stack.callback(before.remove)
-                after = module.register_forward_hook(self._leave, with_kwargs=True, always_call=True)
-                self._stack.callback(after.remove)
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *fault: Any) -> None:
-        self._stack.close()
-        super().__exit__(*fault)  # type: ignore[no-untyped-call]
-
-    def _enter(self, module: nn.Module, args: Any, keywords: Any) -> None:
-        self._inside.append(self._names[module])
-        self._hidden += module in self._whole
-
-    def _leave(self, module: nn.Module, args: Any, keywords: Any, output: Any) -> None:
-        self._inside.pop()
-        if module in self._whole:
-            self._hidden -= 1
-            self._note(f"{MODULE}{self._names[module]}", module, (args, keywords), output)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", str(func))
-        if name == "__get__":  # a property: `data`, `T`
-            name = getattr(getattr(func, "__self__", None), "__name__", name)
-        if name not in _SILENT and not self._hidden:
-            self._note(name, func, (args, kwargs or {}), found)
-        return found
-
-    def _note(self, name: str, function: Any, taken: tuple[Any, Any], given: Any) -> None:
-        out = () if self._hidden else tensors_in(given)
-        before = tuple(self._uncut.get(id(one), one) for one in tensors_in(taken)) if out else ()
-        if out and before and name in CUTS:
-            # A cut is no call of its own: a loop that cuts now and then does the same at every step.
-            self._cuts.append(self._inside[-1])
-            self._alive.append(out[0])
-            self._uncut[id(out[0])] = before[0]
-        elif out:
-            cuts, inside = tuple(self._cuts), len(self._inside) > 1
-            self.made.append(Made(name, self._inside[-1], function, taken, before, out, cuts, inside))
-            self._cuts.clear()
+Slot = tuple[Hashable, int]
 
 
 @dataclass(frozen=True)
@@ -192,8 +96,13 @@ def loops(made: Sequence[Made], axes: Sequence[int] = ()) -> list[Loop]:
         repeat = best_repeat(tokens[first:last], axes_here)
         if repeat is not None and not _runs_over(made[first:last], repeat.length // repeat.period):
             repeat = shortest(tokens[first:last], repeat, axes_here)
-        if repeat is None or not repeat.over_input or goes_on(tokens[first:last], repeat):
-            anchored = _anchored(made[first:last], tokens[first:last], axes_here | set(axes))
+        if (
+            repeat is None
+            or not repeat.over_input
+            or goes_on(tokens[first:last], repeat)
+            or not _gives(made[first:last], repeat.length // repeat.period, axes)
+        ):
+            anchored = _anchored(made[first:last], tokens[first:last], axes_here, axes)
             if anchored is not None:
                 whole, start, end = anchored
                 found.append(whole)
@@ -249,6 +158,12 @@ def _runs_over(made: Sequence[Made], steps: int) -> bool:
     return any(size > FEWEST and abs(size - steps) <= 2 for size in sizes)
 
 
+def _gives(made: Sequence[Made], steps: int, axes: Sequence[int]) -> bool:
+    """Whether what is joined of as many pieces as the input has steps is of so many steps, if anything is."""
+    joined = [len(one.taken) for one in made if one.name in _JOINS and len(one.taken) in axes]
+    return not joined or any(abs(count - steps) <= 2 for count in joined)
+
+
 def _loop(made: Sequence[Made], repeat: Repeat) -> Loop | None:
     """A repeat as a recurrence; None where nothing is handed on. A step begins where the least is handed on."""
     period = repeat.period
@@ -278,56 +193,94 @@ def _begin(made: Sequence[Made], period: int, delay: int) -> tuple[int, list[tup
     return None if best is None else best[1:]
 
 
-def _anchored(made: Sequence[Made], tokens: Tokens, axes: set[int]) -> tuple[Loop, int, int] | None:
+def _anchored(
+    made: Sequence[Made], tokens: Tokens, iterated: set[int], axes: Sequence[int]
+) -> tuple[Loop, int, int] | None:
     """A loop whose steps differ, as with a branch: what is called once in each of them cuts it into steps.
 
-    A slot is then a call, by its name and how often that was called in the step so far. Returns where it begins and
-    ends, too.
+    One of as many steps as an axis of the input has comes first. Returns where it begins and ends, too.
     """
-    best: tuple[int, int, list[list[Tensor]], list[list[Made]], int] | None = None
+    best: tuple[bool, int, int, list[list[Tensor]], list[list[Made]], int] | None = None
     which, first, counts = np.unique(tokens, return_index=True, return_counts=True)
     order = np.argsort(first)
     anchors = [
         token
         for token, count in zip(which[order].tolist(), counts[order].tolist(), strict=True)
-        if count >= FEWEST and any(abs(count - size) <= 1 for size in axes)
+        if count >= FEWEST and any(abs(count - size) <= 1 for size in iterated | set(axes))
     ]
     for token in anchors[:: 1 + len(anchors) // ANCHORS]:
         at = [*np.flatnonzero(tokens == token).tolist(), len(made)]
         steps = [list(made[begin:end]) for begin, end in itertools.pairwise(at)]
         steps[-1] = steps[-1][: max(len(step) for step in steps[:-1])]
-        states = _handed_on(steps)
+        begun, states = _handed_on(steps)
         if states:
-            key = (-len(states), sum(one.numel() for one in states[0]))
-            if best is None or key < best[:2]:
-                best = (*key, states, steps[: len(states)], at[0])
+            beside = not any(abs(len(steps) - size) <= 1 for size in axes)
+            key = (beside, -len(states), sum(one.numel() for one in states[0]))
+            if best is None or key < best[:3]:
+                best = (*key, states, steps[begun:], at[begun])
     if best is None:
         return None
-    _, _, states, steps, start = best
+    *_, states, steps, start = best
     loop = Loop(_common([one.module for one in steps[-1]]), states, steps, frozenset(["step"]), True)
     return loop, start, start + sum(len(step) for step in steps)
 
 
-def _handed_on(steps: Sequence[Sequence[Made]]) -> list[list[Tensor]]:
-    """The tensors of each step that the next one reads, where the same calls make them in all steps."""
-    made: list[dict[tuple[Hashable, int], Tensor]] = []
-    for step in steps:
-        count = Counter[Hashable]()
-        of_step: dict[tuple[Hashable, int], Tensor] = {}
-        for call in step:
-            for one in call.given:
-                if one.is_floating_point() and one.dim():
-                    of_step[call.token, count[call.token]] = one
-                    count[call.token] += 1
-        made.append(of_step)
-    common: set[tuple[Hashable, int]] | None = None
-    for k, step in enumerate(steps[1:]):
-        taken = {id(one) for call in step for one in call.taken}
-        cross = {slot for slot, one in made[k].items() if id(one) in taken}
-        common = cross if common is None else common & cross
-    slots = sorted(common or (), key=str)
-    whole = [of_step for of_step in made if all(slot in of_step for slot in slots)]
-    return [[of_step[slot] for slot in slots] for of_step in whole] if slots and len(whole) >= FEWEST else []
+def _handed_on(steps: Sequence[Sequence[Made]]) -> tuple[int, list[list[Tensor]]]:
+    """The state after each step, from the first that makes any: what a later step reads before it is made anew.
+
+    A slot is a call. What some steps do not make, because they are skipped or because a slow part has its turn only
+    now and then, stays as it was; before it is first made it is zero.
+    """
+    made = [_slots_of(step) for step in steps]
+    taken = [{id(one) for call in step for one in call.taken} for step in steps]
+    at: dict[Slot, list[int]] = {}
+    for k, of_step in enumerate(made):
+        for slot in of_step:
+            at.setdefault(slot, []).append(k)
+    slots = set()
+    for slot, where in at.items():
+        read = sum(
+            any(id(made[k][slot]) in taken[later] for later in range(k + 1, following + 1))
+            for k, following in itertools.pairwise(where)
+        )
+        if read >= max(1, READ * (len(where) - 1)):
+            slots.add(slot)
+    slots = {slot for slot in slots if _follows(steps, made, at[slot][-2:], slot, slots)}
+    if not slots:
+        return 0, []
+    begun = min(at[slot][0] for slot in slots)
+    states, now = list[list[Tensor]](), {slot: torch.zeros_like(made[at[slot][0]][slot]) for slot in slots}
+    for of_step in made[begun:]:
+        now |= {slot: of_step[slot] for slot in slots & of_step.keys()}
+        states.append([now[slot] for slot in sorted(slots, key=str)])
+    return begun, states if len(states) >= FEWEST else []
+
+
+def _slots_of(step: Sequence[Made]) -> dict[Slot, Tensor]:
+    """What a step makes, by the call and how often that was made in the step before."""
+    count, found = Counter[Hashable](), dict[Slot, Tensor]()
+    for call in step:
+        for one in call.given:
+            if one.is_floating_point() and one.dim():
+                found[call.token, count[call.token]] = one
+                count[call.token] += 1
+    return found
+
+
+def _follows(
+    steps: Sequence[Sequence[Made]],
+    made: Sequence[Mapping[Slot, Tensor]],
+    between: Sequence[int],
+    slot: Slot,
+    slots: Collection[Slot],
+) -> bool:
+    """Whether what a slot holds follows from what the slots held when it was last made."""
+    first, last = between
+    past = {id(one) for step in made[: first + 1] for of, one in step.items() if of in slots}
+    for call in itertools.chain.from_iterable(steps[first + 1 : last + 1]):
+        if any(id(one) in past for one in call.taken):
+            past |= {id(one) for one in call.given}
+    return id(made[last][slot]) in past
 
 
 def _slots(made: Sequence[Made], start: int, period: int, count: int, delay: int) -> list[tuple[int, int]]:

@@ -89,7 +89,8 @@ def reach_of(norms: ArrayLike, period: int = 1) -> tuple[int, bool]:
     """Return the last lag up to which 1 % of the norm at lag 0 is left, and whether it is the last one.
 
     Of a recurrence with delays or a period of its own the largest norm in every `period` lags counts: what skips 20
-    steps leaves little at 19. Lags further back that stand alone do not count.
+    steps leaves little at 19; of the last lags, fewer than a period, it cannot tell. Lags further back that stand
+    alone do not count.
 
     >>> reach_of([1.0, 0.5, 0.02, 0.009, 0.001]), reach_of([1.0, 0.9])
     ((2, False), (1, True))
@@ -101,7 +102,7 @@ def reach_of(norms: ArrayLike, period: int = 1) -> tuple[int, bool]:
     lags = np.flatnonzero(enough)
     gaps = np.flatnonzero(np.diff(lags) > period)
     last = int(lags[gaps[0]] if len(gaps) else lags[-1]) if len(lags) else 0
-    return last, last == len(g_K) - 1
+    return last, last + period >= len(g_K)
 
 
 def profiles(

@@ -72,12 +72,12 @@ def judged(
     """Judge the losses of the blocks: column 0 without context, then one column per lag.
 
     A context is enough if the best one is not better by more than 1 % of the whole gain and by more than chance, at
-    `level` for all contexts together. Chance has two bounds. Student's t over the blocks: held-out blocks have their
-    null built in, for where nothing can be predicted, whatever was fitted makes them worse in the mean. And
+    `level` for all contexts together. Chance has two bounds. Student's t over the blocks: held-out blocks have
+    their null built in, for where nothing can be predicted, whatever was fitted makes them worse in the mean. And
     `told_K`, the log-likelihood of all held-out steps in nats by context: E exp(gain in nats) ≤ 1 where a context
-    tells nothing, so that chance goes beyond log 1/p with probability p at most (Ville 1939). The second holds where
-    what happens seldom did not happen in any block, and the spread over blocks is too small. `closed` says that no step lies further back; `grain` is the share of a loss that a predictor leaves
-    alone.
+    tells nothing, so that chance goes beyond log 1/p with probability p at most (Ville 1939). The second holds
+    where what is rare is in no block, and the spread over blocks is too small. `closed` says that no step lies
+    further back; `grain` is the share of a loss that a predictor leaves alone.
     """
     gain_BK = losses_BK[:, :1] - losses_BK
     gain_K = gain_BK.mean(0)
