@@ -640,3 +640,40 @@ def test_model_without_a_recurrence_is_refused_at_once() -> None:
         watch(nn.Linear(1, 1))
     with pytest.raises(FlowError, match="no module 'cel'"):
         watch(Cells(), cells=["cel"])
+
+
+class ReadAt(nn.Module):
+    """A layer that is read at one of its steps."""
+
+    def __init__(self, layer: nn.Module, step: int) -> None:
+        super().__init__()
+        self.rnn, self.step = layer, step
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        return self.rnn(x_TBI)[0][self.step]
+
+
+@pytest.mark.parametrize(
+    ("layer", "step", "need", "told"),
+    [
+        (nn.LSTM(I, H, bidirectional=True), -1, None, [("l0_reverse", T - 1, 0)]),
+        (nn.LSTM(I, H, bidirectional=True), 0, None, [("l0", 0, 0)]),
+        (nn.GRU(I, H), 0, None, [("l0", 0, 0)]),
+        (nn.GRU(I, H), 5, 10, [("l0", 5, 5)]),
+        (nn.GRU(I, H), 5, 5, []),
+        (nn.GRU(I, H), -1, T - 1, []),
+    ],
+)
+def test_direction_that_is_read_near_its_first_step_is_told(
+    layer: nn.Module, step: int, need: int | None, told: list[tuple[str, int, int]]
+) -> None:
+    torch.manual_seed(0)
+    model, found = ReadAt(layer, step), list[Alert]()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with watch(model, optimizer, need=need, alert=found.append, every=1):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(T, B, I)).sum().backward()
+            optimizer.step()
+    early = [alert for alert in found if alert.kind == "reads early"]
+    assert [(alert.where.removeprefix("rnn."), alert.time_step, alert.value) for alert in early] == told

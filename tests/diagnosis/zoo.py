@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import unvanish
 from unvanish import Cell, Recurrent
@@ -310,6 +310,8 @@ def trained(
             value.backward()
             if clip == "in time":
                 clip_grad_norm_(model.parameters(), threshold)
+            elif clip == "by value":
+                clip_grad_value_(model.parameters(), threshold)
             elif clip == "others":
                 others = nn.Linear(3, 3)
                 others(torch.ones(3)).sum().backward()
@@ -458,6 +460,7 @@ def _broken() -> Iterator[Case]:
     for when in ("before backward", "after step", "others"):
         yield Case(f"clip {when}", spoiled(trained(0.01, when)), "healthy", "idle clip")
     yield Case("clip threshold", spoiled(trained(0.01, "in time", 1e-4)), "healthy", "clip threshold")
+    yield Case("clip by value", spoiled(trained(0.01, "by value", 1e-6)), "healthy", "clip threshold")
     yield Case("learning rate too high", spoiled(trained(300.0)), "healthy", "learning rate")
     yield Case("learning rate too low", spoiled(trained(1e-10)), "healthy", "learning rate")
     yield Case("Adam too fast", spoiled(trained(3.0, kind=torch.optim.Adam)), "healthy", "learning rate")

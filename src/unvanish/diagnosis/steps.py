@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from unvanish.diagnosis.facts import Facts
 from unvanish.diagnosis.findings import Cause
-from unvanish.diagnosis.watch.trace import Trial
+from unvanish.diagnosis.watch.trace import Clip, Trial
 
 NOISE = 4.0  # spread over mean: as much is left of pure noise in the running means of Adam with its usual numbers
 WANDERING = 0.01  # of the parameters' norm, in one step
 CLIPPED = 100  # times the threshold: such a gradient is not clipped now and then, its size is lost at every step
+SIGNS = 0.5  # of the numbers, clipped one by one: such a gradient has lost its direction
 MANY = 0.1  # of the parameters' norm, changed in one step
 
 
@@ -44,7 +45,7 @@ def step(facts: Facts) -> Iterator[Cause]:
             text = "the gradients that are clipped are not those that the optimiser takes: the clip cannot act"
             advice = "clip the parameters that were given to the optimiser"
         else:
-            yield from _threshold(clip.threshold, clip.norm if clip.kind == "norm" else None)
+            yield from _threshold(clip)
             continue
         yield Cause("idle clip", "", text, clip.threshold, "threshold", advice)
 
@@ -65,7 +66,15 @@ def _missing(facts: Facts) -> Iterator[Cause]:
         yield Cause("not in the optimizer", missing[0], text, len(missing), "parameters", advice)
 
 
-def _threshold(threshold: float, norm: float | None) -> Iterator[Cause]:
+def _threshold(clip: Clip) -> Iterator[Cause]:
+    threshold, norm = clip.threshold, clip.norm if clip.kind == "norm" else None
+    if clip.cut > SIGNS:
+        text = (
+            f"{clip.cut:.0%} of the gradient's numbers are over the clip's threshold of {threshold:.3g}: of these "
+            "only the sign is left"
+        )
+        advice = "clip by norm, which keeps the direction, or at a value that few of the numbers exceed"
+        yield Cause("clip threshold", "", text, threshold, "threshold", advice)
     if norm is None or not norm or not math.isfinite(norm):
         return
     if threshold < norm / CLIPPED:

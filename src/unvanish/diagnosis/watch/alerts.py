@@ -36,6 +36,8 @@ class Alert:
     - exploding: n_t, of all states together, grows to a hundred times the largest of the quarter of the steps that
       is nearest to the loss (the gradients of a loss at every step add up as well, but not to so much);
     - dead: no gradient arrives at a part that is trained, three samples in a row;
+    - reads early: the loss reads a direction only near its own first step, fewer than `need` steps after it (if
+      None, at the first alone), three samples in a row;
     - idle clip: a clip of torch that cannot act, seen in the first two steps (not under another profiler);
     - optimizer: parameters that need a gradient and that the optimiser does not have.
 
@@ -46,7 +48,8 @@ class Alert:
         state: which of its states, of several the last that vanishes; empty where it is none.
         time_step: of the window, counted from 0; None where it is none.
         value: the norm that is not finite; the share of the gradient that is left (vanishing); how many times it
-            has grown (exploding); the threshold (idle clip); how many parameters (optimizer).
+            has grown (exploding); the steps that can be gone back (reads early); the threshold (idle clip); how
+            many parameters (optimizer).
         text: what is wrong and what to do, in a sentence or two.
     """
 
@@ -178,6 +181,7 @@ class Judge:
             self._dead(part, bool(alive), self._model.get_submodule(name))
             if alive:
                 window = max(alive, key=lambda window: len(window.norms_TS))
+                self._reads_early(window)
                 modules.setdefault(name, []).append(window)
                 self._exploding(window)
                 self._write(window)
@@ -243,6 +247,19 @@ class Judge:
             )
             self.tell(Alert("dead", self.step + 1, part, "", None, 0.0, text))
 
+    def _reads_early(self, window: _Window) -> None:
+        """A direction that is read near its own first step has nothing to look back to."""
+        last, steps = window.last, len(window.norms_TS)
+        early = last < min(steps - 1, 1 if self._need is None else self._need)
+        if self._count(f"reads early {window.part}", early):
+            text = (
+                f"step {self.step + 1}: the loss reads {window.part} no later than step {last + 1} of {steps} in "
+                f"its own direction, {IN_A_ROW} samples in a row: {steps_text(last)} can be gone back from there. "
+                "Let the loss read the last step of each direction."
+            )
+            alert = Alert("reads early", self.step + 1, window.part, "", window.time(last), float(last), text)
+            self.tell(alert)
+
     def _count(self, what: str, holds: bool) -> bool:
         """Whether it has held in so many samples in a row."""
         self._in_a_row[what] = self._in_a_row.get(what, 0) + 1 if holds else 0
@@ -268,7 +285,7 @@ class Judge:
         window = max(windows, key=lambda one: one.last - one.farthest(share))
         last, far, steps = window.last, window.farthest(share), len(window.norms_TS)
         reach, need = last - far, last if self._need is None else self._need
-        short = self._count(f"short {module}", last < need and far == 0)
+        short = self._count(f"short {module}", last < need and far == 0 and last == steps - 1)
         if reach >= need or (far == 0 and not short):
             return
         shares_TS = window.shares_TS()

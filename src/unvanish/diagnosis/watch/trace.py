@@ -9,7 +9,7 @@ import contextlib
 import cProfile
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -34,6 +34,7 @@ class Clip:
         norm: of the gradient before, where it was told.
         backwards_before, steps_before: how many backward passes, and optimiser steps, had been made by then.
         scaled: whether the gradient was still multiplied by the scale of torch.amp.GradScaler.
+        cut: of a clip by value, the share of the numbers that it brought to its threshold.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Clip:
     backwards_before: int
     steps_before: int
     scaled: bool = False
+    cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ def _clip(frame: FrameType, returned: Any, trace: StepTrace) -> Clip:
     gradients = [gradient for gradient in _flat(here.get("grads", ())) if gradient is not None]
     norm = float(returned) if kind == "norm" and gradients and isinstance(returned, Tensor | float) else None
     places = {gradient.data_ptr() for gradient in gradients}
-    return Clip(kind, float(here[name]), places, norm, trace.backwards, trace.steps, trace.scaled)
+    threshold = float(here[name])
+    cut = _cut(gradients, threshold) if kind == "value" else 0.0
+    return Clip(kind, threshold, places, norm, trace.backwards, trace.steps, trace.scaled, cut)
 
 
 def _our_clip(frame: FrameType, record: clips.ClipRecord, trace: StepTrace) -> Iterator[Clip]:
@@ -163,7 +167,15 @@ def _our_clip(frame: FrameType, record: clips.ClipRecord, trace: StepTrace) -> I
     kind = "norm" if isinstance(clip, clips.ByNorm) else "value" if isinstance(clip, clips.ByValue) else "other"
     places = {gradient.data_ptr() for gradient in gradients.tensors}
     norm = record.norm if places else None
-    yield Clip(kind, record.threshold, places, norm, trace.backwards, trace.steps, trace.scaled)
+    cut = _cut(gradients.tensors, record.threshold) if kind == "value" else 0.0
+    yield Clip(kind, record.threshold, places, norm, trace.backwards, trace.steps, trace.scaled, cut)
+
+
+def _cut(gradients: Iterable[Tensor], threshold: float) -> float:
+    """The share of the numbers that are not zero which lie at a threshold, or over it."""
+    sizes = [gradient.detach().abs() for gradient in gradients]
+    over = sum(int((size >= threshold * (1 - 1e-6)).sum()) for size in sizes)
+    return over / max(sum(int(size.count_nonzero()) for size in sizes), 1)
 
 
 def _flat(values: Any) -> Iterator[Tensor]:
