@@ -25,7 +25,7 @@ from unvanish.nn import Recurrent
 GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it vanishes
 GROWING = 10  # times, within what was measured: else a fitted line is no ground for an explosion
 SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
-EXPONENTS = 16
+EXPONENTS = 8
 LOST = 1e-18  # in single precision the square of a smaller number has lost its digits, or is zero
 
 
