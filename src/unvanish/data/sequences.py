@@ -1,0 +1,95 @@
+"""What every reader gives: sequences of numbers and of categories, side by side, with what is to be predicted.
+
+Shapes: N steps of all sequences together, B sequences, F numbers of a step, C categories of a step, G targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["class", "number"]
+
+
+@dataclass(frozen=True, eq=False)
+class Categories:
+    """A column of words: `levels` names them, and a code is the place of one there; -1 where it is missing."""
+
+    name: str
+    levels: tuple[str, ...]
+    codes_N: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be predicted from a sequence, or at each of its steps.
+
+    Attributes:
+        kind: `class` (a code of `levels`, -1 where it is missing) or `number` (NaN where it is missing).
+        per: `sequence`, with a row of `values` for each, or `step`, with one for each step.
+        values: (B, G) or (N, G).
+        levels: the names of the classes.
+        ahead: how many steps beyond the last one are wanted; 0 where it is the value beside the input.
+    """
+
+    kind: Kind
+    per: Literal["sequence", "step"]
+    names: tuple[str, ...]
+    values: NDArray[Any]
+    levels: tuple[str, ...] = ()
+    ahead: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences of one kind, one after the other, as a reader found them: nothing is scaled, nothing filled in.
+
+    Attributes:
+        source: where they come from, in words.
+        lengths_B: how many steps each has.
+        keys: what each is called.
+        numbers_NF: what is measured at every step; NaN where it is missing.
+        names: of these columns.
+        categories: the columns of words.
+        target: what is to be predicted, if anything but the next step of them is.
+        times_N: when each step was (microseconds of UTC since 1970, or a number); None where nothing says it.
+        step: how far two steps lie apart, in words (`1 hour`); empty where steps have no time.
+        known: names of columns that are known beforehand, such as the price of the next week.
+        told: what was found and how it was dealt with, a line each.
+    """
+
+    source: str
+    lengths_B: NDArray[np.int64]
+    keys: tuple[str, ...]
+    numbers_NF: NDArray[np.float32]
+    names: tuple[str, ...]
+    categories: tuple[Categories, ...] = ()
+    target: Target | None = None
+    times_N: NDArray[Any] | None = None
+    step: str = ""
+    known: tuple[str, ...] = ()
+    told: tuple[str, ...] = field(default_factory=tuple)
+
+    def __len__(self) -> int:
+        return len(self.lengths_B)
+
+    def __repr__(self) -> str:
+        steps = int(self.lengths_B.sum())
+        columns = len(self.names) + len(self.categories)
+        wanted = "" if self.target is None else f", to predict {', '.join(self.target.names)} per {self.target.per}"
+        return f"Sequences({self.source}: {len(self):,} of {steps:,} steps, {columns} columns{wanted})"
+
+    @property
+    def starts_B(self) -> NDArray[np.int64]:
+        """Where each begins."""
+        found: NDArray[np.int64] = np.cumsum(self.lengths_B) - self.lengths_B
+        return found
+
+    def places(self) -> Iterator[slice]:
+        """Where each lies among all steps."""
+        for start, length in zip(self.starts_B.tolist(), self.lengths_B.tolist(), strict=True):
+            yield slice(start, start + length)

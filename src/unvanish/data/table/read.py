@@ -1,0 +1,244 @@
+"""A table -> sequences: a row is a step, of one series or of the series that a column tells apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from unvanish.data.sequences import Categories, Sequences, Target
+from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned
+from unvanish.data.table.file import read_columns
+from unvanish.data.table.roles import Roles, TableOptions, roles
+from unvanish.data.table.times import Grid, even_steps
+from unvanish.errors import DataError, printable
+
+ROW = "__row__"  # where a row stood in the file
+LEVELS = 1000  # of a column of words: more of them, on nearly every row another one, are names or prose
+OWN = 0.5  # levels to rows
+
+
+def read_table(path: Path, asked: TableOptions | None = None) -> Sequences:
+    """Read a table as sequences.
+
+    Numbers stay as they are and what is missing is NaN; words become categories. Series are laid on even steps (see
+    `times`). A target is a class where its column holds words, and a number where it holds numbers; it belongs to
+    the sequence where it never changes within one, and else to the step. `told` says what was found and done.
+
+    Raises:
+        DataError: the file is no table, or a value cannot be what its column is; with row and column.
+        OptionError: a column that was asked for is not there.
+    """
+    asked = asked or TableOptions()
+    frame = read_columns(path)
+    source = str(path)
+    chosen = roles(frame.columns, asked, source)
+    told: list[str] = []
+    frame = _without_empty_rows(frame.with_columns([cleaned(frame[name]) for name in frame.columns]), told)
+    columns = _Columns(frame, source, asked, told)
+    times, calendar = columns.times(chosen.time)
+    table = _sorted(frame.height, times, columns.groups(chosen.group), told)
+    grid = even_steps(table.times_N, table.series_N, calendar=calendar) if times is not None else table.bare()
+    if grid.gaps:
+        told.append(f"{grid.gaps:,} steps of {int(grid.lengths_B.sum()):,} have no row: they count as missing")
+    if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):
+        told.append(f"the times in {printable(str(chosen.time))} are not evenly spaced: each row is a step")
+    target = _target(columns, chosen, asked, table, grid)
+    return _built(source, columns, chosen, asked, table, grid, target, told)
+
+
+class _Columns:
+    """The columns of a table as numbers, words or times, each read once."""
+
+    def __init__(self, frame: pl.DataFrame, source: str, asked: TableOptions, told: list[str]) -> None:
+        self.frame, self.source, self.asked, self.told = frame, source, asked, told
+
+    def numbers(self, name: str) -> np.ndarray[Any, Any] | None:
+        """A column as numbers, or None where it holds words."""
+        if name in self.asked.words:
+            return None
+        found = as_numbers(self.frame[name], self.source, self.asked.decimal)
+        return None if found is None else found.fill_null(float("nan")).to_numpy().astype(np.float64)
+
+    def words(self, name: str) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
+        """A column as the levels that it has, in their order, and codes; -1 where it is missing."""
+        column = self.frame[name].cast(pl.String)
+        levels = column.drop_nulls().unique().sort()
+        codes = pl.Series(range(len(levels)), dtype=pl.Int32)
+        found = column.replace_strict(levels, codes, default=None, return_dtype=pl.Int32)
+        return tuple(levels.to_list()), found.fill_null(-1).to_numpy().astype(np.int32)
+
+    def times(self, name: str | None) -> tuple[np.ndarray[Any, Any] | None, bool]:
+        """When each row was, and whether that is a time of the calendar rather than a number."""
+        if name is None:
+            return None, False
+        column = self.frame[name]
+        missing = column.is_null().arg_true()
+        if len(missing):
+            row = int(self.frame[ROW][int(missing[0])])
+            raise DataError(f"{self.source}, row {row}, column {printable(name)}: the time is missing; fill it in")
+        dates = as_times(column, self.source)
+        if dates is not None:
+            self.told += [dates[1]] if dates[1] else []
+            return dates[0].to_physical().to_numpy().astype(np.int64), True
+        numbers = as_numbers(column, self.source, self.asked.decimal)
+        if numbers is None:
+            raise DataError(
+                f"{self.source}, row {self.frame[ROW][0]}, column {printable(name)}: "
+                f"{printable(repr(column[0]))} is neither a time nor a number; write times as 2024-12-31 23:59:00"
+            )
+        return numbers.to_numpy().astype(np.float64), False
+
+    def groups(self, name: str | None) -> tuple[tuple[str, ...], np.ndarray[Any, Any]] | None:
+        """Which series each row is of."""
+        if name is None:
+            return None
+        levels, codes_N = self.words(name)
+        missing = np.flatnonzero(codes_N < 0)
+        if len(missing):
+            row = int(self.frame[ROW][int(missing[0])])
+            raise DataError(
+                f"{self.source}, row {row}, column {printable(name)}: the series is missing; fill it in"
+            )
+        return levels, codes_N
+
+
+class _Table:
+    """The rows that are kept, in the order of their series and of time."""
+
+    def __init__(self, order_N: Any, times_N: Any, series_N: Any, keys: tuple[str, ...]) -> None:
+        self.order_N, self.times_N, self.series_N, self.keys = order_N, times_N, series_N, keys
+
+    def bare(self) -> Grid:
+        """Each row as a step."""
+        return Grid(np.arange(len(self.order_N)), np.bincount(self.series_N), "", 0)
+
+
+def _sorted(count: int, times: Any, groups: Any, told: list[str]) -> _Table:
+    keys, series_N = groups if groups is not None else (("",), np.zeros(count, dtype=np.int64))
+    series_N = series_N.astype(np.int64)
+    if times is None:
+        order_N = np.argsort(series_N, kind="stable")
+        return _Table(order_N, None, series_N[order_N], keys)
+    order_N = np.lexsort((np.arange(count), times, series_N))
+    times_N, series_N = times[order_N], series_N[order_N]
+    again_N = np.append((np.diff(times_N) == 0) & (np.diff(series_N) == 0), False)
+    if again_N.any():
+        told.append(f"{int(again_N.sum()):,} rows have the time of a later row of their series: the last counts")
+    kept_N = ~again_N
+    return _Table(order_N[kept_N], times_N[kept_N], series_N[kept_N], keys)
+
+
+def _without_empty_rows(frame: pl.DataFrame, told: list[str]) -> pl.DataFrame:
+    names = frame.columns
+    frame = frame.with_row_index(ROW, offset=HEAD_ROWS)
+    kept = frame.filter(pl.any_horizontal(pl.col(names).is_not_null()))
+    if kept.height < frame.height:
+        told.append(f"{frame.height - kept.height:,} rows are empty, and left out")
+    return kept
+
+
+def _laid(values_N: Any, table: _Table, grid: Grid, missing: float) -> Any:
+    """The values of the rows on the steps."""
+    found = np.full(int(grid.lengths_B.sum()), missing, dtype=np.float32 if missing != missing else np.int32)
+    found[grid.place_N] = values_N[table.order_N]
+    return found
+
+
+def _target(columns: _Columns, chosen: Roles, asked: TableOptions, table: _Table, grid: Grid) -> Target:
+    numbers = [columns.numbers(name) for name in chosen.target]
+    if any(one is None for one in numbers):
+        if len(chosen.target) > 1:
+            worded = next(name for name, one in zip(chosen.target, numbers, strict=True) if one is None)
+            raise DataError(
+                f"{columns.source}: the target {printable(worded)} holds words, and there are several targets: "
+                "classes are predicted one column at a time"
+            )
+        levels, codes_N = columns.words(chosen.target[0])
+        if asked.horizon:
+            raise DataError(
+                f"{columns.source}: the target {printable(chosen.target[0])} holds words: --horizon is for numbers"
+            )
+        values_NG = _laid(codes_N, table, grid, -1)[:, None]
+        return _of_sequence(Target("class", "step", chosen.target, values_NG, levels), grid, chosen)
+    values_NG = np.stack([_laid(one, table, grid, np.nan) for one in numbers], 1)
+    found = Target("number", "step", chosen.target, values_NG, ahead=asked.horizon)
+    return found if asked.horizon else _of_sequence(found, grid, chosen)
+
+
+def _of_sequence(target: Target, grid: Grid, chosen: Roles) -> Target:
+    """A target that never changes within a series, of several series, belongs to the series."""
+    if chosen.group is None or len(grid.lengths_B) < 2:
+        return target
+    starts_B = np.cumsum(grid.lengths_B) - grid.lengths_B
+    values = target.values.astype(np.float64)
+    known = values >= 0 if target.kind == "class" else ~np.isnan(values)
+    low = np.minimum.reduceat(np.where(known, values, np.inf), starts_B)
+    high = np.maximum.reduceat(np.where(known, values, -np.inf), starts_B)
+    if not (high <= low).all():
+        return target
+    missing = -1.0 if target.kind == "class" else np.nan
+    values_BG = np.where(np.isinf(low), missing, low).astype(target.values.dtype)
+    return Target(target.kind, "sequence", target.names, values_BG, target.levels)
+
+
+def _built(
+    source: str,
+    columns: _Columns,
+    chosen: Roles,
+    asked: TableOptions,
+    table: _Table,
+    grid: Grid,
+    target: Target,
+    told: list[str],
+) -> Sequences:
+    numbers: dict[str, Any] = {}
+    categories: list[Categories] = []
+    for name in (*chosen.target, *chosen.inputs) if target.ahead else chosen.inputs:
+        found = columns.numbers(name)
+        if found is not None:
+            _keep_numbers(name, _laid(found, table, grid, np.nan), numbers, told)
+        else:
+            levels, codes_N = columns.words(name)
+            if len(levels) > LEVELS and len(levels) > OWN * len(codes_N):
+                told.append(f"column {printable(name)} has a word of its own on most rows: it is left out")
+            else:
+                categories.append(Categories(name, levels, _laid(codes_N, table, grid, -1)))
+    if not numbers and not categories:
+        raise DataError(f"{source} has no column to predict {', '.join(chosen.target)} from: keep one beside it")
+    steps = int(grid.lengths_B.sum())
+    numbers_NF = np.stack(list(numbers.values()), 1) if numbers else np.zeros((steps, 0), np.float32)
+    times_N = None
+    if table.times_N is not None:
+        times_N = np.full(
+            steps, np.iinfo(np.int64).min if table.times_N.dtype == np.int64 else np.nan, table.times_N.dtype
+        )
+        times_N[grid.place_N] = table.times_N
+    return Sequences(
+        source,
+        grid.lengths_B.astype(np.int64),
+        table.keys,
+        numbers_NF,
+        tuple(numbers),
+        tuple(categories),
+        target,
+        times_N,
+        grid.step,
+        asked.known,
+        tuple(told),
+    )
+
+
+def _keep_numbers(name: str, values_N: Any, numbers: dict[str, Any], told: list[str]) -> None:
+    known = values_N[~np.isnan(values_N)]
+    if not len(known):
+        told.append(f"column {printable(name)} has no values: it is left out")
+    elif (known == known[0]).all() and len(known) == len(values_N):
+        told.append(f"column {printable(name)} is {known[0]:g} on every row: it is left out")
+    else:
+        missing = len(values_N) - len(known)
+        if missing:
+            told.append(f"column {printable(name)}: {missing:,} of {len(values_N):,} steps are missing")
+        numbers[name] = values_N

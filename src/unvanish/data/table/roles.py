@@ -1,0 +1,94 @@
+"""Which column is what: the time, the series, the target, what is known beforehand, what stays the same.
+
+Names of the ecosystem are known without being named: `unique_id`, `ds`, `y`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unvanish.errors import DataError, OptionError, nearest, printable
+
+TIMES = ("ds", "time", "date", "timestamp", "datetime", "t")
+GROUPS = ("unique_id", "series_id", "series")
+TARGETS = ("y", "target", "label", "class")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a table is asked for.
+
+    Attributes:
+        target: the columns to predict.
+        time: the column that orders the rows; by default one of the usual names, else the rows' own order.
+        group: the column that tells series apart.
+        horizon: how many steps ahead the target is wanted; 0 where it is told from the steps beside it.
+        known: columns that are known beforehand. static: columns that are the same for a whole series.
+        words: columns that are words, whatever they look like. ignore: columns that are left out.
+        decimal: the mark before decimals; by default told by the values.
+    """
+
+    target: tuple[str, ...] = ()
+    time: str | None = None
+    group: str | None = None
+    horizon: int = 0
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    decimal: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.horizon < 0:
+            raise OptionError(f"--horizon is {self.horizon}: give how many steps ahead to predict, from 1 on")
+        if self.decimal not in (None, ".", ","):
+            raise OptionError(f"--decimal is {self.decimal!r}: write . or ,")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns of a table by what they are for; `inputs` are all others."""
+
+    time: str | None
+    group: str | None
+    target: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+def roles(names: Sequence[str], asked: TableOptions, source: str) -> Roles:
+    """Say which column is what.
+
+    Raises:
+        OptionError: a column that was named is not there, or has two parts to play.
+        DataError: nothing says what is to be predicted.
+    """
+    for option in ("target", "known", "static", "words", "ignore"):
+        for name in getattr(asked, option):
+            _there(name, names, option)
+    time = _one(asked.time, TIMES, names, "time")
+    group = _one(asked.group, GROUPS, names, "group")
+    target = asked.target or tuple(name for name in names if name.lower() in TARGETS)[:1]
+    if not target:
+        listed = ", ".join(printable(name) for name in names)
+        raise DataError(f"{source} does not say what to predict: name a column with --target, of {listed}")
+    for name in target:
+        if name in (time, group):
+            raise OptionError(
+                f"--target {name}: that column is the {'time' if name == time else 'group'}; name another"
+            )
+    taken = {time, group, *target, *asked.ignore}
+    return Roles(time, group, target, tuple(name for name in names if name not in taken))
+
+
+def _there(name: str, names: Sequence[str], option: str) -> None:
+    if name not in names:
+        raise OptionError(f"--{option} {name}: the table has no such column; {nearest(name, names)}")
+
+
+def _one(asked: str | None, usual: Sequence[str], names: Sequence[str], option: str) -> str | None:
+    if asked is not None:
+        _there(asked, names, option)
+        return asked
+    lowered = {name.lower(): name for name in reversed(names)}
+    return next((lowered[name] for name in usual if name in lowered), None)
