@@ -67,6 +67,29 @@ def test_padding_is_a_cause_only_where_the_loss_reads_it(kind: type[Words]) -> N
         assert "4 of 6 rows" in cause.text
 
 
+class MasksItself(Words):
+    """The lengths are found by what stands at the end of the rows."""
+
+    def forward(self, words: Tensor) -> Tensor:
+        y = self.rnn(self.table(words))[0]
+        if self.way == "gathered":
+            return self.out(y[torch.arange(len(words)), (words != 0).sum(1) - 1])
+        mask = (words != 0).float()[:, :, None]
+        if self.way == "averaged":
+            return self.out((y * mask).sum(1) / mask.sum(1))
+        weight = self.out(y).masked_fill(mask == 0, -1e9).softmax(1)
+        return self.out((weight * y).sum(1))
+
+
+@pytest.mark.parametrize("way", ["gathered", "averaged", "attended"])
+def test_padding_that_a_model_masks_itself_is_not_read(way: str) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = MasksItself(12, packs=False)
+        model.way = way
+        assert "padding read" not in kinds(asked(model, (rows([60, 40, 33, 50, 21, 60])[0],)))
+
+
 @pytest.mark.parametrize("same", ["all rows", "in the middle"])
 def test_one_number_many_times_is_no_padding(same: str) -> None:
     torch.manual_seed(0)
@@ -75,6 +98,24 @@ def test_one_number_many_times_is_no_padding(same: str) -> None:
     if same == "in the middle":
         words[:, 3:15] = 0
     assert "padding read" not in kinds(asked(Words(12, packs=False), (words, lengths)))
+
+
+# -- no memory at all -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "verdict"),
+    [
+        (nn.Linear(4, 1), torch.randn(8, 100, 4), "dead"),
+        (nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 1)), torch.randint(0, 10, (8, 100)), "dead"),
+        (nn.Conv1d(4, 4, 3, padding=1), torch.randn(8, 4, 100), "vanishing"),
+        (nn.Linear(4, 1), torch.randn(100, 4), "dead"),
+    ],
+)
+def test_loss_at_every_step_gives_a_model_no_memory(model: nn.Module, batch: Tensor, verdict: str) -> None:
+    found = asked(model, (batch,), need=50)
+    assert found.verdict == verdict
+    assert "detached state" not in kinds(found)
 
 
 # -- no state to be seen -----------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def _padding(facts: Facts) -> Iterator[Cause]:
         found = facts.padding
         text = (
             f"{found.rows} of {found.of} rows end in padding, up to {steps_text(found.steps)} of it, and the loss "
-            f"reads it: other numbers in its place change the loss by {found.change:.1%}"
+            f"reads it: {found.share:.1%} of its gradient by the input lies there"
         )
         advice = "pack the batch (torch.nn.utils.rnn.pack_padded_sequence), or read each row at its own last step"
         yield Cause("padding read", "", text, found.steps, "steps", advice)

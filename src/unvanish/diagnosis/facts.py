@@ -18,13 +18,13 @@ from unvanish.flow.finding.observe import Observation
 class Padding:
     """Rows that are shorter than the batch: how many of how many, and the most steps that were added to one.
 
-    `change` is by how much of its size the loss changes where other numbers stand there.
+    `share` is how much of the loss's gradient by the input comes to what was added.
     """
 
     rows: int
     of: int
     steps: int
-    change: float
+    share: float
 
 
 @dataclass(frozen=True)

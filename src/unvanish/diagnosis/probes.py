@@ -17,7 +17,7 @@ from unvanish.diagnosis.facts import Padding
 from unvanish.diagnosis.findings import PartFinding
 from unvanish.diagnosis.question import Question
 from unvanish.flow.finding.calling import called
-from unvanish.flow.finding.graph import INPUT, time_axis
+from unvanish.flow.finding.graph import INPUT, time_axis, watched_input
 from unvanish.flow.finding.observe import Observation
 from unvanish.flow.finding.parts import LayerPart
 from unvanish.flow.finding.untouched import same_random, untouched
@@ -25,6 +25,7 @@ from unvanish.flow.measuring.saturation import saturation_of
 
 MIXED = 1e-4  # of the output's size: less is rounding
 READ = 1e-6  # of the loss: less is rounding
+SHARE = 1e-3  # of the loss's gradient, that padding has where it is read
 PADDED_ROWS, PADDED_STEPS, FEW = 0.25, 0.05, 3  # shares of the rows and of the steps that look like padding; steps
 INSIDE = 0.05  # of the steps before the end: what stands there more often is no padding
 FLAT, LARGE = 0.5, 3.0  # share of flat values; size of an input in units of a standardised one
@@ -62,23 +63,41 @@ def _drawn_alike(model: nn.Module, x: Tensor) -> Any:
 
 
 def padding_read(asked: Question, model: nn.Module) -> Padding | None:
-    """Whether shorter rows are filled up at their end with one number, and the loss changes where that does."""
-    for name, x in _tensors_of(asked.batch):
+    """Whether shorter rows are filled up at their end with one number, and a gradient of the loss comes to that.
+
+    The gradient, and not what the loss is with other numbers there: many a model finds the length of a row by what
+    stands at its end.
+    """
+    for _, x in _tensors_of(asked.batch):
         if x.dim() < 2 or (x.dim() == 2 and x.is_floating_point()):
             continue
         axis = time_axis(model, x, asked.need)
         x_TBF = x.movedim(axis, 0).flatten(2) if x.dim() > 2 else x.movedim(axis, 0)[..., None]
         tails_B = _tails(x_TBF)
-        if tails_B is None:
+        gradient_TB = None if tails_B is None else _gradient_by_step(asked, model, x, axis)
+        if tails_B is None or gradient_TB is None:
             continue
-        other_TBF = x_TBF.clone()
-        for row, steps in enumerate(tails_B.tolist()):
-            other_TBF[len(x_TBF) - steps :, row] = x_TBF[0, row]
-        other = other_TBF.reshape(x.movedim(axis, 0).shape).movedim(0, axis)
-        before, after = _losses(asked, model, (asked.batch, _with(asked.batch, name, other)))
-        change = abs(after - before) / max(abs(before), 1e-12)
-        if change > READ:
-            return Padding(int((tails_B > 0).sum()), len(tails_B), int(tails_B.max()), change)
+        steps, rows = gradient_TB.shape
+        at_end_TB = torch.arange(steps, device="cpu")[:, None] >= steps - tails_B.cpu()
+        share = float(gradient_TB[at_end_TB].sum() / gradient_TB.sum().clamp_min(1e-300))
+        if share > SHARE:
+            return Padding(int((tails_B > 0).sum()), rows, int(tails_B.max()), share)
+    return None
+
+
+def _gradient_by_step(asked: Question, model: nn.Module, x: Tensor, axis: int) -> Tensor | None:
+    """How large the gradient of the loss is at every step of every row of an input, or of what is made of it."""
+    with (
+        untouched(model),
+        contextlib.suppress(Exception),
+        watched_input(model, [x]) as found,
+    ):  # the user's own code
+        value = asked.run(model)
+        if found and found[0].shape[:2] == x.shape[:2]:
+            (gradient,) = torch.autograd.grad(value, found[0], allow_unused=True)
+            if gradient is not None:
+                by_step: Tensor = gradient.detach().double().flatten(2).norm(dim=2).movedim(axis, 0).cpu()
+                return by_step
     return None
 
 
@@ -87,9 +106,9 @@ def read_without_gradient(asked: Question, model: nn.Module, parts: Sequence[Par
 
     Those of other rows stand there in their place. 0 where a recurrence was seen, or where a gradient comes.
     """
-    name, norms = parts[0].name, parts[0].profile.norms
-    early = len(norms) - 1 - int(norms.nonzero()[0].max(initial=0))  # steps without any gradient
-    if len(parts) > 1 or name != INPUT or 2 * early < len(norms):
+    norms = [max(of_step) for of_step in zip(*parts[0].loss_norms.values(), strict=True)]
+    early = next((step for step, norm in enumerate(norms) if norm), 0)
+    if len(parts) > 1 or parts[0].name != INPUT or 2 * early < len(norms):
         return 0.0
     for place, x in _tensors_of(asked.batch):
         axis = time_axis(model, x, asked.need) if x.dim() >= 2 else 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.calls import tensors_in
 from unvanish.flow.finding.parts import Part, size_of
 from unvanish.flow.finding.trace import Loop
 
@@ -259,6 +260,21 @@ def watched_input(model: nn.Module, inputs: Sequence[Tensor]) -> Any:
             one.grad = None
         for hook in hooks:
             hook.remove()
+
+
+def by_last_output(outputs: Sequence[Any], x: Tensor, axis: int) -> Tensor | None:
+    """The gradient by the input of the output at the last step, where the model has one for every step.
+
+    A loss that reads every step hides how far back each of them looks. None where the output has no steps.
+    """
+    axes = (axis,) if x.dim() < 3 else (axis, 1 - axis if axis < 2 else 0)  # the steps, and the rows
+    for one in tensors_in(outputs[-1] if outputs else None):
+        if one.requires_grad and one.dim() > max(axes) and all(one.shape[at] == x.shape[at] for at in axes):
+            end = one.select(axis, -1)
+            draw = random_like(end, torch.Generator().manual_seed(0))
+            (found,) = torch.autograd.grad(end, x, draw, retain_graph=True, allow_unused=True)
+            return torch.zeros_like(x) if found is None else found
+    return None
 
 
 def of_input(x: Tensor, gradient: Tensor | None, axis: int) -> GraphPart:

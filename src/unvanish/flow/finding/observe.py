@@ -25,6 +25,7 @@ from unvanish.flow.finding.chains import LAYERS, links_of
 from unvanish.flow.finding.graph import (
     GraphPart,
     Norms,
+    by_last_output,
     longest_run,
     of_input,
     of_loop,
@@ -258,7 +259,11 @@ def _along_the_input(
     found: Observation, model: nn.Module, loss: Callable[[], Tensor], inputs: Sequence[Tensor], need: int | None
 ) -> Observation:
     """Where no recurrence is seen: the gradient of the loss by the steps of the input."""
-    with untouched(model), watched_input(model, inputs) as watched:
+    outputs: list[Any] = []
+    with untouched(model), watched_input(model, inputs) as watched, contextlib.ExitStack() as stack:
+        with contextlib.suppress(RuntimeError):  # what is scripted may take no hooks
+            hook = model.register_forward_hook(lambda *call: outputs.append(call[-1]))
+            stack.callback(hook.remove)
         value = loss()
         if not watched:
             raise FlowError(
@@ -267,13 +272,15 @@ def _along_the_input(
                 "module that is called once a step, cells=['decoder.cell'] (--cells)"
             )
         x = watched[0]
-        (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
-    axis = time_axis(model, x, need, embedded=all(x is not one for one in inputs))
+        axis = time_axis(model, x, need, embedded=all(x is not one for one in inputs))
+        (by_loss,) = torch.autograd.grad(value, x, retain_graph=True, allow_unused=True)
+        gradient = by_last_output(outputs, x, axis)
+        gradient = by_loss if gradient is None else gradient
     part = of_input(x.detach(), gradient, axis)
     seen = Seen(part.name, "input", model, 1, part.steps, part.steps, path="")
     track = found.recording.start(part.name, part.names)
-    if gradient is not None:
-        track.take_norms(gradient.detach().movedim(axis, 0).flatten(1).norm(dim=1)[:, None])
+    if by_loss is not None:
+        track.take_norms(by_loss.detach().movedim(axis, 0).flatten(1).norm(dim=1)[:, None])
     return replace(found, seen={part.name: seen}, parts={part.name: part})
 
 
