@@ -110,6 +110,7 @@ def test_cell_is_measured_over_the_longest_sequence_between_resets_of_all_rows(k
         def forward(self, x_TBI: Tensor) -> Tensor:
             shape = (B, H) if kind is not nn.LSTM else (1, B, H)
             state: Any = (x_TBI.new_zeros(shape),) * 2
+            states = []
             for t, x_BI in enumerate(x_TBI):
                 alive = 0.0 if t in (7, 20) else 1.0
                 if kind is nn.LSTM:
@@ -118,7 +119,8 @@ def test_cell_is_measured_over_the_longest_sequence_between_resets_of_all_rows(k
                     state = self.cell(x_BI, (alive * state[0], alive * state[1]))
                 else:
                     state = (self.cell(x_BI, alive * state[0]),)
-            return state[0]
+                states.append(state[0])
+            return torch.stack(states)
 
     found = unvanish.diagnose(Episodes(), torch.randn(T, B, I), lambda h: h.square().mean(), need=5)
     (part,) = found.parts

@@ -157,8 +157,11 @@ def test_cut_is_counted_where_it_is(how: str, kind: str) -> None:
 
 def test_cut_beyond_what_is_needed_is_none() -> None:
     torch.manual_seed(0)
-    found = asked(Written(cut("detach", 25), 12, 1.0), torch.randn(60, 3, 2), 20)
+    found = asked(Written(cut("detach", 25), 12, 1.0), torch.randn(74, 3, 2), 20)
     assert (found.verdict, found.causes) == ("healthy", ())
+    late = asked(Written(cut("detach", 25), 12, 1.0), torch.randn(60, 3, 2), 20)
+    assert late.causes[0].kind == "detached state"  # ten steps before the loss
+    assert (late.verdict, late.parts[0].window) == ("vanishing", 11)
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------

@@ -87,18 +87,20 @@ def _rank(cause: Cause) -> int:
 def _cuts(facts: Facts) -> Iterator[Cause]:
     for seen in facts.observation.seen.values():
         of_part = [part for part in facts.parts if part.module == seen.name]
-        if not of_part or seen.longest >= facts.need:
+        need = facts.need_of(seen)
+        window = seen.window(need)
+        if not of_part or window >= need:
             continue
         how = max(("detached", "reset"), key=lambda way: seen.carried[way])
-        if seen.carried[how] and seen.steps > seen.longest:
-            yield _cut(seen, how, facts.need)
+        if seen.carried[how] and seen.steps > window:
+            yield _cut(seen, how, window, need)
         elif facts.verdict != "healthy":  # else another part reaches further, and this one may run on into it
             text = (
-                f"{named(seen)} sees {steps_text(seen.longest)} at a time, {steps_text(facts.need)} are needed: "
+                f"{named(seen)} sees {steps_text(window)} at a time, {steps_text(need)} are needed: "
                 "no gradient can come from further back"
             )
-            advice = f"train on windows of more than {facts.need} steps"
-            yield Cause("short window", seen.name, text, seen.longest, "steps", advice)
+            advice = f"train on windows of more than {need} steps"
+            yield Cause("short window", seen.name, text, window, "steps", advice)
 
 
 def _outside(facts: Facts) -> Iterator[Cause]:
@@ -111,21 +113,21 @@ def _outside(facts: Facts) -> Iterator[Cause]:
         yield Cause("detached state", INPUT, text, facts.outside, "of the loss", advice)
 
 
-def _cut(seen: Seen, how: str, need: int) -> Cause:
+def _cut(seen: Seen, how: str, window: int, need: int) -> Cause:
     kind = {"detached": "detached state", "reset": "state reset"}[how]
     done = "detached from its gradient" if how == "detached" else "set back to zero"
     calls = f"{seen.carried[how]} of {seen.calls - 1} times that it is handed on"
     text = (
-        f"the state of {named(seen)} is {done} {calls}: gradients flow {steps_text(seen.longest)}, "
+        f"the state of {named(seen)} is {done} {calls}: gradients flow {steps_text(window)}, "
         f"{steps_text(need)} are needed"
     )
     advice = (
         f"detach only between windows of more than {need} steps"
         if how == "detached"
         else "hand the state on; where an episode or a document ends there, nothing before it is needed: ask with "
-        f"need={seen.longest - 1}"
+        f"need={window - 1}"
     )
-    return Cause(kind, seen.name, text, seen.longest, "steps", advice)
+    return Cause(kind, seen.name, text, window, "steps", advice)
 
 
 def _rows(facts: Facts) -> Iterator[Cause]:

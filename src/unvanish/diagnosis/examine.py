@@ -26,6 +26,8 @@ from unvanish.flow.finding.calls import tensors_in
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.untouched import copied_with, eagerly, same_random, unwrapped
 
+OF_BATCH = "the length of the batch"
+
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
@@ -42,10 +44,11 @@ def _examined(asked: Question) -> Diagnosis:
         raise FlowError("the batch has one time step: give a longer sequence, there is no time to look back in")
     if asked.data is not None:
         asked.say("measuring what the data need")
-    found = asked.data if asked.data is None or isinstance(asked.data, Dependency) else dependency(asked.data)
+    found = _measured(asked.data)
     need, need_from = _needed(asked.need, found, observation)
     asked.say(f"measuring {', '.join(observation.parts)}")
-    parts = measure(observation, need, generator)
+    of_batch = need_from == OF_BATCH
+    parts = measure(observation, need, generator, of_batch=of_batch)
     asked.say("looking for causes")
     trace, trial = _training(model, asked.run, asked.optimizer, asked.step)
     facts = Facts(
@@ -62,6 +65,7 @@ def _examined(asked: Question) -> Diagnosis:
         calmed(observation, parts),
         padding_read(asked, model),
         read_without_gradient(asked, model, parts),
+        of_batch,
     )
     why = causes(facts)
     verdict = "non-finite" if why and why[0].kind.startswith("non-finite") else facts.verdict
@@ -72,7 +76,17 @@ def _examined(asked: Question) -> Diagnosis:
         patient = Patient(model, asked.run, observation, need, inputs, asked.cells, asked.say)
         helps, untried = prescribe(patient, ill, generator)
     unknown = _unknown(found, trace, parts)
+    if asked.target and asked.data is not None and not isinstance(asked.data, Dependency | tuple):
+        need_from += ", for their own next step"
+        unknown = ("what the target needs of the input: give data=(inputs, targets)", *unknown)
     return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, helps, unknown, found, untried)
+
+
+def _measured(data: Any) -> Dependency | None:
+    """What the data need; of a pair, what the second needs of the first."""
+    if data is None or isinstance(data, Dependency):
+        return data
+    return dependency(data[0], target=data[1]) if type(data) is tuple and len(data) == 2 else dependency(data)
 
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:
@@ -83,7 +97,7 @@ def _needed(need: int | None, found: Dependency | None, observation: Observation
     if found is not None:
         nothing = "need nothing" if found.visible else "depend on nothing"
         return max(1, found.needed), "the data" if found.needed else f"the data, which {nothing} further back"
-    return max(1, max(part.steps for part in observation.parts.values()) - 1), "the length of the batch"
+    return max(1, max(part.steps for part in observation.parts.values()) - 1), OF_BATCH
 
 
 def _of_parts(observation: Observation, parts: tuple[PartFinding, ...]) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from unvanish.diagnosis.findings import PartFinding
 from unvanish.diagnosis.watch.trace import StepTrace, Trial
-from unvanish.flow.finding.observe import Observation
+from unvanish.flow.finding.observe import Observation, Seen
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Facts:
         calmed: of each part with an activation that is flat because the input is large, the share of its values
             that is saturated, and that with the input in units of its own spread.
         padding: what stands at the end of shorter rows, where the loss reads it.
+        of_batch: whether the needed lag is the length of the batch, as nobody has given another.
         outside: by how much of its size the loss changes with early steps from which no gradient comes.
     """
 
@@ -55,3 +56,8 @@ class Facts:
     calmed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     padding: Padding | None = None
     outside: float = 0.0
+    of_batch: bool = False
+
+    def need_of(self, seen: Seen) -> int:
+        """The needed lag of one recurrence: of ten steps no more than nine, where the batch says it."""
+        return seen.need_of(self.need) if self.of_batch else self.need

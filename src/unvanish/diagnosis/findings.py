@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,13 +161,21 @@ class Diagnosis:
         lines = [f"{self.verdict}: needed lag {least}{self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
-        for remedy in self.prescriptions:
-            says = "helps" if remedy.heals else "lengthens, does not heal"
-            lines.append(f"  {says}: {remedy.part}: {remedy.text} (reach {remedy.span})")
+        for same in _by_code(self.prescriptions):
+            says = "helps" if all(remedy.heals for remedy in same) else "lengthens, does not heal"
+            where = ", ".join(remedy.part for remedy in same)
+            spans = "; ".join(dict.fromkeys(remedy.span for remedy in same))
+            lines.append(f"  {says}: {where}: {same[0].text} (reach {spans})")
         if any(remedy.heals for remedy in self.prescriptions):
             lines.append("  what helps was measured at the start of training, which moves what was set")
-        lines += [f"  not tried: {remedy.text} ({remedy.reason})" for remedy in self.untried]
+        lines += [f"  not tried: {same.part}: {same.text} ({same.reason})" for same in self._untried_once()]
+        if self.prescriptions:
+            lines += ["  the first of them, all are in .prescriptions:"]
+            lines += [f"      {line}" for line in self.prescriptions[0].code.splitlines()]
         return "\n".join(lines)
+
+    def _untried_once(self) -> list[Untried]:
+        return list({(remedy.code, remedy.reason): remedy for remedy in reversed(self.untried)}.values())[::-1]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data, for a report or for machines; a number that is not finite is None."""
@@ -186,6 +194,14 @@ class Diagnosis:
             }
         )
         return found
+
+
+def _by_code(prescriptions: Iterable[Prescription]) -> list[list[Prescription]]:
+    """Those that are the same code, for several parts, together."""
+    found: dict[tuple[str, bool], list[Prescription]] = {}
+    for remedy in prescriptions:
+        found.setdefault((remedy.code, remedy.heals), []).append(remedy)
+    return list(found.values())
 
 
 def worst(verdicts: list[str]) -> str:

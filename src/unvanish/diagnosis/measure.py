@@ -107,10 +107,17 @@ def look(
 
 
 def measure(
-    observation: Observation, need: int, generator: torch.Generator, *, deep: bool = True
+    observation: Observation, need: int, generator: torch.Generator, *, deep: bool = True, of_batch: bool = False
 ) -> tuple[PartFinding, ...]:
-    """Measure every part of a model that was observed; without `deep`, its profile alone."""
-    return tuple(_measure(observation, part, need, generator, deep) for part in observation.parts.values())
+    """Measure every part of a model that was observed; without `deep`, its profile alone.
+
+    Where the needed lag is the length of the batch (`of_batch`), no part is asked for more than it has steps.
+    """
+    found = []
+    for part in observation.parts.values():
+        of_part = observation.module_of(part.name).need_of(need) if of_batch else need
+        found.append(_measure(observation, part, of_part, generator, deep))
+    return tuple(found)
 
 
 def _measure(
@@ -119,7 +126,7 @@ def _measure(
     seen = observation.module_of(part.name)
     losses = _loss_norms(observation, part.name)
     last_read = _last_read(losses, seen, observation.scale)
-    window = seen.longest if last_read is None else min(seen.longest, last_read + 1)
+    window = seen.window(need, last_read)
     profile, judged = look(part, seen, need, window, generator, deep=deep)
     arrives = any(value for norms in losses.values() for value in norms)
     if not arrives and judged.verdict != "non-finite":

@@ -87,7 +87,7 @@ def _try(remedy: Remedy, patient: Patient, seconds: float, seed: int) -> _Tried 
 def _prescription(remedy: Remedy, part: PartFinding, tried: _Tried, need: int, seed: int) -> Prescription:
     observation, generator = tried.observation, torch.Generator().manual_seed(seed)
     seen = observation.module_of(part.name)
-    window = seen.longest if part.last_read is None else min(seen.longest, part.last_read + 1)
+    window = part.window
     profile, judged = look(observation.parts[part.name], seen, need, window, generator)
     return Prescription(
         remedy.name,

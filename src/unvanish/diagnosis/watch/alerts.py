@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unvanish.diagnosis.findings import steps_text
 from unvanish.diagnosis.measure import GROWTH
 from unvanish.flow.finding.recorder import Recording, Track
-from unvanish.flow.measuring.profile import REACH_SHARE
+from unvanish.flow.measuring.profile import REACH_SHARE, profiles
 
 IN_A_ROW = 3  # samples: one batch without a gradient, or of short sequences, is not a fault yet
 ROUNDING = 1e-6  # ten times the spacing of single precision: what is smaller is lost in the sum over the steps
@@ -31,8 +31,8 @@ class Alert:
       at which the loss pulls, in every state of every layer of a module; or, three samples in a row, the window
       itself is shorter. If `need` is None, nobody has said that the far steps matter, and only what training
       cannot use is told: n_t falls for good under 1e-6 of its largest, where it adds no more than rounding to a sum
-      in single precision. A loss that pulls at every step hides a gradient that vanishes between them:
-      `unvanish.diagnose` measures that;
+      in single precision. A loss that pulls at every step hides a gradient that vanishes between them: where `need`
+      is given, a direction is sent back from the last step of every layer as well;
     - exploding: n_t, of all states together, grows to a hundred times the largest of the quarter of the steps that
       is nearest to the loss (the gradients of a loss at every step add up as well, but not to so much);
     - dead: no gradient arrives at a part that is trained, three samples in a row;
@@ -60,6 +60,9 @@ class Alert:
     time_step: int | None
     value: float
     text: str
+
+
+Inputs = dict[str, Tensor]  # what layers were given, by name
 
 
 class ScalarLog(Protocol):
@@ -161,8 +164,8 @@ class Judge:
         self._told = {(kind, place) for kind, place in state_dict["told"]}
         self._in_a_row = dict(state_dict["in_a_row"])
 
-    def look(self, recording: Recording) -> bool:
-        """Judge a sample; False where no backward pass has been."""
+    def look(self, recording: Recording, inputs: Inputs) -> bool:
+        """Judge a sample; False where no backward pass has been. `inputs`: of some layers, what they were given."""
         windows = {name: _windows(name, passes) for name, passes in recording.passes.items()}
         came = any(windows.values()) or any(p.grad is not None for p in self._model.parameters())
         if not came:
@@ -187,6 +190,8 @@ class Judge:
                 self._write(window)
         for name, of_module in modules.items():
             self._vanishing(name, of_module)
+            if name in inputs:
+                self._hidden(name, self._model.get_submodule(name), inputs[name])
         return True
 
     def note_fault(self, fault: Alert | None) -> None:
@@ -303,6 +308,24 @@ class Judge:
         wanted = f"; {steps_text(need)} are needed" if self._need else ": what lies further back adds only rounding"
         text = f"step {self.step + 1}: {what}{wanted}. Ask unvanish.diagnose for the causes and what helps."
         self.tell(Alert("vanishing", self.step + 1, window.part, state, time_step, left, text), module)
+
+    def _hidden(self, name: str, module: nn.Module, x: Tensor) -> None:
+        """Send a direction back from the last step: a loss that pulls at every step hides what vanishes between."""
+        if self._need is None or ("vanishing", name) in self._told:
+            return
+        with torch.random.fork_rng([]), torch.enable_grad():
+            measured = profiles(module, x, generator=torch.Generator().manual_seed(self.step))
+        part, found = max(measured.items(), key=lambda one: one[1].reach)
+        if found.censored or found.reach >= self._need:
+            return
+        where = f"{name}.{part}" if name else part
+        left = float(found.norms[min(self._need, len(found.norms) - 1)])
+        text = (
+            f"step {self.step + 1}: 1% of a gradient from the last step reaches {steps_text(found.reach)} back "
+            f"through {where}; {steps_text(self._need)} are needed. The loss pulls at every step and hides it: its "
+            "own gradient is large everywhere. Ask unvanish.diagnose for the causes and what helps."
+        )
+        self.tell(Alert("vanishing", self.step + 1, where, "", None, left, text), name)
 
     def _write(self, window: _Window) -> None:
         if self._log is None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unvanish.checks import whole_number
-from unvanish.diagnosis.watch.alerts import Alert, Judge, ScalarLog
+from unvanish.diagnosis.watch.alerts import Alert, Inputs, Judge, ScalarLog
 from unvanish.diagnosis.watch.trace import StepTrace, traced
 from unvanish.flow.finding.recorder import Recording, is_recorded, record
+from unvanish.nn import Recurrent
 from unvanish.torch_internals import after_backward
 
 FIRST = 3  # steps at the start are all sampled: most faults are there from the first one on
+ROWS = 4  # of a batch, that a layer is measured with where the loss hides its gradient
 TRACED = 2  # steps in which every Python call is looked at, for clips that cannot act
 
 
@@ -49,6 +52,7 @@ class Watcher:
         self._judge = Judge(model, self._optimizers, need, _warn if alert is None else alert, log)
         self._clips = _ClipWatch()
         self._recording: Recording | None = None
+        self._inputs: Inputs = {}
         self._sampled = self._closed = self._queued = False
         self._patches, self._hooks = contextlib.ExitStack(), contextlib.ExitStack()
         with record(model, self._cells):
@@ -76,6 +80,7 @@ class Watcher:
         upcoming = self.step + 1
         if (upcoming <= FIRST or upcoming % self._every == 0) and not self._closed and not is_recorded(self._model):
             self._recording = self._patches.enter_context(record(self._model, self._cells))
+            self._inputs = self._patches.enter_context(_caught(self._recording.modules))
         if upcoming <= TRACED and self._optimizers and not self._closed:
             self._clips.start()
 
@@ -99,7 +104,7 @@ class Watcher:
         if self._recording is not None:
             recording, self._recording = self._recording, None
             self._patches.close()
-            self._sampled = self._judge.look(recording)
+            self._sampled = self._judge.look(recording, self._inputs)
 
     def after_step(self) -> None:
         """The parameters have changed."""
@@ -114,7 +119,9 @@ class Watcher:
         self._judge.step += 1
 
     def close(self) -> None:
-        """Stop watching: the model and the optimiser are as they were before."""
+        """Look at the parameters once more, and stop: the model and the optimiser are as they were before."""
+        if not self._closed and not self._judge.sick and self.step:
+            self._judge.note_fault(self._judge.parameter_fault("where the watch ends"))
         self._closed = True
         self.release()
         self._hooks.close()
@@ -149,10 +156,12 @@ class Watcher:
                     hook = parameter.register_post_accumulate_grad_hook(_Hook(self._on_gradient))  # type: ignore[no-untyped-call]
                     keep(hook.remove)
 
-    def _on_forward(self, module: nn.Module, _: Any) -> None:
+    def _on_forward(self, module: nn.Module, args: Any) -> None:
         if torch.is_grad_enabled():
             self._queued = False
             self.begin()
+            if self._recording is not None and args and isinstance(module, Recurrent | nn.RNNBase):
+                self._inputs.update(_few("", module, args[0]))  # its own hooks of this call are fixed by now
         elif self._recording is not None:
             self.pause()  # an evaluation
 
@@ -174,6 +183,34 @@ class Watcher:
         """Whether a backward pass has been, and its gradients were not set back: a step that was left out is."""
         came = any(track.arrived for tracks in recording.passes.values() for track in tracks)
         return came and any(p.grad is not None and bool(p.grad.any()) for p in self._model.parameters())
+
+
+@contextlib.contextmanager
+def _caught(modules: Mapping[nn.Module, str]) -> Iterator[Inputs]:
+    """Keep what each layer is called with first in the block, of a few rows."""
+    found: Inputs = {}
+
+    def catch(name: str) -> Callable[..., None]:
+        # One that is removed while its module is being called gets no keywords.
+        def hook(module: Any, args: tuple[Any, ...], keywords: Mapping[str, Any] = MappingProxyType({})) -> None:
+            if name not in found:
+                found.update(_few(name, module, args[0] if args else keywords.get("input")))
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for module, name in modules.items():
+            if isinstance(module, Recurrent | nn.RNNBase):
+                hook = module.register_forward_pre_hook(catch(name), with_kwargs=True)
+                stack.callback(hook.remove)
+        yield found
+
+
+def _few(name: str, layer: Any, x: Any) -> Inputs:
+    """A few rows of what a layer is called with."""
+    if not isinstance(x, Tensor) or x.dim() != 3:
+        return {}
+    return {name: x.detach()[:ROWS] if layer.batch_first else x.detach()[:, :ROWS]}
 
 
 def _warn(alert: Alert) -> None:

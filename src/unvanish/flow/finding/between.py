@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.calling import edges, random_like
 from unvanish.flow.finding.graph import Norms, drawn, square
 from unvanish.flow.finding.parts import size_of
 from unvanish.torch_internals import pytree
@@ -127,8 +127,20 @@ def _stands_between(
         if isinstance(pair[0], Tensor) and isinstance(pair[1], Tensor)
     ]
     changed = max((_difference(before, after) for before, after in pairs), default=0.0)
+    bent = any(_bends(before, after) for before, after in pairs[-len(returned[-1]) :])
     joined = any(after.requires_grad for _, after in pairs) and all(one.requires_grad for one in returned[-1])
-    return changed if joined and (changed > SAME or _is_made_of(others, earlier)) else None
+    return changed if joined and (changed > SAME or bent or comes_from(others, earlier)) else None
+
+
+def _bends(before: Tensor, after: Tensor) -> bool:
+    """Whether a gradient is changed between two calls, though the numbers are not: by a hook, or by a detach."""
+    if not (before.requires_grad and after.requires_grad) or before.shape != after.shape:
+        return before.requires_grad and not after.requires_grad
+    if after is before:
+        return bool(before._backward_hooks)
+    sent = random_like(after, torch.Generator().manual_seed(0))
+    (found,) = torch.autograd.grad(after, before, sent, retain_graph=True, allow_unused=True)
+    return found is not None and not torch.allclose(found, sent)
 
 
 def _back(pieces: Sequence[Piece], row: int | None, draws: int, seed: int) -> Norms:
@@ -172,14 +184,14 @@ def _of_output(piece: Piece, row: int) -> tuple[int, int] | None:
     return None
 
 
-def _is_made_of(values: Sequence[Any], states: Sequence[Any]) -> bool:
+def comes_from(values: Sequence[Any], states: Sequence[Any]) -> bool:
     """Whether a gradient comes from what calls take to the states of earlier ones."""
-    ends = [one for one in values if is_state(one) and one.requires_grad]
+    ends = [one for one in values if is_state(one) and one.requires_grad and one.grad_fn is not None]
     earlier = [one for one in states if is_state(one) and one.requires_grad]
     if not ends or not earlier:
         return False
     sent = [random_like(one, torch.Generator().manual_seed(0)) for one in ends]
-    found = torch.autograd.grad(ends, earlier, sent, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(ends, edges(earlier), sent, retain_graph=True, allow_unused=True)
     return any(gradient is not None and bool(gradient.any()) for gradient in found)
 
 

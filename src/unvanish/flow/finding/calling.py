@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,11 @@ def called(model: nn.Module, batch: Any) -> Any:
 def arguments(batch: Any) -> tuple[Any, ...]:
     """Return what a batch is spread into: itself, where it is a named tuple such as a PackedSequence."""
     return batch if isinstance(batch, tuple) and not hasattr(batch, "_fields") else (batch,)
+
+
+def edges(tensors: Sequence[Tensor]) -> list[Any]:
+    """What autograd takes for tensors: of one that was changed in place since, the edge that it had then."""
+    return [getattr(one, "edge", one) for one in tensors]
 
 
 def random_like(value: Tensor, generator: torch.Generator | None) -> Tensor:

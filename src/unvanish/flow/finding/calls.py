@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from unvanish.torch_internals import pytree
@@ -18,6 +19,7 @@ _SILENT = frozenset(
     | {"dtype", "ndim", "is_floating_point", "data_ptr", "element_size", "item", "__bool__", "__int__", "__float__"}
     | {"__index__", "__repr__", "__format__", "__hash__"}
 )
+IN_PLACE = frozenset(f"__i{word}__" for word in ("add", "sub", "mul", "truediv", "pow", "matmul"))
 CUTS = frozenset(["detach", "detach_", "data"])
 MODULE = "module "  # before the name of a module whose call is one call
 
@@ -51,8 +53,8 @@ class Made:
 
     @property
     def token(self) -> Hashable:
-        """What is the same whenever the same line of code runs."""
-        return (self.name, self.module, *(tuple(one.shape) for one in self.given))
+        """What is the same whenever the same line of code runs, whatever the number of rows."""
+        return (self.name, self.module, *(tuple(one.shape[one.dim() > 1 :]) for one in self.given))
 
 
 def tensors_in(value: Any) -> tuple[Tensor, ...]:
@@ -119,9 +121,21 @@ class Calls(TorchFunctionMode):
             self._alive.append(out[0])
             self._uncut[id(out[0])] = before[0]
         elif out:
+            if name in IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+                given_in = {id(one) for one in tensors_in(taken)}
+                out = tuple(self._kept(one) if id(one) in given_in else one for one in out)
             cuts, inside = tuple(self._cuts), len(self._inside) > 1
             self.made.append(Made(name, self._inside[-1], function, taken, before, out, cuts, inside))
             self._cuts.clear()
+
+    def _kept(self, changed: Tensor) -> Tensor:
+        """What a tensor holds now, since it may be changed once more, with the edge that its gradient comes by."""
+        kept = changed.detach().clone()
+        if changed.requires_grad:
+            kept.requires_grad_().edge = get_gradient_edge(changed)  # type: ignore[attr-defined]
+        self._alive += [changed, kept]
+        self._uncut[id(changed)] = kept
+        return kept
 
     def _through_memory(self, memory: Tensor, key: Any, value: Any = None) -> tuple[Tensor, ...]:
         """What was put into this place of a tensor, where it is read; where it is put there, keep it in mind."""

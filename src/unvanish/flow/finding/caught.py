@@ -40,9 +40,12 @@ class Seen:
         name: its name in the model.
         kind: `layer` (a call is a sequence), `cell` (a call is a step), `loop` (found by tracing a run) or `input`.
         calls: how often it was called; `steps`: over how many time steps in all.
+        beside: how many steps those have that hand it their last state, or that it hands its own.
         path: the name of the module, where that is another.
         layer: the module as a layer of ours, where each forward pass computes its weights.
-        longest: the most steps through which a gradient can flow without a break.
+        longest: the most steps through which a gradient can flow without a break; `reached`: those through which
+            one of the loss does flow from where it arrives.
+        runs: where the stretches without a break begin and end; `pieces`: how many steps each recorded pass has.
         carried: of the calls that had one before: `joined` (the state came with its gradient), `detached` (the
             same numbers, without), `reset` (zeros, or none), by their number.
     """
@@ -54,8 +57,24 @@ class Seen:
     steps: int = 0
     longest: int = 0
     carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    pieces: list[int] = field(default_factory=list)
+    reached: int | None = None
+    beside: int = 0
     path: str | None = None
     layer: Recurrent | None = None
+
+    def window(self, need: int, last_read: int | None = None) -> int:
+        """How far back a gradient of the loss can come, with the steps of what it goes on from, or what from it.
+
+        Where no stretch is as long as the needed lag, that is what counts; else from where the loss reads.
+        """
+        found = self.longest if self.reached is None or self.longest < need else min(self.longest, self.reached)
+        return (found if last_read is None else min(found, last_read + 1)) + self.beside
+
+    def need_of(self, need: int) -> int:
+        """What can be needed of it: no more than it has steps."""
+        return min(need, max(1, self.steps - 1))
 
 
 def module_of(seen: Mapping[str, Seen], part: str) -> Seen:
@@ -74,6 +93,7 @@ class Catcher:
         self.seen = {
             name: Seen(name, "cell" if name in links else "layer", module) for name, module in self.modules.items()
         }
+        self.ends: dict[str, tuple[list[Tensor], list[Tensor]]] = {}  # the first states taken, the last returned
         self.given: dict[str, list[tuple[Any, Any, Any]]] = {name: [] for name in self.modules}
         self.stack = contextlib.ExitStack()
 
@@ -100,6 +120,13 @@ class Catcher:
         missing = isinstance(module, nn.RNNCellBase) and len(link.inputs) != 1 + isinstance(module, nn.LSTMCell)
         return by_shape(self.given[name][-1]) if missing or not link.outputs else link
 
+    def _ends_of(self, name: str) -> tuple[list[Tensor], list[Tensor]]:
+        (args, keywords, _), (_, _, output) = self.given[name][0], self.given[name][-1]
+        if self.seen[name].kind == "layer":
+            return _states_in(args[1:] or keywords.get("hx")), _states_in(output)
+        link = self.link(name)
+        return _states_in(leaves_at(leaves_of((args, keywords)), link.inputs)), _states_in(output)
+
     def parts(self) -> dict[str, Part]:
         """Every layer and direction by itself."""
         found: dict[str, Part] = {}
@@ -108,6 +135,7 @@ class Catcher:
             seen.calls = len(given)
             if not given:
                 continue
+            self.ends[name] = self._ends_of(name)
             if seen.kind == "layer":
                 found |= _layer_parts(seen, given, self.rows, self.need)
             else:
@@ -118,6 +146,10 @@ class Catcher:
                 if name in found:
                     _look_between(found[name], longest, self.link(name), self.need)
         return found
+
+
+def _states_in(value: Any) -> list[Tensor]:
+    return [one for one in leaves_of(value) if isinstance(one, Tensor) and one.is_floating_point()]
 
 
 def _look_between(part: Part, given: list[tuple[Any, Any, Any]], link: Link, need: int | None) -> None:
@@ -143,6 +175,9 @@ def _layer_parts(seen: Seen, given: list[tuple[Any, Any, Any]], rows: int, need:
         sequences[-1][0].append(x)
         sequences[-1][2].append(Piece(x, hx or (), output[0], as_states(output[1])))
         run = run * (number > 0 and how == "joined") + x.shape[axis]
+        seen.pieces.append(x.shape[axis])
+        before = seen.runs.pop()[0] if number and how == "joined" else seen.steps
+        seen.runs.append((before, seen.steps + x.shape[axis]))
         seen.steps, seen.longest = seen.steps + x.shape[axis], max(seen.longest, run)
     inputs, hx, pieces = max(sequences, key=lambda sequence: sum(x.shape[axis] for x in sequence[0]))
     whole = torch.cat([x.detach() for x in inputs], axis)
@@ -193,7 +228,7 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
 
 def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list[tuple[Any, Any, Any]]:
     """Follow the states from call to call; return the longest sequence of calls without a reset in between."""
-    seen.steps = len(given)
+    seen.steps, seen.pieces = len(given), [len(given)]
     run, before, sequences, cut = 0, list[Any](), [[given[0]]], False
     for number, call in enumerate(given):
         taken = leaves_at(leaves_of(call[:2]), link.inputs)
@@ -206,6 +241,7 @@ def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list
                 sequences.append([])
             sequences[-1].append(call)
         run = run * (how == "joined") + 1
+        seen.runs.append((seen.runs.pop()[0] if number and how == "joined" else number, number + 1))
         seen.longest = max(seen.longest, run)
         before = leaves_at(leaves_of(call[2]), link.outputs)
         cut = _need_gradients(taken) and not _need_gradients(before)  # as of a call under no_grad

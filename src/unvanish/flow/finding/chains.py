@@ -44,7 +44,12 @@ class _Chain:
 
 
 def _same_numbers(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.numel() > 0)
+    if one is other or one.shape != other.shape or not one.numel():
+        return one is other
+    try:
+        return one.data_ptr() == other.data_ptr()
+    except RuntimeError:  # inside vmap a tensor has no memory of its own
+        return False
 
 
 def links_of(model: nn.Module, loss: Callable[[], Tensor], cells: Iterable[str]) -> dict[str, Link]:

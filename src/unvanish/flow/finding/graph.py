@@ -6,6 +6,7 @@ Shapes: T time, B batch, K lags, S states, D draws.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unvanish.flow.finding.calling import random_like
+from unvanish.flow.finding.calling import edges, random_like
 from unvanish.flow.finding.calls import tensors_in
 from unvanish.flow.finding.parts import Part, size_of
 from unvanish.flow.finding.trace import Loop
@@ -44,6 +45,8 @@ class GraphPart(Part):
             their gradient) or `reset` (other ones).
         direct: what each unit of each state keeps of itself in a step by its direct path, in the mean over steps.
         whole: the rate of the gradient, were all of one state kept that way, and the rest as it is.
+        held: the sizes of all states that are handed on, those that the loss does not depend on, too.
+        window: the most steps through which a gradient flows from where one of the loss arrives.
         again: runs the model once more in a context, and gives `squares_DKS` of that.
     """
 
@@ -56,6 +59,8 @@ class GraphPart(Part):
     loop: Loop | None = None
     direct: Mapping[str, Tensor] = field(default_factory=dict)
     whole: Mapping[str, float] = field(default_factory=dict)
+    window: int = 0
+    held: tuple[int, ...] = ()
     again: Callable[[contextlib.AbstractContextManager[Any]], Norms | None] | None = field(default=None, repr=False)
 
     @property
@@ -78,20 +83,60 @@ def trained_states(loop: Loop) -> list[list[Tensor]]:
     return [[step[place] for place in kept] for step in loop.states]
 
 
-def of_loop(loop: Loop, need: int | None = None) -> GraphPart:
+def of_loop(loop: Loop, loss: Tensor, need: int | None = None) -> GraphPart:
     """Measure a loop that tracing found, while the graph of its run is held; `need` is the needed lag."""
-    states = trained_states(loop)
+    every = trained_states(loop)
+    states, arrives_T = _told_by(loss, every)
     count = len(states[-1])
     names = ("h",) if count == 1 else tuple(f"state {number}" for number in range(1, count + 1))
     joints = joints_of(states, loop)
     whole = states[: longest_run(joints)[1]]
     squares_DKS = drawn(lambda draws, seed: norms_along(whole, draws, seed), need, loop.delay)
-    sizes = tuple(state[0].numel() if state.dim() > 1 else state.numel() for state in states[-1])
-    direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 else {}
+    sizes = tuple(_numbers_of(state) for state in states[-1])
+    alike = all(one.shape == last.shape for step in states for one, last in zip(step, states[-1], strict=True))
+    direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 and alike else {}
     some = [(place, name) for place, name in enumerate(direct) if SOME < float(direct[name].mean()) < 1]
     rates = {name: rate_with_all_kept(whole, place, direct[name]) for place, name in some}
-    loop = replace(loop, states=states)
-    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, loop, direct, rates)
+    loop, window = replace(loop, states=states), reached(runs_of(joints), arrives_T)
+    held = tuple(_numbers_of(state) for state in every[-1])
+    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, loop, direct, rates, window, held)
+
+
+def _numbers_of(state: Tensor) -> int:
+    """How many numbers a row of a state has."""
+    return state.shape[1:].numel() if state.dim() > 1 else state.numel()
+
+
+def _told_by(loss: Tensor, states: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[bool]]:
+    """The states that the loss depends on, and at which steps a gradient of it comes to any of them.
+
+    What only adds up what others hold, such as the loss of all steps, or the mean of all states, is not among them:
+    a loss that reads every step is no memory.
+    """
+    flat = [one for step in states for one in step if one.requires_grad]
+    found = torch.autograd.grad(loss, edges(flat), retain_graph=True, allow_unused=True) if flat else ()
+    come = {id(one) for one, gradient in zip(flat, found, strict=True) if gradient is not None and gradient.any()}
+    places = [place for place in range(len(states[-1])) if any(id(step[place]) in come for step in states)]
+    places = [place for place in places if not _adds_up(states, place)] or places or list(range(len(states[-1])))
+    arrives_T = [any(id(step[place]) in come for place in places) for step in states]
+    return [[step[place] for place in places] for step in states], arrives_T
+
+
+def _adds_up(states: Sequence[Sequence[Tensor]], place: int) -> bool:
+    """Whether a state is kept as it is and read by no other one, where there are others."""
+    if len(states[-1]) < 2 or len(states) < 2:
+        return False
+    generator, before = torch.Generator().manual_seed(0), states[-2][place]
+    own, others = states[-1][place], [one for at, one in enumerate(states[-1]) if at != place and one.requires_grad]
+    if not before.requires_grad or not own.requires_grad or own is before or own.shape != before.shape:
+        return False
+    sent = random_like(own, generator)
+    (kept,) = torch.autograd.grad(edges([own]), edges([before]), sent, retain_graph=True, allow_unused=True)
+    if kept is None or not torch.allclose(kept, sent):
+        return False
+    drawn_on = [random_like(one, generator) for one in others]
+    (read,) = torch.autograd.grad(edges(others), edges([before]), drawn_on, retain_graph=True, allow_unused=True)
+    return read is None or not bool(read.any())
 
 
 def joints_of(states: Sequence[Sequence[Tensor]], loop: Loop) -> tuple[str, ...]:
@@ -103,7 +148,7 @@ def joints_of(states: Sequence[Sequence[Tensor]], loop: Loop) -> tuple[str, ...]
         sources = [one for one in before if one.requires_grad]
         zeros = [torch.zeros_like(one) for one in ends]
         gradients = (
-            torch.autograd.grad(ends, sources, zeros, retain_graph=True, allow_unused=True)
+            torch.autograd.grad(edges(ends), edges(sources), zeros, retain_graph=True, allow_unused=True)
             if ends and sources
             else ()
         )
@@ -116,14 +161,25 @@ def joints_of(states: Sequence[Sequence[Tensor]], loop: Loop) -> tuple[str, ...]
     return tuple(found)
 
 
+def runs_of(joints: Sequence[str]) -> list[tuple[int, int]]:
+    """Where the runs of steps that a gradient can flow through begin and end."""
+    cuts = [0, *(t for t, how in enumerate(joints, 1) if how != "joined"), len(joints) + 1]
+    return list(itertools.pairwise(cuts))
+
+
 def longest_run(joints: Sequence[str]) -> tuple[int, int]:
-    """Where the longest run of steps that a gradient can flow through begins and ends; of several, the last."""
-    best, first = (0, 0), 0
-    for t, how in enumerate([*joints, "end"], 1):
-        if how != "joined":
-            best = max(best, (first, t), key=lambda run: (run[1] - run[0], run[1]))
-            first = t
-    return best
+    """The longest run of steps that a gradient can flow through; of several, the last."""
+    return max(runs_of(joints), key=lambda run: (run[1] - run[0], run[1]))
+
+
+def reached(runs: Sequence[tuple[int, int]], arrives_T: Sequence[bool]) -> int:
+    """The most steps through which a gradient flows from where one of the loss arrives; if none does, at all."""
+    found = [
+        max(t for t in range(first, last) if arrives_T[t]) + 1 - first
+        for first, last in runs
+        if any(arrives_T[first:last])
+    ]
+    return max(found or [last - first for first, last in runs])
 
 
 def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: int = 0) -> Norms:
@@ -132,7 +188,7 @@ def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: in
     Squares; each state is measured in its own size.
     """
     generator, last = torch.Generator().manual_seed(seed), states[-1]
-    sizes = [size_of(torch.stack([step[place] for step in states])) for place in range(len(last))]
+    sizes = [size_of(stacked([step[place] for step in states])) for place in range(len(last))]
     ends = [(place, state) for place, state in enumerate(last) if state.requires_grad]
     earlier = [
         (k, place, state) for k, step in enumerate(reversed(states[:-1]), 1) for place, state in enumerate(step)
@@ -143,15 +199,20 @@ def norms_along(states: Sequence[Sequence[Tensor]], draws: int = DRAWS, seed: in
         directions = [random_like(end, generator) for _, end in ends]
         sent = sum(square(direction) for direction in directions)
         scaled = [v / sizes[place] for v, (place, _) in zip(directions, ends, strict=True)]
-        found = torch.autograd.grad(
-            [end for _, end in ends], [one for _, _, one in flat], scaled, retain_graph=True, allow_unused=True
-        )
+        into, out_of = edges([one for _, _, one in flat]), edges([end for _, end in ends])
+        found = torch.autograd.grad(out_of, into, scaled, retain_graph=True, allow_unused=True)
         for (place, _), direction in zip(ends, directions, strict=True):
             squares_DKS[draw, 0, place] = square(direction) / sent
         for (k, place, _), gradient in zip(flat, found, strict=True):
             if gradient is not None:
                 squares_DKS[draw, k, place] = square(gradient) * sizes[place] ** 2 / sent
     return squares_DKS
+
+
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    """Values of all steps, (T, B, …); where the number of rows changes, all rows one after the other."""
+    alike = all(one.shape == values[0].shape for one in values)
+    return torch.stack(list(values)) if alike else torch.cat([one.flatten(0, -2) for one in values])
 
 
 def drawn(squares_of: Callable[[int, int], Norms], need: int | None, period: int = 1) -> Norms:
@@ -186,7 +247,9 @@ def kept_directly(states: Sequence[Sequence[Tensor]], steps: int = 8, draws: int
             now, before = states[t][place], states[t - 1][place]
             for _ in range(draws if now.requires_grad and before.requires_grad else 0):
                 signs = random_like(now, generator).sign()
-                (pulled,) = torch.autograd.grad(now, before, signs, retain_graph=True, allow_unused=True)
+                (pulled,) = torch.autograd.grad(
+                    edges([now]), edges([before]), signs, retain_graph=True, allow_unused=True
+                )
                 if pulled is not None and pulled.shape == signs.shape:
                     total += (signs * pulled).double().reshape(-1, total.shape[0]).mean(0).cpu()
                 count += 1
@@ -207,9 +270,8 @@ def rate_with_all_kept(states: Sequence[Sequence[Tensor]], place: int, keep_W: T
         sources = [one for one in states[t - 1] if one.requires_grad]
         if not ends or len(sources) < len(states[t - 1]):
             break
-        found = torch.autograd.grad(
-            [one for one, _ in ends], sources, [v for _, v in ends], retain_graph=True, allow_unused=True
-        )
+        out_of, into = edges([one for one, _ in ends]), edges(sources)
+        found = torch.autograd.grad(out_of, into, [v for _, v in ends], retain_graph=True, allow_unused=True)
         kept = sent[place] * (1 - keep_W.to(sent[place]))
         sent = [torch.zeros_like(s) if g is None else g for s, g in zip(sources, found, strict=True)]
         sent[place] = sent[place] + kept

@@ -8,6 +8,7 @@ what is left to measure along.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unvanish.errors import FlowError
-from unvanish.flow.finding.between import Link
+from unvanish.flow.finding.between import Link, comes_from
 from unvanish.flow.finding.calls import MODULE, Calls
 from unvanish.flow.finding.caught import Catcher, Seen, module_of
 from unvanish.flow.finding.chains import LAYERS, links_of
@@ -29,13 +30,14 @@ from unvanish.flow.finding.graph import (
     longest_run,
     of_input,
     of_loop,
+    reached,
     time_axis,
     watched_input,
 )
 from unvanish.flow.finding.lost import Lost, first_lost, located
 from unvanish.flow.finding.parts import CallPart, Part
 from unvanish.flow.finding.recorder import Recording, record
-from unvanish.flow.finding.trace import Loop, loops
+from unvanish.flow.finding.trace import SMALL, Loop, loops
 from unvanish.flow.finding.untouched import eagerly, untouched
 
 __all__ = ["Observation", "Seen", "observe"]
@@ -155,16 +157,52 @@ class _Run:
             _check_loss(value)
             lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
             whole = [loop for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
-            graphs = [of_loop(loop, self.need) for loop in whole]
+            graphs = [of_loop(loop, value, self.need) for loop in whole]
             parts = self.catcher.parts()
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
             lost = lost if lost is None else located(lost, parts)
+            handed = self._handed_over(parts, {graph.name: graph for graph in graphs})
             scale = _scale(value) if self.scale is None else self.scale
+            for track in itertools.chain(*recording.passes.values()):
+                track.clear()  # of what was sent back to measure
             value.backward(torch.full_like(value, scale))  # type: ignore[no-untyped-call]
+        self._look_where_it_arrives(parts, recording)
+        for name, before in handed.items():
+            one, other = self.catcher.seen[name], self.catcher.seen[before]
+            one.beside, other.beside = one.beside + other.longest, other.beside + one.longest
         named = self.model.named_parameters()
         gradients = {name: None if p.grad is None else p.grad.to_dense().double() / scale for name, p in named}
         return Observation(value.detach(), self.catcher.seen, parts, recording, gradients, self.links, lost, scale)
+
+    def _handed_over(self, parts: Mapping[str, Part], graphs: Mapping[str, GraphPart]) -> dict[str, str]:
+        """Which recurrence begins with what another one ends with: a decoder with its encoder's last state."""
+        ends: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+        for name in parts:
+            graph, seen = graphs.get(name), module_of(self.catcher.seen, name)
+            if graph is not None and graph.loop is not None:
+                ends[seen.name] = graph.loop.states[0], graph.loop.states[-1]
+            elif seen.name in self.catcher.ends:
+                ends[seen.name] = self.catcher.ends[seen.name]
+        found: dict[str, str] = {}
+        for name, (entry, _) in ends.items():
+            for other, (_, left) in ends.items():
+                if other != name and name not in found and found.get(other) != name and comes_from(entry, left):
+                    found[name] = other
+        return found
+
+    def _look_where_it_arrives(self, parts: Mapping[str, Part], recording: Recording) -> None:
+        """Count the steps of a recurrence that is cut from where a gradient of the loss arrives."""
+        for name in parts:
+            seen = module_of(self.catcher.seen, name)
+            tracks = recording.passes.get(name, [])
+            if len(seen.runs) < 2 or not any(track.arrived for track in tracks):
+                continue
+            arrives: list[bool] = []
+            for track, steps in zip(tracks, seen.pieces, strict=False):
+                arrives += track.norms.any(1).tolist() if track.arrived else [False] * steps
+            if len(arrives) == seen.runs[-1][1]:
+                seen.reached = reached(seen.runs, arrives)
 
     def _own(self) -> list[Tensor]:
         """What a model has before it is run."""
@@ -174,7 +212,8 @@ class _Run:
         """Put a loop beside the parts, in place of those that are only a piece of it, or leave it out."""
         loop, seen = graph.loop, self.catcher.seen
         assert loop is not None
-        if not graph.sizes or not (loop.over_input or (loop.steps >= FEWEST_ALONE and loop.shares_weights)):
+        long = loop.steps >= FEWEST_ALONE and loop.shares_weights
+        if not graph.sizes or not (long or (loop.over_input and (loop.steps >= SMALL or loop.shares_weights))):
             return
         inside = self._inside(loop, parts)
         for name in inside:
@@ -192,6 +231,7 @@ class _Run:
         module = self.model.get_submodule(loop.name)
         first, last = longest_run(graph.joints)
         seen[graph.name] = Seen(graph.name, "loop", module, graph.steps, graph.steps, last - first, path=loop.name)
+        seen[graph.name].reached = graph.window
         seen[graph.name].carried.update(Counter(graph.joints))
         track = recording.start(graph.name, graph.names)
         for states in loop.states:
@@ -214,11 +254,11 @@ class _Run:
         """Run the model once more in a context, and measure the same loop."""
         with untouched(self.model):
             with Calls(self.model, self.known) as calls, around:
-                self.loss()
+                value = self.loss()
             assert graph.loop is not None
             same = (graph.loop.name, graph.steps)
             found = [loop for loop in loops(calls.made, self.axes) if (loop.name, loop.steps) == same]
-            return of_loop(found[0], self.need).squares_DKS if found else None
+            return of_loop(found[0], value, self.need).squares_DKS if found else None
 
 
 def _is_a_layer(loop: Loop) -> bool:
@@ -230,11 +270,13 @@ def _is_whole(part: Part, graph: GraphPart, seen: Seen) -> bool:
     """Whether a part that can be stepped is all of a loop: the same states, and what it does is what was done."""
     if abs(seen.calls - graph.steps) > 2:  # several calls are one step of time; the first and last may differ
         return False
+    if graph.loop is not None and graph.loop.delay > 1 and seen.kind == "cell":
+        return False
     if graph.loop is not None and (part.squares_DKS is not None or seen.kind == "layer"):
         return not graph.loop.keeps_past(seen.name)
     if not isinstance(part, CallPart):
-        return sorted(part.widths.values()) == sorted(graph.sizes)
-    if sorted(part.widths.values()) != sorted(graph.sizes) or (
+        return sorted(part.widths.values()) == sorted(graph.held)
+    if sorted(part.widths.values()) != sorted(graph.held) or (
         graph.loop is not None and graph.loop.cuts(part.name)
     ):
         return False

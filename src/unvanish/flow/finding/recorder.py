@@ -10,7 +10,7 @@ Shapes: T time, S states.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,9 @@ class Track(Tap):
         self._rows.append(row)
         for index, value in enumerate(states):
             row.append(None)
-            if value.requires_grad:
+            if value.requires_grad and hasattr(value, "edge"):  # what was changed in place since
+                value.edge.node.register_prehook(_taker(_writer(row, index), value.edge.output_nr))
+            elif value.requires_grad:
                 value.register_hook(_writer(row, index))  # type: ignore[no-untyped-call]
 
     def clear(self) -> None:
@@ -93,6 +95,15 @@ def _writer(row: list[Tensor | None], index: int) -> Callable[[Tensor], None]:
         row[index] = torch.linalg.vector_norm(gradient.detach())
 
     return note
+
+
+def _taker(note: Callable[[Tensor], None], number: int) -> Callable[[Sequence[Tensor | None]], None]:
+    def take(gradients: Sequence[Tensor | None]) -> None:
+        gradient = gradients[number]
+        if gradient is not None:
+            note(gradient)
+
+    return take
 
 
 class Recording(Mapping[str, Track]):

@@ -22,6 +22,8 @@ from unvanish.flow.finding.repeat import FEWEST, Repeat, Tokens, best_repeat, go
 
 FARTHEST = 64  # steps, over which a state that is not read before can be handed on
 SHIFTS = 400  # places in a step at which it is tried to begin
+SEVERAL = 3  # recurrences, one after the other, that run over tensors of one shape
+SMALL = 8  # steps: of fewer, one more or one less is another number
 ANCHORS = 100  # calls by which steps that differ are cut apart
 READ = 0.25  # of what a call makes, where another step reads it: what is fed back now and then is a state, too
 _UNBINDS = frozenset(["unbind", "__iter__"])
@@ -128,19 +130,20 @@ def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
     whole |= {count for count in pieces if count >= FEWEST and count in axes}
     taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
     cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
-    # A step may take its piece several times.
-    often = {
-        size for key, one in cut.items() for size in one.shape[:2] if taken[key] in range(size, 9 * size, size)
-    }
-    once = {
-        count
-        for key, count in taken.items()
-        if count >= FEWEST
-        and (
-            any(0 <= size - count <= 2 for size in cut[key].shape[:2])
-            or not any(count in range(2 * size, 9 * size, size) for size in cut[key].shape[:2] if size >= FEWEST)
-        )
-    }
+    alike = Counter((taken[key], one.shape) for key, one in cut.items())
+    often, once = set[int](), set[int]()
+    for key, one in cut.items():
+        count, sizes = taken[key], [size for size in one.shape[:2] if size]
+        if count in sizes:
+            often.add(count)
+            continue
+        # A step may take its piece several times.
+        often |= {size for size in sizes if count in range(2 * size, 9 * size, size)}
+        near = any(0 <= size - count <= 2 for size in sizes)
+        several = any(count in range(2 * size, 9 * size, size) for size in sizes if size >= FEWEST)
+        # Gates that are cut from one tensor are cut at every step, each time from another.
+        if count >= FEWEST and (near or not several) and alike[count, one.shape] <= SEVERAL:
+            once.add(count)
     return whole | often | once or set(axes)
 
 
@@ -153,7 +156,7 @@ def _runs_over(made: Sequence[Made], steps: int) -> bool:
         size
         for key, one in cut.items()
         for size in one.shape[:2]
-        if taken[key] >= size - 2 and min(taken[key] % size, -taken[key] % size) <= min(2, size // 4)
+        if size and taken[key] >= size - 2 and min(taken[key] % size, -taken[key] % size) <= min(2, size // 4)
     ]
     return any(size > FEWEST and abs(size - steps) <= 2 for size in sizes)
 
@@ -206,15 +209,15 @@ def _anchored(
     anchors = [
         token
         for token, count in zip(which[order].tolist(), counts[order].tolist(), strict=True)
-        if count >= FEWEST and any(abs(count - size) <= 1 for size in iterated | set(axes))
+        if count >= FEWEST and any(abs(count - size) <= (size >= SMALL) for size in iterated | set(axes))
     ]
     for token in anchors[:: 1 + len(anchors) // ANCHORS]:
         at = [*np.flatnonzero(tokens == token).tolist(), len(made)]
         steps = [list(made[begin:end]) for begin, end in itertools.pairwise(at)]
         steps[-1] = steps[-1][: max(len(step) for step in steps[:-1])]
-        begun, states = _handed_on(steps)
+        begun, states = _handed_on(steps, {id(one) for call in made[at[-2] :] for one in call.taken})
         if states:
-            beside = not any(abs(len(steps) - size) <= 1 for size in axes)
+            beside = not any(abs(len(steps) - size) <= (size >= SMALL) for size in axes)
             key = (beside, -len(states), sum(one.numel() for one in states[0]))
             if best is None or key < best[:3]:
                 best = (*key, states, steps[begun:], at[begun])
@@ -225,35 +228,74 @@ def _anchored(
     return loop, start, start + sum(len(step) for step in steps)
 
 
-def _handed_on(steps: Sequence[Sequence[Made]]) -> tuple[int, list[list[Tensor]]]:
+def _handed_on(steps: Sequence[Sequence[Made]], read_last: Collection[int]) -> tuple[int, list[list[Tensor]]]:
     """The state after each step, from the first that makes any: what a later step reads before it is made anew.
 
     A slot is a call. What some steps do not make, because they are skipped or because a slow part has its turn only
-    now and then, stays as it was; before it is first made it is zero.
+    now and then, stays as it was, as long as it is still read; before it is first made, and after it is last read,
+    it is zero. Slots of one shape that are never in use at the same time are one state: cells in turn.
+
+    Args:
+        steps: the calls of each.
+        read_last: by id, what is read in the last step and after it.
     """
     made = [_slots_of(step) for step in steps]
     taken = [{id(one) for call in step for one in call.taken} for step in steps]
+    lives: dict[Slot, list[tuple[int, int]]] = {}  # from the step that makes it up to the last that reads it
     at: dict[Slot, list[int]] = {}
     for k, of_step in enumerate(made):
         for slot in of_step:
             at.setdefault(slot, []).append(k)
-    slots = set()
     for slot, where in at.items():
-        read = sum(
-            any(id(made[k][slot]) in taken[later] for later in range(k + 1, following + 1))
-            for k, following in itertools.pairwise(where)
-        )
-        if read >= max(1, READ * (len(where) - 1)):
-            slots.add(slot)
-    slots = {slot for slot in slots if _follows(steps, made, at[slot][-2:], slot, slots)}
-    if not slots:
-        return 0, []
-    begun = min(at[slot][0] for slot in slots)
-    states, now = list[list[Tensor]](), {slot: torch.zeros_like(made[at[slot][0]][slot]) for slot in slots}
-    for of_step in made[begun:]:
-        now |= {slot: of_step[slot] for slot in slots & of_step.keys()}
-        states.append([now[slot] for slot in sorted(slots, key=str)])
-    return begun, states if len(states) >= FEWEST else []
+        ends = [*where[1:], len(steps) - 1]
+        found = []
+        for k, end in zip(where, ends, strict=True):
+            key = id(made[k][slot])
+            readers = [later for later in range(k + 1, end + 1) if key in taken[later]]
+            last = len(steps) if k == where[-1] and key in read_last else max(readers, default=k)
+            found.append((k, last))
+        if sum(last > k for k, last in found[:-1]) >= max(1, READ * (len(where) - 1)):
+            lives[slot] = found
+    slots = {slot for slot in lives if _follows(steps, made, at[slot][-2:], slot, lives)}
+    begun = min((at[slot][0] for slot in slots), default=0)
+    states = [
+        [_held(made, slots_of_one, lives, k) for slots_of_one in _in_turn(slots, lives, made)]
+        for k in range(begun, len(steps))
+    ]
+    return begun, states if slots and len(states) >= FEWEST else []
+
+
+def _held(
+    made: Sequence[Mapping[Slot, Tensor]],
+    slots: Sequence[Slot],
+    lives: Mapping[Slot, list[tuple[int, int]]],
+    k: int,
+) -> Tensor:
+    """What a state holds after step k: what one of its slots was given last, if that is still read."""
+    held = [(first, slot) for slot in slots for first, last in lives[slot] if first <= k < last or first == k]
+    if held:
+        first, slot = max(held, key=lambda one: one[0])
+        return made[first][slot]
+    return torch.zeros_like(made[lives[slots[0]][0][0]][slots[0]])
+
+
+def _in_turn(
+    slots: Collection[Slot], lives: Mapping[Slot, list[tuple[int, int]]], made: Sequence[Mapping[Slot, Tensor]]
+) -> list[list[Slot]]:
+    """Put slots together that are of one shape and in use at different times."""
+    together: list[tuple[torch.Size, set[int], list[Slot]]] = []
+    for slot in sorted(slots, key=str):
+        shape = made[lives[slot][0][0]][slot].shape
+        # Of the last step it cannot be told whether what is read there is handed on, or read by the loss.
+        used = {k for first, last in lives[slot] for k in range(first, max(min(last, len(made) - 1), first + 1))}
+        for of_shape, others, members in together:
+            if of_shape == shape and not used & others:
+                others |= used
+                members.append(slot)
+                break
+        else:
+            together.append((shape, used, [slot]))
+    return [members for _, _, members in together]
 
 
 def _slots_of(step: Sequence[Made]) -> dict[Slot, Tensor]:

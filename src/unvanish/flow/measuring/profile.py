@@ -26,6 +26,7 @@ from unvanish.flow.finding.graph import REACH_SHARE as REACH_SHARE
 from unvanish.flow.finding.parts import Part, SteppedPart, parts_of
 from unvanish.flow.measuring.back import squares_back
 
+FEWEST_GAPS = 3  # in a profile: fewer are no period
 _SMALLEST = 1e-32  # in single precision a norm under this has lost its digits
 
 
@@ -195,5 +196,16 @@ def _of_squares(part: Part, squares_GKS: NDArray[np.float64]) -> Profile:
         high_K = np.sqrt(norms_K**2 + BAND * spread_K)
     rate, level = fit_rate(norms_K)
     by_state = dict(zip(part.widths, np.sqrt(mean_KS).T, strict=True))
-    reach, censored = reach_of(norms_K, part.period)
-    return Profile(part.name, norms_K, by_state, rate, level, reach, censored, part.period, (low_K, high_K))
+    period = part.period if part.squares_DKS is None else max(part.period, _period_of(norms_K))
+    reach, censored = reach_of(norms_K, period)
+    return Profile(part.name, norms_K, by_state, rate, level, reach, censored, period, (low_K, high_K))
+
+
+def _period_of(norms_K: NDArray[np.float64]) -> int:
+    """How many lags lie between those at which anything comes back, where it is nothing at all in between.
+
+    As of a cell whose state is read several calls later, which is measured through the model.
+    """
+    lags = np.flatnonzero(norms_K)
+    gaps = np.diff(lags)
+    return int(gaps.max()) if len(gaps) >= FEWEST_GAPS and gaps.max() * FEWEST_GAPS < len(norms_K) else 1
