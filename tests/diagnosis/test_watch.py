@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -677,3 +678,54 @@ def test_direction_that_is_read_near_its_first_step_is_told(
             optimizer.step()
     early = [alert for alert in found if alert.kind == "reads early"]
     assert [(alert.where.removeprefix("rnn."), alert.time_step, alert.value) for alert in early] == told
+
+
+class Every(Last):
+    """A recurrence that is read at every step."""
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        return self.out(self.rnn(x_TBI)[0])
+
+
+@pytest.mark.parametrize("root", [False, True])
+@pytest.mark.parametrize(("hold", "told"), [(False, ["vanishing"]), (True, [])])
+def test_what_a_loss_at_every_step_hides_is_measured(root: bool, hold: bool, told: list[str]) -> None:
+    torch.manual_seed(0)
+    layer = nn.GRU(I, H)
+    if hold:
+        nn.init.constant_(layer.bias_ih_l0[H : 2 * H], 8.0)
+    model, found = layer if root else Every(layer), list[Alert]()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+    random = torch.get_rng_state()
+    with watch(model, optimizer, need=20, alert=found.append, every=1):
+        for _ in range(3):
+            optimizer.zero_grad()
+            output = model(torch.ones(T, B, I))
+            (output[0] if root else output).square().mean().backward()
+            optimizer.step()
+    assert [alert.kind for alert in found] == told
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all("pulls at every step" in alert.text for alert in found)
+
+
+def test_end_of_a_watch_looks_at_the_parameters() -> None:
+    model, found = Last(nn.GRU(I, H)), list[Alert]()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with watch(model, optimizer, alert=found.append) as watcher:
+        for step in range(10):
+            optimizer.zero_grad()
+            (model(torch.randn(T, B, I)).mean() * (math.nan if step == 5 else 1.0)).backward()
+            optimizer.step()
+        assert not found
+    assert [alert.kind for alert in found] == ["non-finite"]
+    watcher.close()
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"optimizer": iter([])}, "the optimizer is a list_iterator"), ({"log": "runs/tb"}, "log is a str")],
+)
+def test_what_is_no_optimizer_or_log_is_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        watch(Last(nn.GRU(I, H)), **more)

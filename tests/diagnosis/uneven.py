@@ -174,3 +174,237 @@ class Outside(Weights):
 @kind("dead", cause="detached", found="input")
 def a_state_outside_the_graph() -> Given:
     return asked(Outside())
+
+
+# -- what a second attack found ----------------------------------------------------------------------------------
+
+
+class InPlace(Weights):
+    """The state is one tensor, changed at every step."""
+
+    keep = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[1], H)
+        for x_t in x:
+            h.mul_(self.keep).add_(torch.tanh(self.w(x_t)))
+        return self.out(h)
+
+
+@kind("vanishing", found="loop")
+def a_state_that_is_changed_in_place() -> Given:
+    return asked(InPlace())
+
+
+@kind("healthy", found="loop")
+def a_state_that_is_changed_in_place_and_holds() -> Given:
+    model = InPlace()
+    model.keep = 0.99
+    return asked(model)
+
+
+class CutLate(Gated):
+    """The state is cut eight steps before the end, where the loss reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[1], H)
+        for t, x_t in enumerate(x):
+            h = self.first(x_t, h.detach() if t == len(x) - 8 else h)
+        return self.out(h)
+
+
+@kind("vanishing", cause="detached", found="cell")
+def a_cut_before_the_loss() -> Given:
+    return asked(CutLate(hold=True))
+
+
+class Phases(Gated):
+    """One cell reads the beginning, the other the rest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[1], H)
+        for t, x_t in enumerate(x):
+            h = (self.first if t < 15 else self.second)(x_t, h)
+        return self.out(h)
+
+
+@kind("vanishing")
+def a_cell_for_each_phase() -> Given:
+    return asked(Phases(hold=False))
+
+
+@kind("healthy")
+def a_cell_for_each_phase_that_holds() -> Given:
+    return asked(Phases(hold=True))
+
+
+class Averages(Gated):
+    """A running mean of the states is kept beside them, and is not used, or is all that is read."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__(hold=False)
+        self.reads = reads
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = mean = x.new_zeros(x.shape[1], H)
+        for x_t in x:
+            h = self.first(x_t, h)
+            mean = mean + h if self.reads else 0.99 * mean + 0.01 * h
+        return self.out(mean if self.reads else h)
+
+
+@kind("vanishing", cause="keeps")
+def a_running_mean_that_nothing_reads() -> Given:
+    return asked(Averages(reads=False))
+
+
+@kind("vanishing", cause="keeps")
+def a_sum_over_all_steps() -> Given:
+    return asked(Averages(reads=True))
+
+
+class HalfDetached(nn.Module):
+    """One of two states is detached at every step, or the gradient is halved between two calls."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.cell, self.out = way, nn.LSTMCell(I, H), nn.Linear(H, 1)
+        nn.init.constant_(self.cell.bias_ih[H : 2 * H], 6.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.shape[1], H)
+        for x_t in x:
+            h, c = self.cell(x_t, (h, c.detach() if self.way == "detached" else c))
+            if self.way == "hooked":
+                c.register_hook(lambda g: 0.5 * g)
+            elif self.way == "scaled":
+                c = 0.5 * c + 0.5 * c.detach()
+        return self.out(h)
+
+
+@kind("vanishing", found="cell")
+def one_of_two_states_detached() -> Given:
+    return asked(HalfDetached("detached"))
+
+
+@kind("vanishing", found="cell")
+def a_gradient_that_a_hook_halves() -> Given:
+    return asked(HalfDetached("hooked"))
+
+
+@kind("vanishing", found="cell")
+def a_gradient_that_is_halved_between_calls() -> Given:
+    return asked(HalfDetached("scaled"))
+
+
+class Shrinks(Gated):
+    """Rows end one after the other, the longest first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[1], H)
+        for t, x_t in enumerate(x):
+            rows = max(2, x.shape[1] - t // 12)
+            h = self.first(x_t[:rows], h[:rows])
+        return self.out(h)
+
+
+@kind("vanishing", found="loop")
+def a_batch_that_shrinks() -> Given:
+    return asked(Shrinks(hold=False))
+
+
+@kind("healthy", found="loop")
+def a_batch_that_shrinks_and_holds() -> Given:
+    return asked(Shrinks(hold=True))
+
+
+@kind("healthy", found="loop")
+def a_slow_cell_with_as_many_rows_as_turns() -> Given:
+    return asked(Slow(hold=True), torch.randn(60, 6, I))
+
+
+@kind("healthy", found="loop")
+def cells_in_turn_with_as_many_rows_as_turns() -> Given:
+    return asked(InTurn(hold=True), torch.randn(60, 30, I))
+
+
+class Swaps(Gated):
+    """A call takes what the one before the last returned."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = g = x.new_zeros(x.shape[1], H)
+        for x_t in x:
+            h, g = g, self.first(x_t, h)
+        return self.out(g + h)
+
+
+@kind("vanishing")
+def states_that_are_swapped() -> Given:
+    return asked(Swaps(hold=False))
+
+
+@kind("healthy")
+def states_that_are_swapped_and_hold() -> Given:
+    return asked(Swaps(hold=True))
+
+
+class Handed(nn.Module):
+    """A decoder goes on from the last state of its encoder, each over half the steps."""
+
+    def __init__(self, hold: bool) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.out = nn.GRU(I, H), nn.GRU(I, H), nn.Linear(H, 1)
+        for layer in (self.encoder, self.decoder) if hold else ():
+            nn.init.constant_(layer.bias_ih_l0[H : 2 * H], 6.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = len(x) // 2
+        _, h = self.encoder(x[:half])
+        return self.out(self.decoder(x[half:], h)[0][-1])
+
+
+@kind("vanishing", found="layer")
+def a_decoder_that_goes_on_from_its_encoder() -> Given:
+    return asked(Handed(hold=False))
+
+
+@kind("healthy", found="layer")
+def a_decoder_that_goes_on_from_its_encoder_and_holds() -> Given:
+    return asked(Handed(hold=True))
+
+
+class Masked(nn.Module):
+    """Episodes end row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.out = nn.LSTMCell(I, H), nn.Linear(H, 1)
+        nn.init.constant_(self.cell.bias_ih[H : 2 * H], 6.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.shape[1], H)
+        for t, x_t in enumerate(x):
+            alive = (torch.arange(x.shape[1])[:, None] * 7 + t) % 25 != 0
+            h, c = self.cell(x_t, (h * alive, c * alive))
+        return self.out(h)
+
+
+@kind("vanishing", cause="rows are set back to zero one by one", found="cell")
+def episodes_that_end_row_by_row() -> Given:
+    return asked(Masked())
+
+
+class SomeRows(Gated):
+    """Only the rows with a word at a step are run, at some steps none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[1], H)
+        for x_t in x:
+            rows = (x_t[:, 0] > 0.5).nonzero()[:, 0]
+            h = h.index_copy(0, rows, self.first(x_t[rows], h[rows]))
+        return self.out(h)
+
+
+@kind("vanishing", found="loop")
+def only_some_rows_are_run() -> Given:
+    return asked(SomeRows(hold=False))

@@ -99,7 +99,8 @@ def _subject(target: str) -> dict[str, Any]:
         given = dict(zip(KEYS, given, strict=False))
     if not isinstance(given, dict) or not {"model", "batch", "loss"} <= given.keys() <= set(KEYS):
         keys = ", ".join(KEYS[3:])
-        raise OptionError(f"{target} returns no (model, batch, loss), and no dict of these with {keys}")
+        wrong = f": it has {', '.join(map(str, given))}" if isinstance(given, dict) else ""
+        raise OptionError(f"{target} returns no (model, batch, loss), and no dict of these with {keys}{wrong}")
     return given
 
 
@@ -111,7 +112,7 @@ def _made(target: str, module: str, name: str) -> Any:
         made = importlib.import_module(module)
         for part in name.split("."):
             made = getattr(made, part)
-        return made()  # type: ignore[operator]
+        return made() if callable(made) else made
     except ModuleNotFoundError as fault:
         raise OptionError(f"{target}: {fault}; name MODULE:CALLABLE as Python would import it from here") from fault
     except UnvanishError:
@@ -140,9 +141,11 @@ def _show(found: Diagnosis, out: Path | None) -> None:
             console.print(_remedies(title, those))
     if found.prescriptions:
         best = found.prescriptions[0]
-        plain("\nthe first of them:\n\n" + "\n".join(f"    {line}" for line in best.code.splitlines()))
+        all_of_them = "" if len(found.prescriptions) == 1 else " (--out writes a page with all)"
+        code = "\n".join(f"    {line}" for line in best.code.splitlines())
+        plain(f"\nthe first of them{all_of_them}:\n\n{code}")
     for remedy in found.untried:
-        plain(f"not tried: {remedy.text} ({remedy.reason})")
+        plain(f"not tried: {printable(remedy.part)}: {remedy.text} ({remedy.reason})")
     if found.unknown:
         plain("\nnot known: " + ";\n           ".join(found.unknown))
     if out is not None:

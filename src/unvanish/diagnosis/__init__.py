@@ -53,8 +53,8 @@ def diagnose(
             DataLoader that gives one of these.
         loss: makes one number of what the model returns; or of that and a target, which is then the batch's last.
         need: the needed lag in steps. If None, what the data need; without data, the length of the batch.
-        data: the data by themselves, for `flow.dependency`, or the `Dependency` that it returned: how much context
-            predicts them as well as any.
+        data: how much context is needed is measured of it. Sequences by themselves (what predicts their next step),
+            a pair (inputs, targets) for what a model is to tell of its input, or a `flow.Dependency`.
         optimizer: what trains the model; one step of it is tried on a copy.
         step: the whole training step as it is done (forward, backward, clip, optimiser): it is run once, watched,
             and the model and its optimiser are given back as they were.

@@ -186,7 +186,9 @@ def _flow(facts: Facts) -> Iterator[Cause]:
                 text = f"{found.dead:.0%} of the relu units of {part.name} are zero at every step of every row"
                 advice = "begin with biases of zero and smaller steps, or use tanh"
                 yield Cause("dead relu", part.name, text, found.dead, "of the units", advice)
-        if facts.verdict == "healthy" or _is_made_between(part):  # then the cell's own numbers explain nothing
+        by_rows = facts.observation.module_of(part.name).row_resets > 0
+        if facts.verdict == "healthy" or (_is_made_between(part) and not by_rows):
+            # The cell's own numbers explain nothing then.
             continue
         overflowed = part.verdict == "non-finite" and part.profile.rate > 0
         if part.verdict == "exploding" or overflowed:
@@ -201,7 +203,18 @@ def _flow(facts: Facts) -> Iterator[Cause]:
 
 def _between(facts: Facts) -> Iterator[Cause]:
     for part in facts.parts:
-        if _is_made_between(part) and part.verdict not in ("healthy", "dead"):
+        seen = facts.observation.module_of(part.name)
+        if part.verdict in ("borderline", "vanishing") and seen.row_resets and seen.longest_row < facts.need:
+            text = (
+                f"rows are set back to zero one by one, {seen.row_resets:,} times in {seen.steps:,} steps: no row "
+                f"of {part.name} runs on for more than {steps_text(seen.longest_row)}, {steps_text(facts.need)} "
+                "are needed"
+            )
+            advice = "where an episode or a document ends there, nothing before it is needed: ask with need=" + str(
+                max(seen.longest_row - 1, 1)
+            )
+            yield Cause("state reset", part.name, text, seen.longest_row, "steps", advice)
+        elif _is_made_between(part) and part.verdict not in ("healthy", "dead"):
             text = (
                 f"between its calls the state of {part.name} is changed by up to {part.changed_between:.0%} of its "
                 "norm: what comes back was measured through the whole model, the cell is not all of the recurrence"

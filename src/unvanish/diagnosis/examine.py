@@ -18,7 +18,7 @@ from unvanish.diagnosis.findings import Diagnosis, PartFinding, Prescription, Un
 from unvanish.diagnosis.measure import measure
 from unvanish.diagnosis.prescriptions import prescribe
 from unvanish.diagnosis.probes import calmed, mixed_rows, padding_read, read_without_gradient
-from unvanish.diagnosis.question import Question, understood
+from unvanish.diagnosis.question import Question, check_kinds, understood
 from unvanish.diagnosis.remedying.remedy import Patient
 from unvanish.diagnosis.watch.trace import StepTrace, Trial, noise_of, norm_of, trace_step
 from unvanish.errors import FlowError
@@ -31,6 +31,7 @@ OF_BATCH = "the length of the batch"
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
+    check_kinds(asked)
     with same_random(asked.model), eagerly(asked.model):
         return _examined(understood(asked))
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader
 
 from unvanish.errors import FlowError
-from unvanish.flow.finding.calling import called
+from unvanish.flow.finding.calling import arguments, called
 from unvanish.flow.finding.untouched import same_start
 
 
@@ -50,19 +50,57 @@ def understood(asked: Question) -> Question:
     """Bring the batch into tensors; where the loss takes two, the batch's last is the target.
 
     Raises:
-        FlowError: the loss is not callable, or the batch is of a kind that no model takes.
+        FlowError: the batch is of a kind that no model takes, or that this one does not.
     """
-    if not callable(asked.loss):
-        given = type(asked.loss).__name__
-        raise FlowError(f"the loss is a {given}: give what makes one number of the model's output, a function")
     batch = next(iter(asked.batch), None) if isinstance(asked.batch, DataLoader) else asked.batch
     batch = _tensors(batch, next((p.dtype for p in asked.model.parameters()), torch.float32))
+    if batch is None or isinstance(batch, int | float | bool):
+        raise FlowError(f"the batch is {batch!r}: give what the model is called with, such as a tensor")
     if _takes(asked.loss) != 2:
+        _check_call(asked.model, batch, "")
         return dataclasses.replace(asked, batch=batch)
     if not isinstance(batch, tuple) or len(batch) < 2:
         raise FlowError("the loss takes an output and a target: give the batch as (input, target)")
     inputs = batch[0] if len(batch) == 2 else batch[:-1]
+    _check_call(asked.model, inputs, "; the loss takes two, so that the batch's last is its target")
     return dataclasses.replace(asked, batch=inputs, target=(batch[-1],))
+
+
+def check_kinds(asked: Question) -> None:
+    """Refuse a class where an instance is meant, and a model and a batch in the wrong order.
+
+    Raises:
+        FlowError: the model, the optimizer or the loss is none.
+    """
+    optimizer = (nn.Module if asked.optimizer is None else torch.optim.Optimizer, asked.optimizer or asked.model)
+    for name, kind, given in (("model", nn.Module, asked.model), ("optimizer", *optimizer)):
+        if isinstance(given, type):
+            raise FlowError(f"the {name} is a class: give one that was made, {given.__name__}(…)")
+        if not isinstance(given, kind):
+            order = ", then the batch and the loss" if name == "model" else ""
+            raise FlowError(f"the {name} is a {type(given).__name__}: give a torch {kind.__name__}{order}")
+    if isinstance(asked.loss, type):
+        raise FlowError(f"the loss is a class: give one that was made, {asked.loss.__name__}()")
+    if not callable(asked.loss):
+        told = type(asked.loss).__name__
+        raise FlowError(f"the loss is a {told}: give what makes one number of the model's output, a function")
+
+
+def _check_call(model: nn.Module, batch: Any, told: str) -> None:
+    """Refuse a batch that the model's forward has no places for."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # what is scripted, or of C
+        return
+    if isinstance(model, torch.jit.ScriptModule):
+        return
+    try:
+        if isinstance(batch, Mapping):
+            signature.bind(**batch)
+        else:
+            signature.bind(*arguments(batch))
+    except TypeError as fault:
+        raise FlowError(f"the model cannot be called with the batch: {fault}{told}") from fault
 
 
 def _tensors(value: Any, dtype: torch.dtype) -> Any:

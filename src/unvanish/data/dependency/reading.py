@@ -110,6 +110,8 @@ def read(data: Any, kind: str | None = None, name: str = "data") -> Series:
     if isinstance(data, str):
         check_path(data)
         check_table(data)
+    if hasattr(data, "__iter__") and not len(data if hasattr(data, "__len__") else " "):
+        raise DataError(f"the {name} are empty: give sequences")
     if kind is not None and kind not in KINDS:
         raise OptionError(
             f"kind is {kind!r}, and there are two: give 'symbols' or 'numbers', or leave it to be guessed"

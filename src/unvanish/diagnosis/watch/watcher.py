@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unvanish.checks import whole_number
 from unvanish.diagnosis.watch.alerts import Alert, Inputs, Judge, ScalarLog
 from unvanish.diagnosis.watch.trace import StepTrace, traced
+from unvanish.errors import OptionError
 from unvanish.flow.finding.recorder import Recording, is_recorded, record
 from unvanish.nn import Recurrent
 from unvanish.torch_internals import after_backward
@@ -48,6 +49,11 @@ class Watcher:
             if value is not None:
                 whole_number(value, name, give="a number of steps from 1 on")
         self._model, self._optimizers, self._cells = model, tuple(optimizers), tuple(cells)
+        for optimizer in self._optimizers:
+            if not isinstance(optimizer, torch.optim.Optimizer):
+                raise OptionError(f"the optimizer is a {type(optimizer).__name__}: give the optimizer itself")
+        if log is not None and not hasattr(log, "add_scalar"):
+            raise OptionError(f"log is a {type(log).__name__}: give a SummaryWriter, or what has its add_scalar")
         self._every = every
         self._judge = Judge(model, self._optimizers, need, _warn if alert is None else alert, log)
         self._clips = _ClipWatch()

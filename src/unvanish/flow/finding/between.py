@@ -127,15 +127,17 @@ def _stands_between(
         if isinstance(pair[0], Tensor) and isinstance(pair[1], Tensor)
     ]
     changed = max((_difference(before, after) for before, after in pairs), default=0.0)
-    bent = any(_bends(before, after) for before, after in pairs[-len(returned[-1]) :])
+    last = pairs[-len(returned[-1]) :]
+    torn = {after.requires_grad for before, after in last if before.requires_grad}  # one of several states is cut
+    bent = len(torn) > 1 or any(_bends(before, after) for before, after in last)
     joined = any(after.requires_grad for _, after in pairs) and all(one.requires_grad for one in returned[-1])
     return changed if joined and (changed > SAME or bent or comes_from(others, earlier)) else None
 
 
 def _bends(before: Tensor, after: Tensor) -> bool:
-    """Whether a gradient is changed between two calls, though the numbers are not: by a hook, or by a detach."""
+    """Whether a gradient is changed between two calls, though the numbers are not: by a hook, by half a detach."""
     if not (before.requires_grad and after.requires_grad) or before.shape != after.shape:
-        return before.requires_grad and not after.requires_grad
+        return False
     if after is before:
         return bool(before._backward_hooks)
     sent = random_like(after, torch.Generator().manual_seed(0))

@@ -20,6 +20,7 @@ from unvanish.flow.finding.between import (
     back_through,
     back_through_pieces,
     by_shape,
+    is_state,
     leaves_at,
     leaves_of,
 )
@@ -40,6 +41,7 @@ class Seen:
         name: its name in the model.
         kind: `layer` (a call is a sequence), `cell` (a call is a step), `loop` (found by tracing a run) or `input`.
         calls: how often it was called; `steps`: over how many time steps in all.
+        row_resets: how often a row is set back to zero while others go on; `longest_row`: the most steps of any.
         beside: how many steps those have that hand it their last state, or that it hands its own.
         path: the name of the module, where that is another.
         layer: the module as a layer of ours, where each forward pass computes its weights.
@@ -59,6 +61,8 @@ class Seen:
     carried: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("joined", "detached", "reset"), 0))
     runs: list[tuple[int, int]] = field(default_factory=list)
     pieces: list[int] = field(default_factory=list)
+    row_resets: int = 0
+    longest_row: int = 0
     reached: int | None = None
     beside: int = 0
     path: str | None = None
@@ -228,11 +232,12 @@ def _sequence(module: Recurrent | nn.RNNBase, args: Any, keywords: Any) -> tuple
 
 def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list[tuple[Any, Any, Any]]:
     """Follow the states from call to call; return the longest sequence of calls without a reset in between."""
-    seen.steps, seen.pieces = len(given), [len(given)]
+    seen.steps, seen.pieces, ages = len(given), [len(given)], _Ages()
     run, before, sequences, cut = 0, list[Any](), [[given[0]]], False
     for number, call in enumerate(given):
         taken = leaves_at(leaves_of(call[:2]), link.inputs)
         how = _handed(taken, before) if number else "reset"
+        ages.take(before, taken)
         how = "detached" if cut and how == "joined" else how
         if number:
             seen.carried[how] += 1
@@ -245,7 +250,31 @@ def _followed(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link) -> list
         seen.longest = max(seen.longest, run)
         before = leaves_at(leaves_of(call[2]), link.outputs)
         cut = _need_gradients(taken) and not _need_gradients(before)  # as of a call under no_grad
+    seen.row_resets, seen.longest_row = ages.resets, ages.longest
     return max(sequences, key=len)
+
+
+class _Ages:
+    """How long the rows of a batch run before one is set back to zero on its own, as where an episode ends."""
+
+    def __init__(self) -> None:
+        self.resets, self.longest = 0, 0
+        self._age_B: Tensor | None = None
+
+    def take(self, before: list[Any], taken: list[Any]) -> None:
+        """Take what one call returned, and what the next takes of it."""
+        pairs = [(b, t) for b, t in zip(before, taken, strict=False) if is_state(b) and is_state(t)]
+        if not pairs or any(b.shape != t.shape or b.dim() < 2 for b, t in pairs):
+            return
+        if len({len(b) for b, _ in pairs}) > 1 or not all(b.numel() for b, _ in pairs):
+            return
+        rows = [(b.detach().flatten(1).any(1), t.detach().flatten(1).any(1)) for b, t in pairs]
+        reset_B = torch.stack([was & ~now for was, now in rows]).all(0).cpu()
+        if self._age_B is None or len(self._age_B) != len(reset_B):
+            self._age_B = torch.ones(len(reset_B), dtype=torch.long, device="cpu")
+        self.resets += int(reset_B.sum()) * (not bool(reset_B.all()))
+        self._age_B = torch.where(reset_B, 0, self._age_B) + 1
+        self.longest = max(self.longest, int(self._age_B.max()))
 
 
 def _cell_part(seen: Seen, given: list[tuple[Any, Any, Any]], link: Link, rows: int) -> Part | None:

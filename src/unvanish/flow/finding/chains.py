@@ -72,6 +72,7 @@ def links_of(model: nn.Module, loss: Callable[[], Tensor], cells: Iterable[str])
     inner = {name: link for name, link in found.items() if not any(o.startswith(f"{name}.") for o in found)}
     for name in cells:
         if name not in named:
-            raise FlowError(f"the model has no module '{name}': it has {', '.join(filter(None, named))}")
+            has = ", ".join(filter(None, named)) or "no modules in it"
+            raise FlowError(f"the model has no module '{name}': it has {has}")
         inner.setdefault(name, Link((), ()))
     return inner

@@ -46,6 +46,7 @@ class GraphPart(Part):
         direct: what each unit of each state keeps of itself in a step by its direct path, in the mean over steps.
         whole: the rate of the gradient, were all of one state kept that way, and the rest as it is.
         held: the sizes of all states that are handed on, those that the loss does not depend on, too.
+        arrives: whether any gradient of the loss comes to it.
         window: the most steps through which a gradient flows from where one of the loss arrives.
         again: runs the model once more in a context, and gives `squares_DKS` of that.
     """
@@ -61,6 +62,7 @@ class GraphPart(Part):
     whole: Mapping[str, float] = field(default_factory=dict)
     window: int = 0
     held: tuple[int, ...] = ()
+    arrives: bool = True
     again: Callable[[contextlib.AbstractContextManager[Any]], Norms | None] | None = field(default=None, repr=False)
 
     @property
@@ -99,7 +101,20 @@ def of_loop(loop: Loop, loss: Tensor, need: int | None = None) -> GraphPart:
     rates = {name: rate_with_all_kept(whole, place, direct[name]) for place, name in some}
     loop, window = replace(loop, states=states), reached(runs_of(joints), arrives_T)
     held = tuple(_numbers_of(state) for state in every[-1])
-    return GraphPart(loop.name, names, sizes, loop.steps, squares_DKS, joints, loop, direct, rates, window, held)
+    return GraphPart(
+        loop.name,
+        names,
+        sizes,
+        loop.steps,
+        squares_DKS,
+        joints,
+        loop,
+        direct,
+        rates,
+        window=window,
+        held=held,
+        arrives=any(arrives_T),
+    )
 
 
 def _numbers_of(state: Tensor) -> int:

@@ -157,7 +157,9 @@ class _Run:
             _check_loss(value)
             lost = None if bool(torch.isfinite(value)) else first_lost(calls.made, self._own())
             whole = [loop for loop in loops(calls.made, self.axes) if not _is_a_layer(loop)]
-            graphs = [of_loop(loop, value, self.need) for loop in whole]
+            every = [of_loop(loop, value, self.need) for loop in whole]
+            # What the loss does not depend on is no recurrence of its, where there is another.
+            graphs = [graph for graph in every if graph.arrives] or every
             parts = self.catcher.parts()
             for graph in graphs:
                 self._put(graph, parts, recording, cells)
@@ -212,8 +214,7 @@ class _Run:
         """Put a loop beside the parts, in place of those that are only a piece of it, or leave it out."""
         loop, seen = graph.loop, self.catcher.seen
         assert loop is not None
-        long = loop.steps >= FEWEST_ALONE and loop.shares_weights
-        if not graph.sizes or not (long or (loop.over_input and (loop.steps >= SMALL or loop.shares_weights))):
+        if not graph.sizes or not _is_recurrence(loop, graph.joints):
             return
         inside = self._inside(loop, parts)
         for name in inside:
@@ -259,6 +260,14 @@ class _Run:
             same = (graph.loop.name, graph.steps)
             found = [loop for loop in loops(calls.made, self.axes) if (loop.name, loop.steps) == same]
             return of_loop(found[0], value, self.need).squares_DKS if found else None
+
+
+def _is_recurrence(loop: Loop, joints: Sequence[str]) -> bool:
+    """Whether a repeat is more than layers one after the other, or rows one by one."""
+    if loop.steps < SMALL and joints.count("reset") >= max(1, len(joints) / 2):
+        return False
+    long = loop.steps >= FEWEST_ALONE and loop.shares_weights
+    return long or (loop.over_input and (loop.steps >= SMALL or loop.shares_weights))
 
 
 def _is_a_layer(loop: Loop) -> bool:
