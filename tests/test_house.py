@@ -99,7 +99,7 @@ def test_every_room_is_in_the_law() -> None:
 
 def test_public_names() -> None:
     fixed = {"Cell", "Diagnosis", "Drawn", "Grouped", "Recurrent", "cells", "diagnose", "errors", "flow", "watch"}
-    fixed |= {"MLP", "ResidualMLP", "DenseMLP", "HighwayMLP", "clip", "convert", "init", "penalty"}
+    fixed |= {"MLP", "ResidualMLP", "DenseMLP", "HighwayMLP", "clip", "convert", "init", "pace", "penalty"}
     classes = {class_name(cell) for cell in unvanish.cells.values()}
     assert set(unvanish.__all__) == fixed | classes
     assert {"RNN", "LSTM", "GRU", "GRUResetBefore", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes

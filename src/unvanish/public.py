@@ -5,7 +5,7 @@ from unvanish.cells import CATALOGUE as cells
 from unvanish.diagnosis import Diagnosis, diagnose, watch
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.nn import CLASSES, MLP, DenseMLP, HighwayMLP, Recurrent, ResidualMLP, convert, init
-from unvanish.remedies import clip, penalty
+from unvanish.remedies import clip, pace, penalty
 
 __all__ = [
     "MLP",
@@ -24,6 +24,7 @@ __all__ = [
     "errors",
     "flow",
     "init",
+    "pace",
     "penalty",
     "watch",
     *CLASSES,
