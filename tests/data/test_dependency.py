@@ -419,6 +419,7 @@ HOLED[7, 1] = np.nan
         (iter([b"a" * 2_000_000]), {}, DataError, "all the same"),
         ("short", {}, DataError, "5 steps are too few"),
         ("", {}, DataError, "0 steps are too few"),
+        ([], {}, DataError, "the data are empty"),
         (iter([]), {}, DataError, "holds no symbols"),
         (SYMBOLS[:5], {"target": np.arange(5)}, DataError, "5 labelled sequences are too few"),
         (X, {"lags": 80}, OptionError, "1 to 79"),
@@ -453,3 +454,12 @@ def test_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(bytes(range(256)))
     with pytest.raises(DataError, match="not UTF-8"):
         dependency(tmp_path / "image")
+
+
+def test_step_that_is_the_same_in_all_rows_tells_nothing() -> None:
+    """Rounding is over a null without any spread."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    rows = np.stack([np.full(300, 3), labels, np.full(300, 1), rng.integers(0, 4, 300)], 1)
+    found = dependency(rows, target=labels, draws=20)
+    assert found.lags[found.significant].tolist() == [2]

@@ -110,7 +110,7 @@ def read(data: Any, kind: str | None = None, name: str = "data") -> Series:
     if isinstance(data, str):
         check_path(data)
         check_table(data)
-    if hasattr(data, "__iter__") and not len(data if hasattr(data, "__len__") else " "):
+    if isinstance(data, list | tuple) and not data:
         raise DataError(f"the {name} are empty: give sequences")
     if kind is not None and kind not in KINDS:
         raise OptionError(

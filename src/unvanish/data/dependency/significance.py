@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 BLOCKS = 20  # about so many blocks are shuffled, and none that is longer than
 LONGEST_BLOCK = 8192
+ROUNDING = 1e-6  # of a value that no shuffling changes, and of nothing
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +61,7 @@ class Tail:
     def beyond(self, value: float) -> float:
         """The probability of at least this value."""
         if not self.scale:
-            return float(value <= self.mean)
+            return float(value <= self.mean + ROUNDING * max(abs(self.mean), ROUNDING))
         return float(_beyond(np.array([max(value, 0.0) / self.scale]), self.shape, self.count)[0])
 
     def edge(self, p: float) -> float:
