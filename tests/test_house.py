@@ -27,6 +27,7 @@ LAW = {
     "remedies": {"equations", "engine", "nn", "flow"},
     "diagnosis": {"cells", "nn", "flow", "remedies", "data"},
     "data": set(),
+    "tasks": {"data"},
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "report": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
@@ -99,7 +100,7 @@ def test_every_room_is_in_the_law() -> None:
 
 def test_public_names() -> None:
     fixed = {"Cell", "Diagnosis", "Drawn", "Grouped", "Recurrent", "cells", "diagnose", "errors", "flow", "watch"}
-    fixed |= {"MLP", "ResidualMLP", "DenseMLP", "HighwayMLP", "clip", "convert", "init", "pace", "penalty"}
+    fixed |= {"MLP", "ResidualMLP", "DenseMLP", "HighwayMLP", "clip", "convert", "init", "pace", "penalty", "tasks"}
     classes = {class_name(cell) for cell in unvanish.cells.values()}
     assert set(unvanish.__all__) == fixed | classes
     assert {"RNN", "LSTM", "GRU", "GRUResetBefore", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes
