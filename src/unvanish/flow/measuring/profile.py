@@ -95,7 +95,7 @@ def reach_of(norms: ArrayLike, period: int = 1) -> tuple[int, bool]:
 
     >>> reach_of([1.0, 0.5, 0.02, 0.009, 0.001]), reach_of([1.0, 0.9])
     ((2, False), (1, True))
-    >>> reach_of([1.0, 0.001, 0.5, 0.001, 0.3]), reach_of([1.0, 0.001, 0.5, 0.001, 0.3], period=2)
+    >>> reach_of([1.0, 0.0, 0.5, 0.0, 0.3, 0.0]), reach_of([1.0, 0.0, 0.5, 0.0, 0.3, 0.0], period=2)
     ((0, False), (4, True))
     """
     g_K = np.asarray(norms, dtype=np.float64)
