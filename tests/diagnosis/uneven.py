@@ -223,8 +223,8 @@ class Phases(Gated):
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.new_zeros(x.shape[1], H)
-        for t, x_t in enumerate(x):
-            h = (self.first if t < 15 else self.second)(x_t, h)
+        for t in range(len(x)):
+            h = (self.first if t < 15 else self.second)(x[t], h)
         return self.out(h)
 
 
