@@ -288,8 +288,9 @@ def explains(memory: Memory, part: PartFinding, need: int) -> bool:
 
 
 def _fading(part: PartFinding, memory: Memory, need: int) -> Cause:
+    state = memory.state if memory.state.startswith("state ") else f"state {memory.state}"
     text = (
-        f"the state {memory.state} of {part.name} keeps {memory.keep:.2g} of itself in a step, by its direct path "
+        f"the {state} of {part.name} keeps {memory.keep:.2g} of itself in a step, by its direct path "
         f"past all matrices, and is forgetting the rest: its time constant is {steps_text(memory.time_constant)} "
         f"(at most {steps_text(memory.longest)}), {steps_text(need)} are needed"
     )
