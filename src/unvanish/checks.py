@@ -30,6 +30,19 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def reads_as_number(text: str) -> bool:
+    """Say whether a text is a number as Python writes one.
+
+    >>> reads_as_number("1e3"), reads_as_number(" nan "), reads_as_number("1,5"), reads_as_number("")
+    (True, True, False, False)
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def flag(value: object, name: str) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unvanish.checks import reads_as_number
 from unvanish.data.reading import read_blocks, size_of
 from unvanish.data.sequences import Sequences, Target
 from unvanish.errors import DataError, printable
@@ -54,11 +55,7 @@ def read_ts(path: Path) -> Sequences:
             f"{path}, sequence {wrong + 1}: {columns[wrong].shape[1]} columns, and the first has "
             f"{columns[0].shape[1]}: mend the line"
         )
-    lengths_B = np.array([len(one) for one in columns])
-    names = tuple(f"column {number}" for number in range(1, widths.pop() + 1))
-    keys = tuple(str(number) for number in range(1, len(columns) + 1))
-    target = _target(path, labels, head) if head.labelled else None
-    return Sequences(str(path), lengths_B, keys, np.concatenate(columns), names, target=target)
+    return Sequences.of_rows(str(path), columns, _target(path, labels, head) if head.labelled else None)
 
 
 def read_archive(path: Path) -> dict[str, Sequences]:
@@ -81,7 +78,7 @@ def read_archive(path: Path) -> dict[str, Sequences]:
             raise DataError(f"{path} has no {other.name} beside it: fetch both files of the data set")
     read = {part: read_ts(other) for part, other in parts.items()}
     if read["train"].names != read["test"].names:
-        raise DataError(f"{path}: the files to train and to test have other numbers of columns")
+        raise DataError(f"{path}: the files to train and to test have different numbers of columns")
     return read
 
 
@@ -97,7 +94,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _head(path: Path, lines: list[str]) -> _Head:
     said: dict[str, list[str]] = {}
     for number, line in enumerate(lines):
-        word, *values = line.split()[:1] + line.split()[1:] if line else [""]
+        word, *values = line.split() or [""]
         if word.lower() == "@data":
             label = said.get("@classlabel", said.get("@targetlabel", ["false"]))
             named = tuple(label[1:]) if "@classlabel" in said else ()
@@ -116,7 +113,7 @@ def _sequence(path: Path, number: int, fields: list[str]) -> NDArray[np.float32]
         try:
             found.append(np.array(values, dtype=np.float32))
         except ValueError:
-            wrong = next(one for one in values if not _is_number(one))
+            wrong = next(one for one in values if not reads_as_number(one))
             raise DataError(
                 f"{path}, line {number}, column {place}: {printable(repr(wrong))} is not a number"
             ) from None
@@ -127,20 +124,12 @@ def _sequence(path: Path, number: int, fields: list[str]) -> NDArray[np.float32]
     return values_TF
 
 
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
 def _target(path: Path, labels: list[str], head: _Head) -> Target:
     if not head.levels:  # a number to predict
         try:
             numbers = np.array([[float(one)] for one in labels], dtype=np.float32)
         except ValueError:
-            wrong = next(one for one in labels if not _is_number(one))
+            wrong = next(one for one in labels if not reads_as_number(one))
             raise DataError(f"{path}: the target {printable(repr(wrong))} is not a number") from None
         return Target("number", "sequence", ("target",), numbers)
     places = {level: code for code, level in enumerate(head.levels)}

@@ -6,7 +6,6 @@ Shapes: B sequences, T steps, F numbers of a step, N steps of all.
 from __future__ import annotations
 
 import gzip
-import itertools
 import struct
 import zipfile
 import zlib
@@ -64,7 +63,7 @@ def of_arrays(x: Any, y: Any = None, lengths: Any = None, *, source: str = "arra
         source: what they are called.
 
     Raises:
-        DataError: shapes that do not go together, or values that are no numbers.
+        DataError: shapes that do not go together, or values that are not numbers.
 
     >>> found = of_arrays(np.zeros((3, 5, 2)), [0, 1, 1])
     >>> found.lengths_B.tolist(), found.target.kind, found.target.levels
@@ -74,10 +73,7 @@ def of_arrays(x: Any, y: Any = None, lengths: Any = None, *, source: str = "arra
     lengths_B = None if lengths is None else _numbers(lengths, "lengths", source).astype(np.int64).ravel()
     rows = _rows(values, lengths_B, source)
     target = None if y is None else _target(np.asarray(_plain(y)), rows, source)
-    names = tuple(f"column {number}" for number in range(1, rows[0].shape[1] + 1))
-    lengths_B = np.array([len(row) for row in rows], dtype=np.int64)
-    keys = tuple(map(str, range(1, len(rows) + 1)))
-    return Sequences(source, lengths_B, keys, np.concatenate(rows), names, target=target)
+    return Sequences.of_rows(source, rows, target)
 
 
 def of_dataset(items: Iterable[Any], *, source: str = "a data set") -> Sequences:
@@ -96,8 +92,9 @@ def of_dataset(items: Iterable[Any], *, source: str = "a data set") -> Sequences
         ys.append(_plain(item[1]))
     if not xs:
         raise DataError(f"{source} is empty: give it sequences")
-    if len({x.shape[1] for x in xs}) > 1:
-        raise DataError(f"{source}: its items have other numbers of columns, {sorted({x.shape[1] for x in xs})}")
+    widths = sorted({x.shape[1] for x in xs})
+    if len(widths) > 1:
+        raise DataError(f"{source}: its items have different numbers of columns, {widths}")
     lengths = [len(x) for x in xs]
     y = np.asarray(ys) if np.ndim(ys[0]) == 0 or len({np.shape(one) for one in ys}) == 1 else np.concatenate(ys)
     return of_arrays(np.concatenate(xs), y, lengths, source=source)
@@ -185,19 +182,19 @@ def read_idx(path: Path) -> NDArray[Any]:
             with gzip.open(path) as file:
                 content = file.read(MOST_BYTES)
     except (OSError, EOFError, zlib.error) as fault:
-        raise DataError(f"{path} cannot be read: {printable(str(fault))}; fetch it anew") from fault
+        raise DataError(f"{path} cannot be read: {printable(str(fault))}; download it again") from fault
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_KINDS:
         raise DataError(f"{path} is not an idx file: it does not begin with two zero bytes and a known kind")
     axes = content[3]
     if len(content) < 4 + 4 * axes:
-        raise DataError(f"{path} is cut off: its sizes are missing; fetch it anew")
+        raise DataError(f"{path} is cut off: its sizes are missing; download it again")
     shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
     kind = np.dtype(IDX_KINDS[content[2]])
     wanted = kind.itemsize
     for size in shape:
         wanted *= size
     if len(content) - 4 - 4 * axes != wanted:
-        raise DataError(f"{path} is cut off: {wanted:,} bytes of values are announced; fetch it anew")
+        raise DataError(f"{path} is cut off: {wanted:,} bytes of values are announced; download it again")
     return np.frombuffer(content, kind, offset=4 + 4 * axes).reshape(shape)
 
 
@@ -224,7 +221,7 @@ def _images(folder: Path, prefix: str, steps: str) -> Sequences:
 
 
 def _one_of(folder: Path, name: str) -> Path:
-    for path in itertools.chain([folder / name, folder / f"{name}.gz"], [folder / name.replace("-idx", ".idx")]):
-        if path.is_file():
-            return path
+    for other in (name, f"{name}.gz", name.replace("-idx", ".idx")):
+        if (folder / other).is_file():
+            return folder / other
     raise DataError(f"{folder} has no {name}, packed or not: fetch the four files of MNIST")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from unvanish.data.reading import MARKS, size_of
+from unvanish.checks import reads_as_number
+from unvanish.data.reading import encoding_of, size_of
 from unvanish.errors import DataError, OptionError, nearest
 
 Kind = Literal["text", "words", "table", "arrays", "archive", "images"]
@@ -23,6 +24,7 @@ BY_ENDING: dict[str, Kind] = {
     ".ts": "archive",
 }
 LINES, FEWEST = 30, 3  # of a table: what is looked at, and how many are enough
+PARQUET = b"PAR1"  # what such a file begins with
 HEAD = 1 << 15  # bytes that are looked at
 
 
@@ -59,7 +61,7 @@ def look(path: Path, kind: str | None = None) -> Look:
     ending = BY_ENDING.get(path.suffix.lower())
     if ending is not None:
         return Look(ending, f"by its name, {path.suffix}")
-    if head.startswith(b"PAR1"):
+    if head.startswith(PARQUET):
         return Look("table", "by its first bytes, Parquet")
     if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         return Look("arrays", "by its first bytes, NumPy")
@@ -88,11 +90,7 @@ def columns_of(text: str) -> int:
 
 
 def _is_number(field: str) -> bool:
-    try:
-        float(field.replace(",", "."))
-    except ValueError:
-        return not field.strip()
-    return True
+    return not field.strip() or reads_as_number(field.replace(",", "."))
 
 
 def _folder(path: Path) -> Look:
@@ -117,5 +115,5 @@ def _head(path: Path) -> bytes:
 
 
 def _text(head: bytes) -> str:
-    mark = next((mark for mark in MARKS if head.startswith(mark)), b"")
-    return head[len(mark) :].decode(MARKS.get(mark, "utf-8"), errors="replace")
+    mark, encoding = encoding_of(head)
+    return head[len(mark) :].decode(encoding, errors="replace")

@@ -96,10 +96,15 @@ def read_blocks(path: Path, size: int) -> Iterator[str]:
         raise DataError(f"{path} cannot be read: {fault.strerror}; name a text file") from fault
 
 
+def encoding_of(head: bytes) -> tuple[bytes, str]:
+    """Return the byte order mark that a text begins with, empty if it has none, and the encoding of the rest."""
+    mark = next((mark for mark in MARKS if head.startswith(mark)), b"")
+    return mark, MARKS.get(mark, "utf-8")
+
+
 def _decoded(path: Path, stream: BinaryIO, size: int) -> Iterator[str]:
     head = stream.read(min(BLOCK, size))
-    mark = next((mark for mark in MARKS if head.startswith(mark)), b"")
-    encoding = MARKS.get(mark, "utf-8")
+    mark, encoding = encoding_of(head)
     decoder = codecs.getincrementaldecoder(encoding)()
     block, done = head[len(mark) :], len(head)
     while True:

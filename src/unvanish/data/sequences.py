@@ -74,6 +74,14 @@ class Sequences:
     known: tuple[str, ...] = ()
     told: tuple[str, ...] = field(default_factory=tuple)
 
+    @classmethod
+    def of_rows(cls, source: str, rows: list[NDArray[np.float32]], target: Target | None = None) -> Sequences:
+        """Put rows of (T, F) one after the other; columns and sequences are called by their numbers."""
+        lengths_B = np.array([len(row) for row in rows], dtype=np.int64)
+        keys = tuple(map(str, range(1, len(rows) + 1)))
+        names = tuple(f"column {number}" for number in range(1, rows[0].shape[1] + 1))
+        return cls(source, lengths_B, keys, np.concatenate(rows), names, target=target)
+
     def __len__(self) -> int:
         return len(self.lengths_B)
 

@@ -124,10 +124,13 @@ def _cut(seen: Seen, how: str, window: int, need: int) -> Cause:
     advice = (
         f"detach only between windows of more than {need} steps"
         if how == "detached"
-        else "hand the state on; where an episode or a document ends there, nothing before it is needed: ask with "
-        f"need={window - 1}"
+        else f"hand the state on; {_at_an_end(window - 1)}"
     )
     return Cause(kind, seen.name, text, window, "steps", advice)
+
+
+def _at_an_end(need: int) -> str:
+    return f"where an episode or a document ends there, nothing before it is needed: ask with need={need}"
 
 
 def _rows(facts: Facts) -> Iterator[Cause]:
@@ -210,9 +213,7 @@ def _between(facts: Facts) -> Iterator[Cause]:
                 f"of {part.name} runs on for more than {steps_text(seen.longest_row)}, {steps_text(facts.need)} "
                 "are needed"
             )
-            advice = "where an episode or a document ends there, nothing before it is needed: ask with need=" + str(
-                max(seen.longest_row - 1, 1)
-            )
+            advice = _at_an_end(max(seen.longest_row - 1, 1))
             yield Cause("state reset", part.name, text, seen.longest_row, "steps", advice)
         elif _is_made_between(part) and part.verdict not in ("healthy", "dead"):
             text = (

@@ -26,8 +26,6 @@ from unvanish.flow.finding.calls import tensors_in
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.untouched import copied_with, eagerly, same_random, unwrapped
 
-OF_BATCH = "the length of the batch"
-
 
 def examine(asked: Question) -> Diagnosis:
     """Observe, measure, judge, and say why."""
@@ -48,7 +46,7 @@ def _examined(asked: Question) -> Diagnosis:
     found = _measured(asked.data)
     need, need_from = _needed(asked.need, found, observation)
     asked.say(f"measuring {', '.join(observation.parts)}")
-    of_batch = need_from == OF_BATCH
+    of_batch = asked.need is None and found is None
     parts = measure(observation, need, generator, of_batch=of_batch)
     asked.say("looking for causes")
     trace, trial = _training(model, asked.run, asked.optimizer, asked.step)
@@ -98,7 +96,7 @@ def _needed(need: int | None, found: Dependency | None, observation: Observation
     if found is not None:
         nothing = "need nothing" if found.visible else "depend on nothing"
         return max(1, found.needed), "the data" if found.needed else f"the data, which {nothing} further back"
-    return max(1, max(part.steps for part in observation.parts.values()) - 1), OF_BATCH
+    return max(1, max(part.steps for part in observation.parts.values()) - 1), "the length of the batch"
 
 
 def _of_parts(observation: Observation, parts: tuple[PartFinding, ...]) -> str:

@@ -72,18 +72,21 @@ def check_kinds(asked: Question) -> None:
     Raises:
         FlowError: the model, the optimizer or the loss is none.
     """
-    optimizer = (nn.Module if asked.optimizer is None else torch.optim.Optimizer, asked.optimizer or asked.model)
-    for name, kind, given in (("model", nn.Module, asked.model), ("optimizer", *optimizer)):
-        if isinstance(given, type):
-            raise FlowError(f"the {name} is a class: give one that was made, {given.__name__}(…)")
-        if not isinstance(given, kind):
-            order = ", then the batch and the loss" if name == "model" else ""
-            raise FlowError(f"the {name} is a {type(given).__name__}: give a torch {kind.__name__}{order}")
+    _check_made("model", asked.model, nn.Module, ", then the batch and the loss")
+    if asked.optimizer is not None:
+        _check_made("optimizer", asked.optimizer, torch.optim.Optimizer)
     if isinstance(asked.loss, type):
         raise FlowError(f"the loss is a class: give one that was made, {asked.loss.__name__}()")
     if not callable(asked.loss):
         told = type(asked.loss).__name__
         raise FlowError(f"the loss is a {told}: give what makes one number of the model's output, a function")
+
+
+def _check_made(name: str, given: Any, kind: type, order: str = "") -> None:
+    if isinstance(given, type):
+        raise FlowError(f"the {name} is a class: give one that was made, {given.__name__}(…)")
+    if not isinstance(given, kind):
+        raise FlowError(f"the {name} is a {type(given).__name__}: give a torch {kind.__name__}{order}")
 
 
 def _check_call(model: nn.Module, batch: Any, told: str) -> None:

@@ -117,7 +117,7 @@ class Pace:
         return f"Pace({self.step:,} steps; updates at {listed})"
 
     def remove(self) -> None:
-        """Give the parameters back to the optimiser, which begins anew with them."""
+        """Give the parameters back to the optimiser, which starts over with them."""
         for hook in self._hooks:
             hook.remove()
 

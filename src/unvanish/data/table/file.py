@@ -10,13 +10,14 @@ from pathlib import Path
 
 import polars as pl
 
-from unvanish.data.reading import MARKS, size_of
+from unvanish.checks import reads_as_number
+from unvanish.data.looking import PARQUET
+from unvanish.data.reading import encoding_of, size_of
 from unvanish.errors import DataError, printable
 
 SEPARATORS = (",", ";", "\t", "|")
 HEAD = 1 << 16  # bytes in which the separator is looked for
 ENDINGS = {".jsonl": "lines", ".ndjson": "lines", ".parquet": "parquet"}
-MARK_OF_PARQUET = b"PAR1"
 
 
 def read_columns(path: Path) -> pl.DataFrame:
@@ -36,7 +37,7 @@ def read_columns(path: Path) -> pl.DataFrame:
             frame = _of_text(path)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as fault:
         reason = printable(str(fault).strip().splitlines()[0])
-        raise DataError(f"{path} cannot be read as a table: {reason}; mend the file, or export it anew") from fault
+        raise DataError(f"{path} cannot be read as a table: {reason}; mend the file, or export it again") from fault
     if not frame.height or not frame.width:
         raise DataError(f"{path} has no rows: name a table with a head and rows under it")
     return frame
@@ -45,7 +46,7 @@ def read_columns(path: Path) -> pl.DataFrame:
 def kind_of(path: Path) -> str:
     """How a table is written: `text` (with separators), `lines` of JSON or `parquet`."""
     with path.open("rb") as file:
-        if file.read(4) == MARK_OF_PARQUET:
+        if file.read(len(PARQUET)) == PARQUET:
             return "parquet"
     return ENDINGS.get(path.suffix.lower(), "text")
 
@@ -69,8 +70,7 @@ def _of_text(path: Path) -> pl.DataFrame:
 def _decoded(path: Path) -> str:
     """The text of a file with one form of line ends."""
     content = path.read_bytes()
-    mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
-    encoding = MARKS.get(mark, "utf-8")
+    mark, encoding = encoding_of(content)
     try:
         text = content[len(mark) :].decode(encoding)
     except UnicodeDecodeError as fault:
@@ -80,7 +80,7 @@ def _decoded(path: Path) -> str:
         ) from fault
     if "\0" in text:
         row = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path} holds a zero byte in row {row}: it is not a table of text; export it anew")
+        raise DataError(f"{path} holds a zero byte in row {row}: it is not a table of text; export it again")
     return text
 
 
@@ -133,7 +133,7 @@ def _names(path: Path, row: list[str]) -> list[str]:
             raise DataError(f"{path}: column {number} has no name in the head; the first row names the columns")
         if names.index(name) != number - 1:
             raise DataError(f"{path}: two columns are called {printable(name)!r}; rename one of them")
-    if all(_is_number(name) for name in names):
+    if all(reads_as_number(name.replace(",", ".")) for name in names):
         raise DataError(
             f"{path} has no head: its first row is {printable(separator_shown(names))}; name the columns there"
         )
@@ -143,11 +143,3 @@ def _names(path: Path, row: list[str]) -> list[str]:
 def separator_shown(names: list[str]) -> str:
     """A few fields of a row."""
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field.replace(",", "."))
-    except ValueError:
-        return False
-    return True

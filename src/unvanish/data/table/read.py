@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from unvanish.data.sequences import Categories, Sequences, Target
 from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned
 from unvanish.data.table.file import read_columns
 from unvanish.data.table.roles import Roles, TableOptions, roles
-from unvanish.data.table.times import Grid, even_steps
+from unvanish.data.table.times import Grid, each_row, even_steps
 from unvanish.errors import DataError, printable
 
 ROW = "__row__"  # where a row stood in the file
@@ -40,7 +41,10 @@ def read_table(path: Path, asked: TableOptions | None = None) -> Sequences:
     columns = _Columns(frame, source, asked, told)
     times, calendar = columns.times(chosen.time)
     table = _sorted(frame.height, times, columns.groups(chosen.group), told)
-    grid = even_steps(table.times_N, table.series_N, calendar=calendar) if times is not None else table.bare()
+    if times is None:
+        grid = each_row(table.series_N)
+    else:
+        grid = even_steps(table.times_N, table.series_N, calendar=calendar)
     if grid.gaps:
         told.append(f"{grid.gaps:,} steps of {int(grid.lengths_B.sum()):,} have no row: they count as missing")
     if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):
@@ -54,13 +58,15 @@ class _Columns:
 
     def __init__(self, frame: pl.DataFrame, source: str, asked: TableOptions, told: list[str]) -> None:
         self.frame, self.source, self.asked, self.told = frame, source, asked, told
+        self._numbers: dict[str, np.ndarray[Any, Any] | None] = {}
 
     def numbers(self, name: str) -> np.ndarray[Any, Any] | None:
         """A column as numbers, or None where it holds words."""
-        if name in self.asked.words:
-            return None
-        found = as_numbers(self.frame[name], self.source, self.asked.decimal)
-        return None if found is None else found.fill_null(float("nan")).to_numpy().astype(np.float64)
+        if name not in self._numbers:
+            words = name in self.asked.words
+            found = None if words else as_numbers(self.frame[name], self.source, self.asked.decimal)
+            self._numbers[name] = None if found is None else found.fill_null(float("nan")).to_numpy()
+        return self._numbers[name]
 
     def words(self, name: str) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
         """A column as the levels that it has, in their order, and codes; -1 where it is missing."""
@@ -105,15 +111,14 @@ class _Columns:
         return levels, codes_N
 
 
+@dataclass(frozen=True, eq=False)
 class _Table:
     """The rows that are kept, in the order of their series and of time."""
 
-    def __init__(self, order_N: Any, times_N: Any, series_N: Any, keys: tuple[str, ...]) -> None:
-        self.order_N, self.times_N, self.series_N, self.keys = order_N, times_N, series_N, keys
-
-    def bare(self) -> Grid:
-        """Each row as a step."""
-        return Grid(np.arange(len(self.order_N)), np.bincount(self.series_N), "", 0)
+    order_N: Any
+    times_N: Any
+    series_N: Any
+    keys: tuple[str, ...]
 
 
 def _sorted(count: int, times: Any, groups: Any, told: list[str]) -> _Table:

@@ -1,4 +1,4 @@
-"""Which column is what: the time, the series, the target, what is known beforehand, what stays the same.
+"""Which column is what: the time, the series, the target, what is known beforehand.
 
 Names of the ecosystem are known without being named: `unique_id`, `ds`, `y`.
 """
@@ -24,7 +24,7 @@ class TableOptions:
         time: the column that orders the rows; by default one of the usual names, else the rows' own order.
         group: the column that tells series apart.
         horizon: how many steps ahead the target is wanted; 0 where it is told from the steps beside it.
-        known: columns that are known beforehand. static: columns that are the same for a whole series.
+        known: columns that are known beforehand.
         words: columns that are words, whatever they look like. ignore: columns that are left out.
         decimal: the mark before decimals; by default told by the values.
     """
@@ -34,7 +34,6 @@ class TableOptions:
     group: str | None = None
     horizon: int = 0
     known: tuple[str, ...] = ()
-    static: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     decimal: str | None = None
@@ -63,7 +62,7 @@ def roles(names: Sequence[str], asked: TableOptions, source: str) -> Roles:
         OptionError: a column that was named is not there, or has two parts to play.
         DataError: nothing says what is to be predicted.
     """
-    for option in ("target", "known", "static", "words", "ignore"):
+    for option in ("target", "known", "words", "ignore"):
         for name in getattr(asked, option):
             _there(name, names, option)
     time = _one(asked.time, TIMES, names, "time")

@@ -44,6 +44,11 @@ class Grid:
     gaps: int
 
 
+def each_row(series_N: Whole) -> Grid:
+    """Take each row as a step."""
+    return Grid(np.arange(len(series_N)), np.bincount(series_N), "", 0)
+
+
 def even_steps(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calendar: bool) -> Grid:
     """Lay rows on even steps, each series from its first row to its last.
 
@@ -53,7 +58,6 @@ def even_steps(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calenda
     """
     rows_B = np.bincount(series_N)
     first_B = np.cumsum(rows_B) - rows_B
-    bare = Grid(np.arange(len(times_N)), rows_B, "", 0)
     for counted_N, words in _countings(times_N, series_N, calendar=calendar):
         from_N = counted_N - counted_N[first_B][series_N]
         last_B = from_N[first_B + rows_B - 1]
@@ -64,7 +68,7 @@ def even_steps(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calenda
         start_B = np.cumsum(lengths_B) - lengths_B
         gaps = int(lengths_B.sum() - len(times_N))
         return Grid(start_B[series_N] + from_N, lengths_B, words, gaps)
-    return bare
+    return each_row(series_N)
 
 
 def _countings(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calendar: bool) -> list[tuple[Whole, str]]:

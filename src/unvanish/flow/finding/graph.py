@@ -93,7 +93,7 @@ def of_loop(loop: Loop, loss: Tensor, need: int | None = None) -> GraphPart:
     names = ("h",) if count == 1 else tuple(f"state {number}" for number in range(1, count + 1))
     joints = joints_of(states, loop)
     whole = states[: longest_run(joints)[1]]
-    squares_DKS = drawn(lambda draws, seed: norms_along(whole, draws, seed), need, loop.delay)
+    squares_DKS = _squares(whole, loop, need)
     sizes = tuple(_numbers_of(state) for state in states[-1])
     alike = all(one.shape == last.shape for step in states for one, last in zip(step, states[-1], strict=True))
     direct = dict(zip(names, kept_directly(states), strict=True)) if loop.delay == 1 and alike else {}
@@ -102,19 +102,18 @@ def of_loop(loop: Loop, loss: Tensor, need: int | None = None) -> GraphPart:
     loop, window = replace(loop, states=states), reached(runs_of(joints), arrives_T)
     held = tuple(_numbers_of(state) for state in every[-1])
     return GraphPart(
-        loop.name,
-        names,
-        sizes,
-        loop.steps,
-        squares_DKS,
-        joints,
-        loop,
-        direct,
-        rates,
-        window=window,
-        held=held,
-        arrives=any(arrives_T),
+        loop.name, names, sizes, loop.steps, squares_DKS, joints, loop, direct, rates, window, held, any(arrives_T)
     )
+
+
+def squares_of_loop(loop: Loop, loss: Tensor, need: int | None = None) -> Norms:
+    """Measure only what is left of random directions along a loop, (D, K, S): `squares_DKS` of `of_loop`."""
+    states, _ = _told_by(loss, trained_states(loop))
+    return _squares(states[: longest_run(joints_of(states, loop))[1]], loop, need)
+
+
+def _squares(states: Sequence[Sequence[Tensor]], loop: Loop, need: int | None) -> Norms:
+    return drawn(lambda draws, seed: norms_along(states, draws, seed), need, loop.delay)
 
 
 def _numbers_of(state: Tensor) -> int:

@@ -31,6 +31,7 @@ from unvanish.flow.finding.graph import (
     of_input,
     of_loop,
     reached,
+    squares_of_loop,
     time_axis,
     watched_input,
 )
@@ -259,7 +260,7 @@ class _Run:
             assert graph.loop is not None
             same = (graph.loop.name, graph.steps)
             found = [loop for loop in loops(calls.made, self.axes) if (loop.name, loop.steps) == same]
-            return of_loop(found[0], value, self.need).squares_DKS if found else None
+            return squares_of_loop(found[0], value, self.need) if found else None
 
 
 def _is_recurrence(loop: Loop, joints: Sequence[str]) -> bool:

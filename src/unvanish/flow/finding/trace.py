@@ -128,12 +128,11 @@ def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
     whole = {len(one.given) for one in made if one.name in _UNBINDS and len(one.given) >= FEWEST}
     pieces = [len(one.given) for one in made if not one.name.startswith(MODULE)]
     whole |= {count for count in pieces if count >= FEWEST and count in axes}
-    taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
-    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
-    alike = Counter((taken[key], one.shape) for key, one in cut.items())
+    cut = _cut(made)
+    alike = Counter((count, one.shape) for one, count in cut)
     often, once = set[int](), set[int]()
-    for key, one in cut.items():
-        count, sizes = taken[key], [size for size in one.shape[:2] if size]
+    for one, count in cut:
+        sizes = [size for size in one.shape[:2] if size]
         if count in sizes:
             often.add(count)
             continue
@@ -147,16 +146,21 @@ def _iterated(made: Sequence[Made], axes: Sequence[int]) -> set[int]:
     return whole | often | once or set(axes)
 
 
+def _cut(made: Sequence[Made]) -> list[tuple[Tensor, int]]:
+    """The tensors that pieces are taken from one by one, and how often."""
+    whole = [one.taken[0] for one in made if one.name in _INDEXES and one.taken]
+    count = Counter(map(id, whole))
+    return [(one, count[key]) for key, one in {id(one): one for one in whole}.items()]
+
+
 def _runs_over(made: Sequence[Made], steps: int) -> bool:
     """Whether something is cut into as many pieces as there are steps, and whole."""
-    cut = {id(one.taken[0]): one.taken[0] for one in made if one.name in _INDEXES and one.taken}
-    taken = Counter(id(one.taken[0]) for one in made if one.name in _INDEXES and one.taken)
     sizes = [len(one.given) for one in made if one.name in _UNBINDS]
     sizes += [
         size
-        for key, one in cut.items()
+        for one, count in _cut(made)
         for size in one.shape[:2]
-        if size and taken[key] >= size - 2 and min(taken[key] % size, -taken[key] % size) <= min(2, size // 4)
+        if size and count >= size - 2 and min(count % size, -count % size) <= min(2, size // 4)
     ]
     return any(size > FEWEST and abs(size - steps) <= 2 for size in sizes)
 
@@ -209,7 +213,7 @@ def _anchored(
     anchors = [
         token
         for token, count in zip(which[order].tolist(), counts[order].tolist(), strict=True)
-        if count >= FEWEST and any(abs(count - size) <= (size >= SMALL) for size in iterated | set(axes))
+        if count >= FEWEST and _is_one_of(count, iterated | set(axes))
     ]
     for token in anchors[:: 1 + len(anchors) // ANCHORS]:
         at = [*np.flatnonzero(tokens == token).tolist(), len(made)]
@@ -217,7 +221,7 @@ def _anchored(
         steps[-1] = steps[-1][: max(len(step) for step in steps[:-1])]
         begun, states = _handed_on(steps, {id(one) for call in made[at[-2] :] for one in call.taken})
         if states:
-            beside = not any(abs(len(steps) - size) <= (size >= SMALL) for size in axes)
+            beside = not _is_one_of(len(steps), axes)
             key = (beside, -len(states), sum(one.numel() for one in states[0]))
             if best is None or key < best[:3]:
                 best = (*key, states, steps[begun:], at[begun])
@@ -228,8 +232,13 @@ def _anchored(
     return loop, start, start + sum(len(step) for step in steps)
 
 
+def _is_one_of(count: int, axes: Collection[int]) -> bool:
+    """Whether so many steps run along one of the axes: a first or last step may be missing, or be one more."""
+    return any(abs(count - size) <= (size >= SMALL) for size in axes)
+
+
 def _handed_on(steps: Sequence[Sequence[Made]], read_last: Collection[int]) -> tuple[int, list[list[Tensor]]]:
-    """The state after each step, from the first that makes any: what a later step reads before it is made anew.
+    """The state after each step, from the first that makes any: what a later step reads before it is made again.
 
     A slot is a call. What some steps do not make, because they are skipped or because a slow part has its turn only
     now and then, stays as it was, as long as it is still read; before it is first made, and after it is last read,
@@ -256,7 +265,8 @@ def _handed_on(steps: Sequence[Sequence[Made]], read_last: Collection[int]) -> t
             found.append((k, last))
         if sum(last > k for k, last in found[:-1]) >= max(1, READ * (len(where) - 1)):
             lives[slot] = found
-    slots = {slot for slot in lives if _follows(steps, made, at[slot][-2:], slot, lives)}
+    born = {id(one): k for k, of_step in enumerate(made) for slot, one in of_step.items() if slot in lives}
+    slots = {slot for slot in lives if _follows(steps, born, at[slot][-2:], made[at[slot][-1]][slot])}
     begun = min((at[slot][0] for slot in slots), default=0)
     states = [
         [_held(made, slots_of_one, lives, k) for slots_of_one in _in_turn(slots, lives, made)]
@@ -310,19 +320,20 @@ def _slots_of(step: Sequence[Made]) -> dict[Slot, Tensor]:
 
 
 def _follows(
-    steps: Sequence[Sequence[Made]],
-    made: Sequence[Mapping[Slot, Tensor]],
-    between: Sequence[int],
-    slot: Slot,
-    slots: Collection[Slot],
+    steps: Sequence[Sequence[Made]], born: Mapping[int, int], between: Sequence[int], held: Tensor
 ) -> bool:
-    """Whether what a slot holds follows from what the slots held when it was last made."""
+    """Whether what a slot holds follows from what the slots held when it was made before.
+
+    Args:
+        born: by id, the step that made what any slot ever held.
+        between: the step that made it before, and the one that made what it holds.
+    """
     first, last = between
-    past = {id(one) for step in made[: first + 1] for of, one in step.items() if of in slots}
+    made = set[int]()
     for call in itertools.chain.from_iterable(steps[first + 1 : last + 1]):
-        if any(id(one) in past for one in call.taken):
-            past |= {id(one) for one in call.given}
-    return id(made[last][slot]) in past
+        if any(born.get(id(one), last) <= first or id(one) in made for one in call.taken):
+            made |= {id(one) for one in call.given}
+    return id(held) in made
 
 
 def _slots(made: Sequence[Made], start: int, period: int, count: int, delay: int) -> list[tuple[int, int]]:

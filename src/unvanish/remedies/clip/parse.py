@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from unvanish.checks import reads_as_number
 from unvanish.errors import OptionError, nearest
 from unvanish.remedies.clip.base import Clip
 from unvanish.remedies.clip.layer import PerLayer
@@ -44,10 +45,10 @@ def parse(text: str) -> Clip | None:
         return None
     word, colon, number = text.strip().partition(":")
     if not colon and word not in WORDS:
-        word, number = ("norm", word) if _is_number(word) else (word, number)
+        word, number = ("norm", word) if reads_as_number(word) else (word, number)
     if word not in WORDS:
         raise OptionError(f"unknown clip {word!r}: {nearest(word.lower(), [*WORDS, 'none'])}")
-    threshold = float(number) if _is_number(number) else math.nan
+    threshold = float(number) if reads_as_number(number) else math.nan
     if math.isnan(threshold):
         said = f"{number!r} is not a number" if number else "it has no number"
         raise OptionError(f"the clip {text!r} is not understood, for {said}: write {word}:1, or none")
@@ -55,11 +56,3 @@ def parse(text: str) -> Clip | None:
         return WORDS[word](threshold)
     except OptionError as error:
         raise OptionError(f"the clip {text!r} cannot be made: {error}") from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
