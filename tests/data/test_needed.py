@@ -438,3 +438,36 @@ def test_odd_data_are_measured_and_need_nothing(name: str) -> None:
     assert found.needed == 0
     assert np.isfinite(found.curve.gain).all()
     assert np.isfinite(found.curve.error).all()
+
+
+# -- labels of sequences whose steps have many columns ------------------------------------------------------------
+
+
+def shown_at(
+    rng: np.random.Generator, back: int, columns: int, count: int = 300, steps: int = 40
+) -> tuple[Values, Values]:
+    """Sequences in which one step, `back` from the last, has a picture of one of four kinds under noise."""
+    pictures = rng.normal(size=(4, columns))
+    kinds = rng.integers(0, 4, count)
+    x = rng.normal(size=(count, steps, columns))
+    x[:, steps - 1 - back] += 2 * pictures[kinds]
+    return x, kinds
+
+
+@pytest.mark.parametrize("back", [0, 7, 30])
+@pytest.mark.parametrize("columns", [5, 60])
+def test_labels_that_one_step_of_many_columns_tells_need_that_step(back: int, columns: int) -> None:
+    x, kinds = shown_at(np.random.default_rng(back + columns), back, columns)
+    found = dependency(list(x), target=kinds, draws=10, kind="numbers")
+    assert abs(found.needed - back) <= 1, found
+    assert found.curve.gain.max() > 0.3
+
+
+def test_columns_that_hardly_ever_differ_spoil_no_guess() -> None:
+    """Of images the border is black in all but a few, whose least squares know no bounds."""
+    rng = np.random.default_rng(2)
+    x, kinds = shown_at(rng, 12, 40)
+    x[:, :, 20:] = rng.random(x[:, :, 20:].shape) < 1e-4
+    found = dependency(list(x), target=kinds, draws=10, kind="numbers")
+    assert found.curve.gain.min() > -1, found
+    assert abs(found.needed - 12) <= 2, found

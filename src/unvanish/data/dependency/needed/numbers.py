@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unvanish.data.dependency.needed.curve import Need, judged
+from unvanish.data.dependency.needed.curve import ENOUGH, Need, judged
+from unvanish.data.dependency.needed.kernels import FEWEST, MOST, losses_of_kernels
 from unvanish.data.dependency.needed.ordered import FOLDS, Sums, blocks_of, folds, losses
 from unvanish.data.dependency.needed.past import Floats, Lags, Steps
 
@@ -27,6 +28,7 @@ SURE = 4.0  # times log N: what a product's correlation has to stand out by, of 
 SMOOTH = (1, 2, 4, 8, 16)
 WIDEST = 24  # columns of a smooth predictor: in more dimensions nothing is near to anything
 FEATURES = 160
+MORE = 0.01  # of the variance, by which kernels must predict labels better
 
 
 def needed_of_numbers(
@@ -61,10 +63,38 @@ def needed_of_numbers(
     if smooth:
         found_BK = _with_smooth(found_BK, steps, x_TE, y_NG, seen_K, block_N, rng)
     notes = [] if len(seen_K) == len(lags_K) else [f"{len(seen_K)} of {len(lags_K)} lags were looked at"]
-    found_BK = found_BK / max(float(found_BK[:, 0].mean()), 1e-300)
-    told_K = -len(y_NG) / 2 * np.log(np.maximum(found_BK.mean(0), 1e-300))  # of errors of one normal distribution
     grain = threshold / len(y_NG)
-    return judged(found_BK, seen_K, level, "share of the variance", notes, told_K, closed=labels, grain=grain)
+    if not labels:
+        return _judged(found_BK, len(y_NG), seen_K, level, notes, grain=grain)
+    if len(steps.now) < FEWEST:
+        return _judged(found_BK, len(y_NG), seen_K, level, notes, grain=grain, closed=True)
+    # Two ways to predict are two chances to be wrong.
+    found = _judged(found_BK, len(y_NG), seen_K, level / 2, notes, grain=grain, closed=True)
+    other = _by_kernels(steps, x_TE, y_NG, lags_K, level / 2)
+    return other if other.curve.gain.max() > found.curve.gain.max() + MORE else found
+
+
+def _judged(
+    losses_BK: Floats,
+    count: int,
+    lags_K: Lags,
+    level: float,
+    notes: list[str],
+    *,
+    grain: float,
+    closed: bool = False,
+) -> Need:
+    """Judge squared errors as shares of the variance, and as likelihoods of errors of one normal distribution."""
+    losses_BK = losses_BK / max(float(losses_BK[:, 0].mean()), 1e-300)
+    told_K = -count / 2 * np.log(np.maximum(losses_BK.mean(0), 1e-300))
+    return judged(losses_BK, lags_K, level, "share of the variance", notes, told_K, closed=closed, grain=grain)
+
+
+def _by_kernels(steps: Steps, x_TE: Floats, y_NG: Floats, lags_K: Lags, level: float) -> Need:
+    few = steps.at(np.arange(min(MOST, len(steps.now))))
+    block_N = blocks_of(len(few.now))
+    losses_BK = losses_of_kernels(few, x_TE, y_NG[: len(few.now)], lags_K, block_N, ENOUGH)
+    return _judged(losses_BK, len(few.now), lags_K, level, [], grain=0.0, closed=True)
 
 
 def affordable(lags_K: Lags, strength_K: Floats, room: int) -> Lags:

@@ -83,6 +83,16 @@ def folds(block_N: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         yield np.flatnonzero(block_N % FOLDS == fold)
 
 
+def _bounds(y_NG: Tensor) -> tuple[Tensor, Tensor]:
+    """What a guess stays within: as far again beyond the values as they lie apart.
+
+    A column that is the same in all rows but a few, the border of an image, else gives guesses without any bound
+    where another row has it.
+    """
+    low_G, high_G = y_NG.amin(0), y_NG.amax(0)
+    return 2 * low_G - high_G, 2 * high_G - low_G
+
+
 def losses(
     x_NP: Floats, y_NG: Floats, ends_C: NDArray[np.int64], block_N: NDArray[np.int64], threshold: float
 ) -> Floats:
@@ -94,6 +104,7 @@ def losses(
     sums = [Sums.of(x, y) for x, y, _ in parts]
     whole = sums[0] + sums[1] + sums[2] + sums[3]
     last = torch.from_numpy(ends_C - 1)
+    low_G, high_G = _bounds(torch.from_numpy(y_NG))
     found_BC = np.zeros((block_N.max() + 1, 1 + len(ends_C)))
     for (x, y, block), own in zip(parts, sums, strict=True):
         fit = Ordered(whole - own, threshold)
@@ -101,6 +112,8 @@ def losses(
         for target in range(y.shape[1]):
             true_N = y[:, target] - fit.y_mean[target]
             guess_CN = torch.cumsum(terms_PN * fit.weights[:, target, None], 0)[last]
+            low, high = low_G[target] - fit.y_mean[target], high_G[target] - fit.y_mean[target]
+            guess_CN = guess_CN.clamp(low, high)
             error_CN = torch.cat([true_N[None] ** 2, (true_N - guess_CN) ** 2]).numpy()
             for one in np.unique(block):
                 found_BC[one] += error_CN[:, block == one].mean(1)
