@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["any", "flag", "share", "delays", "word", "word or none", "words"]
+Kind = Literal["any", "flag", "share", "delays", "word", "word or none", "words", "size or none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class LayerOption:
         draws: whether it acts in training alone, by chance.
         ours: whether torch.nn's layers do not have it.
         shown: whether `repr` shows it where it is not as usual.
+        flag: its name on the command line, where that is another.
     """
 
     usual: Any
@@ -34,6 +35,7 @@ class LayerOption:
     draws: bool = False
     ours: bool = False
     shown: bool = True
+    flag: str = ""
 
 
 LAYER_OPTIONS: dict[str, LayerOption] = {
@@ -41,8 +43,8 @@ LAYER_OPTIONS: dict[str, LayerOption] = {
     "bias": LayerOption(True),
     "batch_first": LayerOption(False),
     "dropout": LayerOption(0.0, "share", "Dropout between layers."),
-    "bidirectional": LayerOption(False),
-    "proj_size": LayerOption(0),
+    "bidirectional": LayerOption(False, "flag", "Read in both directions: for whole sequences, not for text."),
+    "proj_size": LayerOption(0, "size or none", "Project the outputs to so many units.", flag="--proj"),
     "device": LayerOption(None, shown=False),
     "dtype": LayerOption(None, shown=False),
     "recurrent_dropout": LayerOption(

@@ -77,12 +77,12 @@ def test_train_in_a_pipe_tells_one_line_a_validation_then_the_result(tmp_path: P
     told = [LINE.fullmatch(line) for line in lines if line.startswith("epoch")]
     valid = list(record.read("valid"))
     assert len(told) == len(valid) == 6
-    begins = ["data ", "netwo", "run  ", *["epoch"] * 6, "cell "]
-    assert [line[:5] for line in lines[:10]] == begins, "nothing else is said in between"
+    begins = ["data ", "netwo", "run  ", "need ", *["epoch"] * 6, "cell "]
+    assert [line[:5] for line in lines[:11]] == begins, "nothing else is said in between"
     source, config = tmp_path / "text.txt", record.config
     assert lines[0] == (
-        f"data     {source}: {config['data']['train_characters']:,} characters to train on, "
-        f"{config['data']['valid_characters']:,} to validate on, vocabulary {config['data']['vocabulary_size']}"
+        f"data     {source}: {config['data']['sizes']['train']:,} characters to train on, "
+        f"{config['data']['sizes']['valid']:,} to validate on, vocabulary {config['data']['vocabulary_size']}"
     )
     assert lines[1] == f"network  lstm, 2 × 8 units, {config['parameters']:,} parameters, on cpu (1 thread)"
     assert lines[2] == f"run      {tmp_path / 'run'}: 2 epochs of 8 steps"

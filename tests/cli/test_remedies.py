@@ -10,7 +10,7 @@ import pytest
 from tests.support.runs import make_text
 from unvanish.cli import main
 from unvanish.record import RunRecord
-from unvanish.train import fit as runs
+from unvanish.train import ending as runs
 
 SMALL = "--hidden 8 --length 12 --batch-size 4 --epochs 1 --probes 1 --device cpu --engine reference"
 FLAGS = {

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -140,3 +141,36 @@ def keep_state(folder: Path, state: Any) -> None:
     """Put another training state into the latest checkpoint of a run, with its checksum."""
     torch.save(state, state_of(folder))
     sign(latest_of(folder))
+
+
+# -- data that are no text ---------------------------------------------------------------------------------------
+
+
+def forecast(folder: Path, steps: int = 400, period: int = 30, **changes: Any) -> TrainSettings:
+    """Return settings for a forecast of a series of a random shape that comes again after so many steps."""
+    generator = random.Random(3)
+    shape = [generator.gauss(0, 1) for _ in range(period)]
+    rows = [f"{place},{shape[place % period] + generator.gauss(0, 0.05):.4f}\n" for place in range(steps)]
+    path = folder / "series.csv"
+    path.write_text("t,y\n" + "".join(rows), encoding="utf-8")
+    usual = {"hidden": 8, "layers": 1, "horizon": 5, "device": "cpu", "probes": 2, "epochs": 2}
+    return TrainSettings(**{**usual, "source": str(path), **changes})
+
+
+def labelled(
+    folder: Path, *, asked: str = "class", per: str = "sequence", rows: int = 60, **changes: Any
+) -> TrainSettings:
+    """Return settings for sequences of 8 to 12 steps, labelled by the sign, or the value, of their first number."""
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(8, 13, rows)
+    x = [rng.normal(size=(length, 2)).astype(np.float32) for length in lengths]
+    first = np.array([one[0, 0] for one in x], np.float32)
+    y: Any = (first > 0).astype(np.int64) if asked == "class" else first
+    if per == "step":
+        running = [np.cumsum(one[:, 0]) for one in x]
+        y = np.concatenate([(one > 0).astype(np.int64) if asked == "class" else one for one in running])
+        y = y if asked == "class" else y.astype(np.float32)
+    path = folder / "arrays.npz"
+    np.savez(path, x=np.concatenate(x), y=y, lengths=lengths)
+    usual = {"hidden": 8, "layers": 1, "device": "cpu", "probes": 2, "epochs": 2, "batch_size": 8}
+    return TrainSettings(**{**usual, "source": str(path), **changes})

@@ -169,7 +169,7 @@ def test_a_run_of_version_0_1_goes_on_from_its_one_state(whole: Path, run: Path)
     for name in ("step-0", "step-5"):
         shutil.rmtree(folder / name)
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    assert config.pop("format") == 2
+    assert config.pop("format") == 3
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     model, _, _ = load_model(run)
     state = torch.load(folder / "state.ckpt", weights_only=True)["state_dict"]

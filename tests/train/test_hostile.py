@@ -32,7 +32,7 @@ from tests.support.whole import usual
 from unvanish.errors import RunError, UnvanishError
 from unvanish.record import CONFIG, RECORDS, RunRecord
 from unvanish.report import write_report
-from unvanish.train import Training, fit, load_model, prepare_resume, resume
+from unvanish.train import Training, ending, load_model, prepare_resume, resume
 
 LONG = "x" * 5000
 PLAIN: list[Any] = [None, -1, 0, 7, 2**70, 1e308, "", [], {}, True, LONG, [[[1]]], {"a": {"b": None}}, "\x1b[31m"]
@@ -44,7 +44,7 @@ Path_ = tuple[Any, ...]
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no run write more than a word at its end."""
-    monkeypatch.setattr(fit, "SAMPLE_LENGTH", 5)
+    monkeypatch.setattr(ending, "SAMPLE_LENGTH", 5)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ TEXTS = {
     "a directive": ("%YAML 9.9\n---\nseed: 1", "incompatible"),
     "a list": ("- 1", "does not hold a run's configuration"),
     "nothing": ("", "does not hold a run's configuration"),
-    "another format": ("format: 3", "newer unvanish"),
+    "another format": ("format: 4", "newer unvanish"),
 }
 
 

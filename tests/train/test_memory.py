@@ -15,10 +15,10 @@ TRAIN = """
 import sys
 from pathlib import Path
 from unvanish.train import TrainSettings, train
-from unvanish.train.module import TextModule
+from unvanish.train.module import NetworkModule
 
 folder, steps = Path(sys.argv[1]), int(sys.argv[2])
-held, step = [], TextModule.training_step
+held, step = [], NetworkModule.training_step
 
 def memory():  # what is the process's own, also where the system has put it aside
     lines = [line.split() for line in open("/proc/self/status")]
@@ -28,7 +28,7 @@ def counted(self, *given):
     held.append(memory())
     return step(self, *given)
 
-TextModule.training_step = counted
+NetworkModule.training_step = counted
 # 100 windows an epoch, so that validations, checkpoints and probes come around often enough.
 settings = TrainSettings(
     source=str(folder / "text.txt"), hidden=8, layers=1, length=12, batch_size=4, epochs=steps // 100, probes=2,

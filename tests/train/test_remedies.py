@@ -31,7 +31,7 @@ from unvanish.record import CONFIG, RunRecord
 from unvanish.remedies import clip, penalty
 from unvanish.train import TextModel, TrainSettings, generate, load_model, resume, train
 from unvanish.train import callback as callbacks
-from unvanish.train import fit as runs
+from unvanish.train import ending as runs
 
 PLAIN: dict[str, Any] = {"engine": "reference", "epochs": 1, "probes": 0}  # nothing is compiled
 NETWORK: dict[str, dict[str, Any]] = {

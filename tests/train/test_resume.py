@@ -196,8 +196,8 @@ def test_killed_with_sigkill(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "unvanish", *arguments, "--out", str(run)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        for line in itertools.islice(process.stdout, 5):
-            assert line.startswith(("data ", "network ", "run ", "epoch 1/2  step "))
+        for line in itertools.islice(process.stdout, 6):
+            assert line.startswith(("data ", "network ", "run ", "need ", "epoch 1/2  step "))
         while last_step(run) % every != 3:  # between two validations
             time.sleep(0.0005)
         process.kill()
@@ -298,7 +298,7 @@ def test_a_training_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(callbacks, "PATIENCE", 0.0)
     told: list[str] = []
     train(small(tmp_path, probes=0), tmp_path / "run", say=told.append)
-    steps = [re.match(r"step (\d+) of 16  loss \d\.\d{3} nats  about \d+ s left$", line) for line in told]
+    steps = [re.match(r"step (\d+) of 16  loss \d\.\d{3}  about \d+ s left$", line) for line in told]
     assert [int(match[1]) for match in steps if match] == list(range(1, 17))
     assert any(line.startswith("validating, step 8 of 16") for line in told)
     told.clear()

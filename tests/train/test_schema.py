@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from tests.support.runs import small, straight
-from unvanish.record import RunRecord, schema
+from tests.support.runs import forecast, small, straight
+from unvanish.record import RunRecord, config, schema
 
 
 def outside(kind: Any, value: Any, where: str) -> Iterator[str]:
@@ -26,13 +26,15 @@ def outside(kind: Any, value: Any, where: str) -> Iterator[str]:
 
 
 def test_every_field_of_a_record_is_in_the_schema(tmp_path: Path) -> None:
-    settings = small(tmp_path, clip="step:1", penalty=["omega:0.1"], init=["orthogonal"], connect="residual")
-    record = RunRecord(straight(settings, tmp_path / "run"))
-    lines = list(record.read())
+    text = small(tmp_path, clip="step:1", penalty=["omega:0.1"], init=["orthogonal"], connect="residual")
+    series = forecast(tmp_path, cell="rnn", length=40, epochs=2)
+    records = [RunRecord(straight(one, tmp_path / name)) for one, name in ((text, "text"), (series, "series"))]
+    lines = [line for record in records for line in record.read()]
     assert {line["kind"] for line in lines} == set(schema.LINES)
     found = {where for line in lines for where in outside(schema.LINES[line["kind"]], line, line["kind"])}
     assert not found
-    assert not list(outside(schema.Config, record.config, "config"))
+    for record in records:
+        assert not list(outside(config.Config, record.config, "config"))
 
 
 def test_a_field_that_is_not_in_the_schema_is_found() -> None:

@@ -93,7 +93,7 @@ def _subject(target: str) -> dict[str, Any]:
         if not Path(target).is_dir():
             raise OptionError(f"{target} is not the folder of a run; a callable is written MODULE:CALLABLE")
         run = subject_of(Path(target), say=note)
-        return {"model": run.model, "batch": run.batch, "loss": run.loss, "data": run.data}
+        return {"model": run.model, "batch": run.batch, "loss": run.loss, **run.need}
     given = _made(target, module, name)
     if isinstance(given, tuple) and len(given) == 3:
         given = dict(zip(KEYS, given, strict=False))

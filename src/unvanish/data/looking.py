@@ -11,7 +11,7 @@ from unvanish.checks import reads_as_number
 from unvanish.data.reading import encoding_of, size_of
 from unvanish.errors import DataError, OptionError, nearest
 
-Kind = Literal["text", "words", "table", "arrays", "archive", "images"]
+Kind = Literal["text", "bytes", "words", "bpe", "table", "arrays", "archive", "images"]
 KINDS: tuple[str, ...] = get_args(Kind)
 BY_ENDING: dict[str, Kind] = {
     ".csv": "table",

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unvanish.data.reading import read_blocks, size_of
+from unvanish.data.storage import room_for
 from unvanish.errors import DataError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -26,6 +27,7 @@ VALID_SHARE = 10  # the last tenth of a single file is kept for validation
 STANDARD_LIBRARY_CHARACTERS = 1_500_000
 PART = 1 << 20  # characters that are worked on at a time
 CODES, UNSEEN = 0x110000, 0xFFFFFFFF  # how many code points there are; what is not the place of one
+_NUMPY = {torch.uint8: np.uint8, torch.int16: np.int16, torch.int32: np.int32}
 
 
 class Text:
@@ -47,7 +49,7 @@ class Text:
     @classmethod
     def collect(cls, blocks: Iterable[str], most: int) -> Text:
         """Take a text in blocks, of which is known how many characters it has at most."""
-        places_N: Numbers = np.empty(most, np.uint8)  # memory that is not written to costs nothing
+        places_N: Numbers = room_for(most, np.uint8)  # memory that is not written to costs nothing
         place_of = np.full(CODES, UNSEEN, np.uint32)
         seen, count = 0, 0
         for block in blocks:
@@ -56,7 +58,7 @@ class Text:
             place_of[new] = np.arange(seen, seen + len(new))
             seen += len(new)
             if np.iinfo(places_N.dtype).max < seen - 1:
-                wider = np.empty(most, np.min_scalar_type(seen - 1))
+                wider = room_for(most, np.min_scalar_type(seen - 1))
                 wider[:count] = places_N[:count]
                 places_N = wider
             places_N[count : count + len(codes)] = place_of[codes]
@@ -105,16 +107,18 @@ def _parts(count: int) -> Iterator[slice]:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A text to train on and one to validate on."""
+    """A text to train on, one to validate on, and one to test on where there is any."""
 
     train: Text
     valid: Text
     source: str
+    test: Text | None = None
 
     def digest(self) -> str:
         """Return what tells this corpus from another."""
         found = hashlib.sha256()
-        for block in itertools.chain(self.train.blocks(), ["\0"], self.valid.blocks()):
+        rest = [] if self.test is None else itertools.chain(["\0"], self.test.blocks())
+        for block in itertools.chain(self.train.blocks(), ["\0"], self.valid.blocks(), rest):
             found.update(block.encode())
         return found.hexdigest()[:16]
 
@@ -128,7 +132,8 @@ def load_corpus(source: Path | None) -> Corpus:
         return _split(Text.of(standard_library_text()), "the Python standard library on this machine")
     if _is_folder(source):
         train, valid = (read_text(source / name) for name in ("train.txt", "valid.txt"))
-        return Corpus(train, valid, str(source))
+        test = read_text(source / "test.txt") if (source / "test.txt").is_file() else None
+        return Corpus(train, valid, str(source), test)
     return _split(read_text(source), str(source))
 
 
@@ -199,7 +204,7 @@ class Vocabulary:
         kind = next(
             kind for kind in (torch.uint8, torch.int16, torch.int32) if len(self) - 1 <= torch.iinfo(kind).max
         )
-        numbers_N = torch.empty(len(text), dtype=kind)
+        numbers_N = torch.from_numpy(room_for(len(text), _NUMPY[kind]))
         table = self._numbers(text.codes)
         for part in _parts(len(text)):
             numbers_N[part] = torch.from_numpy(table[text.places_N[part]])

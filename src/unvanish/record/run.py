@@ -12,11 +12,12 @@ from unvanish.errors import MissingExtraError, RunError
 from unvanish.record.files import LOCK, finite, leftovers, remove_leftovers, sync_folder, write_atomically
 
 if TYPE_CHECKING:  # the models come with the app; a diagnosis needs neither them nor YAML
-    from unvanish.record.schema import Config
+    from unvanish.record.config import Config
 
 CONFIG, RECORDS = "config.yaml", "records.jsonl"
 REPORT = "report.html"
-HERE = (CONFIG, RECORDS, REPORT)
+VOCABULARY = "vocabulary.json"
+HERE = (CONFIG, RECORDS, REPORT, VOCABULARY)
 
 
 class RunRecord:
@@ -33,7 +34,7 @@ class RunRecord:
     # -- the folder --------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, folder: Path, config: Mapping[str, Any]) -> RunRecord:
+    def create(cls, folder: Path, config: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> RunRecord:
         """Start a record in a new or empty folder; what a run that never began left there is taken over.
 
         A folder is a run from the moment on when `config.yaml` is there, so that comes last.
@@ -43,6 +44,8 @@ class RunRecord:
         remove_leftovers(folder, *HERE)
         record = cls(folder)
         write_atomically(folder / RECORDS, b"")
+        for name, content in (files or {}).items():
+            write_atomically(folder / name, content)
         record.configure(config)
         sync_folder(folder.absolute().parent)
         return record
@@ -92,7 +95,7 @@ class RunRecord:
         try:
             from pydantic import ValidationError
 
-            from unvanish.record.schema import Config, explain
+            from unvanish.record.config import Config, explain
         except ImportError as fault:
             raise MissingExtraError(f"a run is read with {fault.name}: pip install 'unvanish[app]'") from fault
         try:
@@ -146,8 +149,8 @@ def check_free(folder: Path) -> None:
     """Refuse a folder that holds more than what a run that never began left in it."""
     passing = {LOCK, *(path.name for path in leftovers(folder, *HERE))}
     records = folder / RECORDS
-    if records.is_file() and not records.stat().st_size:
-        passing.add(RECORDS)
+    if records.is_file() and not records.stat().st_size:  # a run that did not get as far as its configuration
+        passing |= {RECORDS, VOCABULARY}
     if {path.name for path in folder.iterdir()} - passing:
         raise RunError(f"{folder} is not empty: name another folder with --out, or resume it with --resume")
 

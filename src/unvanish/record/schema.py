@@ -1,155 +1,22 @@
-"""What a run's files hold, as models: `config.yaml` and the lines of `records.jsonl`.
+"""What the lines of `records.jsonl` hold, as models.
 
-A configuration is refused where a field is wrong, as a run made from it would be another. A line of the record is
-passed over where it has no step, and else taken field by field, wrong ones as if they were not there: a
+A line is passed over where it has no step, and else taken field by field, wrong ones as if they were not there: a
 record may be cut by a kill, or be of another version, and most of it is still worth a report.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from unvanish.checks import is_number
-from unvanish.errors import printable
+from unvanish.record.config import WHOLE
 
-FORMAT = 2
-SHOWN = 60  # characters of a wrong value
-WHOLE = 2**53  # up to here every float is whole
-
-Count = Annotated[int, Field(ge=0, le=WHOLE)]
 Kind = TypeVar("Kind", bound=BaseModel)
-
-
-class Strict(BaseModel):
-    """Nothing is converted; what is not known is passed over, as another version may have written it."""
-
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-
-def explain(fault: ValidationError) -> str:
-    """Say which field is wrong and why, in one line: the first one where there are several.
-
-    >>> try:
-    ...     Config.model_validate({"format": "2"})
-    ... except ValidationError as fault:
-    ...     print(explain(fault))
-    format is '2': it should be a valid integer
-    """
-    first = fault.errors(include_url=False, include_context=False)[0]
-    field = printable(".".join(str(part) for part in first["loc"])) or "it"
-    if first["type"] == "missing":
-        return f"{field} is missing"
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] in ("is_instance_of", "sequence_str"):
-        reason = "should be a list"
-    return f"{field[:200]} is {shown(first['input'])}: it {reason}"
-
-
-def shown(value: Any) -> str:
-    """Write a wrong value, cut where it is long."""
-    try:
-        text = printable(" ".join(repr(value).split()))
-    except ValueError:  # a number with more digits than Python writes
-        text = "a number of thousands of digits"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-# -- config.yaml -------------------------------------------------------------------------------------------------
-
-
-class Drawn(Strict):
-    """A fixed number that is drawn once for each unit."""
-
-    low: float
-    high: float
-    spacing: str = "linear"
-
-
-class Grouped(Strict):
-    """A fixed number with one value for each group of units."""
-
-    values: list[float]
-
-
-class Definition(Strict):
-    """A cell: what `Cell.from_dict` takes."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    equations: str
-    output: str = "h"
-    initial: dict[str, float | str] = {}
-    scalars: list[str] = []
-    numbers: dict[str, float | Drawn | Grouped] = {}
-    delays: dict[str, int] = {}
-    functions: dict[str, str] = {}
-    widths: dict[str, str] = {}
-    slower_to_faster: dict[str, str] = {}
-    cite: str = ""
-    note: str = ""
-    class_name: str = ""
-
-
-class CellPart(Strict):
-    """The cell of a run, for its readers and for whoever makes it again."""
-
-    name: str = ""
-    title: str = ""
-    equations: str = ""
-    latex: list[str] = []
-    cite: str = ""
-    parameters: Count = 0
-    definition: Definition
-
-
-class DataPart(Strict):
-    """The text of a run."""
-
-    source: str = ""
-    train_characters: Count = 0
-    valid_characters: Count = 0
-    vocabulary_size: Count = 0
-    digest: str
-    characters: str
-
-    @field_validator("characters")
-    @classmethod
-    def _in_order(cls, characters: str) -> str:
-        if any(one >= other for one, other in itertools.pairwise(characters)):
-            raise ValueError("should have each character once, in the order of their code points")
-        if any(0xD800 <= ord(one) < 0xE000 for one in characters):
-            raise ValueError("should have whole characters only, and has half of a surrogate pair")
-        return characters
-
-
-class Config(Strict):
-    """`config.yaml` of a run. One without `format` is of format 1, which says nothing of it."""
-
-    format: Annotated[int, Field(ge=1)] = 1
-    name: str = ""
-    created: str = ""
-    seed: Count = 0
-    versions: dict[str, str | int] = {}
-    settings: dict[str, Any]
-    cell: CellPart
-    data: DataPart
-    parameters: Count = 0
-
-    @field_validator("format")
-    @classmethod
-    def _known(cls, number: int) -> int:
-        if number > FORMAT:
-            raise ValueError(f"is of a newer unvanish (this one reads formats up to {FORMAT}): update it")
-        return number
-
-
-# -- records.jsonl -----------------------------------------------------------------------------------------------
 
 
 def number(value: Any) -> float | None:
@@ -261,8 +128,44 @@ class Sample(Line):
     text: Text = ""
 
 
+class Baseline(Line):
+    """What a naive answer comes to on what is validated on, or tested on."""
+
+    name: Text = ""
+    on: Text = "valid"
+    metrics: named(Number) = {}  # type: ignore[valid-type]
+
+
+class Test(Line):
+    """What came of the part that is tested on, once, at the end."""
+
+    metrics: named(Number) = {}  # type: ignore[valid-type]
+
+
+class Calibration(Line):
+    """By how much the intervals of a forecast are widened, by share covered, step ahead and target."""
+
+    shares: Series = []
+    widths: list[list[Series]] = []
+    of: Whole = None
+
+
+class Option(Lenient):
+    """An option that would help, and how far the gradient reaches with it at the start of training."""
+
+    flag: Text = ""
+    reach: Whole = None
+    censored: Flag = False
+
+
+class Advice(Line):
+    """What would help where the gradient does not come as far back as the data need."""
+
+    options: list[of(Option)] = []  # type: ignore[valid-type]
+
+
 class Need(Line):
-    """How many steps of context predict the first `of` characters as well as any, or at least so many."""
+    """How many steps of context predict a sample of `of` steps as well as any, or at least so many."""
 
     lag: Whole = None
     censored: Flag = False
@@ -327,9 +230,10 @@ class Step(Line):
 
 
 class Valid(Line):
-    """A validation."""
+    """A validation: the loss and what else says how good it is, by name."""
 
     epoch: Number = None
+    metrics: named(Number) = {}  # type: ignore[valid-type]
     loss: Number = None
     bits: Number = None
     perplexity: Number = None
@@ -382,6 +286,10 @@ LINES: dict[str, type[Line]] = {
     "event": Event,
     "sample": Sample,
     "need": Need,
+    "baseline": Baseline,
+    "test": Test,
+    "calibration": Calibration,
+    "advice": Advice,
     "step": Step,
     "valid": Valid,
     "flow": Flow,

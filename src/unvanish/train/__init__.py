@@ -1,12 +1,16 @@
 """Training on Lightning: the module, truncated backpropagation through time, the run's record."""
 
-from unvanish.train.load import load_model
-from unvanish.train.model import TextModel, generate
+from unvanish.train.load import Loaded, load_model, load_run
+from unvanish.train.model import Network, TextModel
+from unvanish.train.owncell import own_cell
 from unvanish.train.run import Outcome, Training, prepare, prepare_resume, resume, train
 from unvanish.train.settings import TrainSettings
 from unvanish.train.watching import WatchGradient
+from unvanish.train.writing import generate
 
 __all__ = [
+    "Loaded",
+    "Network",
     "Outcome",
     "TextModel",
     "TrainSettings",
@@ -14,6 +18,8 @@ __all__ = [
     "WatchGradient",
     "generate",
     "load_model",
+    "load_run",
+    "own_cell",
     "prepare",
     "prepare_resume",
     "resume",

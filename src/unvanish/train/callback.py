@@ -14,17 +14,27 @@ from unvanish import flow
 from unvanish.record import RunRecord
 from unvanish.torch_internals import validate_now
 from unvanish.train.checkpoint import Checkpoints, checkpoint_name
+from unvanish.train.material import MaterialData
 from unvanish.train.measure import measure, plain_profiles, probe_seed
-from unvanish.train.module import TextModule
+from unvanish.train.module import NetworkModule
+from unvanish.train.questions import Sums
+from unvanish.train.questions.symbols import SHORT
 from unvanish.train.remedies import Tally, lines_at_start
-from unvanish.train.textdata import TextData
 
 STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
 PATIENCE = 20.0  # seconds after which a line says how far it is; the step in between takes some, too
 
 
 class Stopped(Exception):  # noqa: N818  (it is not an error)
-    """Training was asked to stop, and did so when everything was saved."""
+    """Training was asked to stop, and did so when everything was saved; `why` says by whom, if not by a signal."""
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Enough(Exception):  # noqa: N818
+    """Training ends before its last epoch, with everything saved: no better validation is to be hoped for."""
 
 
 class RunKeeper(pl.Callback):
@@ -40,13 +50,15 @@ class RunKeeper(pl.Callback):
     ) -> None:
         self.record, self.checkpoints, self.say, self.fresh = record, checkpoints, say, fresh
         self.seconds_before, self.began = record.seconds, time.monotonic()
-        self.pace = Pace(say) if tells else None
+        self.pace = Progress(say) if tells else None
         self.interrupted = 0
         self.hear: Callable[[], None] = lambda: None
         self.loss = torch.tensor(math.nan)
-        self.tally, self.characters = Tally(), 0
+        self.tally, self.steps_read = Tally(), 0
         self.training_seconds, self.window_began = 0.0, 0.0
-        self.nats = self.count = 0.0
+        self.sums: Sums = {}
+        self.metrics: dict[str, float] = {}
+        self.enough = False
         self.moments: set[int] = set()
         self.every = 1
         self.validated_at = -1
@@ -109,6 +121,8 @@ class RunKeeper(pl.Callback):
         trainer.save_checkpoint(self.checkpoints.folder / checkpoint_name(trainer.global_step))
         if self.interrupted:
             raise Stopped
+        if self.enough:
+            raise Enough
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """At a moment to probe, let the coming step be recorded."""
@@ -122,7 +136,7 @@ class RunKeeper(pl.Callback):
         ours = _ours(trainer)
         self.loss = outputs["task"]
         self.training_seconds += time.monotonic() - self.window_began
-        self.characters += batch[0].numel()
+        self.steps_read += ours.question.count(batch[0])
         assert ours.clip_record is not None
         self.tally.add(ours, ours.clip_record)
         step = trainer.global_step
@@ -136,8 +150,12 @@ class RunKeeper(pl.Callback):
             self.pace.tell(step, float(self.loss))
         if self.interrupted and not saves_soon:
             self._save(trainer)
+        limit = 60 * ours.settings.time_limit
+        if limit and time.monotonic() - self.began > limit and not saves_soon:
+            self._save(trainer)
+            raise Stopped(f"the time limit of {ours.settings.time_limit:g} minutes is over")
 
-    def _write_step(self, trainer: pl.Trainer, ours: TextModule, gradient_norm: float) -> None:
+    def _write_step(self, trainer: pl.Trainer, ours: NetworkModule, gradient_norm: float) -> None:
         norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])
         self.record.append(
             "step",
@@ -147,11 +165,11 @@ class RunKeeper(pl.Callback):
             loss=float(self.loss),
             gradient_norm=gradient_norm,
             parameter_norm=float(torch.linalg.vector_norm(norms)),
-            learning_rate=ours.settings.lr,
+            learning_rate=ours.learning_rate,
             **self.tally.line(ours),
         )
 
-    def _write_flow(self, trainer: pl.Trainer, ours: TextModule, recording: flow.Recording | None) -> None:
+    def _write_flow(self, trainer: pl.Trainer, ours: NetworkModule, recording: flow.Recording | None) -> None:
         """Measure the profile, and write it down with the gradient norms of the loss, if they were recorded."""
         step = trainer.global_step
         found = measure(ours.model, _data(trainer).probe(), probe_seed(ours.settings.seed, step))
@@ -164,37 +182,40 @@ class RunKeeper(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Begin to sum."""
-        self.nats = self.count = 0.0
+        self.sums = {}
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Sum the loss over all characters."""
-        self.nats += float(outputs["nats"])
-        self.count += float(outputs["count"])
+        """Add up what the metrics are made of."""
+        add(self.sums, outputs)
         if self.pace is not None:
-            self.pace.tell(trainer.global_step, self.nats / self.count, "validating, ")
+            loss = float(self.sums["loss"]) / max(float(self.sums["count"]), 1.0)
+            self.pace.tell(trainer.global_step, loss, "validating, ")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write down the loss and the reach, say them, and save."""
-        loss, step = self.nats / self.count, trainer.global_step
+        ours, step = _ours(trainer), trainer.global_step
+        metrics = ours.question.metrics(self.sums)
         if self.measured[0] != step:
-            self._write_flow(trainer, _ours(trainer), None)
+            self._write_flow(trainer, ours, None)
         found = self.measured[1]
-        speed = self.characters / self.training_seconds if self.training_seconds else math.nan
-        values = {
-            "loss": loss,
-            "bits": loss / math.log(2),
-            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+        speed = self.steps_read / self.training_seconds if self.training_seconds else math.nan
+        values: dict[str, Any] = {
+            **{name: metrics[name] for name in ("loss", "bits", "perplexity") if name in metrics},
+            "metrics": metrics,
             "tokens_per_second": speed,
             "reach": {n: {"steps": p.reach, "censored": p.censored, "rate": p.rate} for n, p in found.items()},
         }
         self.record.append("valid", step, self.seconds, epoch=self.epoch(trainer), **values)
-        self.say(validation_line(values, self.epoch(trainer) + 1, int(trainer.max_epochs or 1), step))
+        line, unit = ours.question.line(metrics), SHORT.get(ours.question.unit, "step")
+        told = validation_line(values, line, unit, self.epoch(trainer) + 1, int(trainer.max_epochs or 1), step)
+        self.say(told)
         if self.pace is not None:
             self.pace.said = time.monotonic()
-        self.characters, self.training_seconds = 0, 0.0
+        self.steps_read, self.training_seconds = 0, 0.0
         self.validated_at = step
+        self.enough = ours.schedule.validated(metrics["loss"])
         if not trainer.is_last_batch:
             self._save(trainer)
 
@@ -207,11 +228,11 @@ class RunKeeper(pl.Callback):
         """Validate what was trained since the last validation, and save."""
         if self.validated_at != trainer.global_step:
             validate_now(trainer)
-        self.interrupted = 0  # nothing is left to stop
+        self.interrupted, self.enough = 0, False  # nothing is left to stop
         self._save(trainer)
 
 
-class Pace:
+class Progress:
     """Says now and then how far a training is, for whoever reads it in a file or a pipe."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -229,7 +250,7 @@ class Pace:
             self.said = now
             done = step - self.first
             left = (now - self.began) / done * max(0, self.total - step) if done else math.nan
-            self.say(f"{doing}step {step:,} of {self.total:,}  loss {loss:.3f} nats  {time_text(left)} left")
+            self.say(f"{doing}step {step:,} of {self.total:,}  loss {loss:.3f}  {time_text(left)} left")
 
 
 def time_text(seconds: float) -> str:
@@ -246,25 +267,20 @@ def time_text(seconds: float) -> str:
     return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 90 else f"about {minutes} min"
 
 
-def validation_line(values: dict[str, Any], epoch: int, epochs: int, step: int) -> str:
+def add(sums: Sums, others: Sums) -> None:
+    """Add sums of a batch to those of others."""
+    for name, value in others.items():
+        value = value.detach().double().cpu()
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def validation_line(values: dict[str, Any], line: str, unit: str, epoch: int, epochs: int, step: int) -> str:
     """Say a validation in one line."""
     reach = ", ".join(f"{name} {reach_text(found)}" for name, found in values["reach"].items())
     return (
-        f"epoch {epoch}/{epochs}  step {step:,}  loss {values['loss']:.3f} nats  {values['bits']:.3f} bits/char  "
-        f"perplexity {perplexity_text(values['perplexity'])}  {values['tokens_per_second']:,.0f} chars/s  "
+        f"epoch {epoch}/{epochs}  step {step:,}  {line}  {values['tokens_per_second']:,.0f} {unit}s/s  "
         f"reach {reach} steps"
     )
-
-
-def perplexity_text(value: float | None) -> str:
-    """Write a perplexity; one past all sense, of a training that diverged, without its hundred digits.
-
-    >>> perplexity_text(5.2), perplexity_text(1e90), perplexity_text(None)
-    ('5.20', '1.0e+90 (diverged)', 'infinite (diverged)')
-    """
-    if value is None or math.isinf(value):
-        return "infinite (diverged)"
-    return f"{value:.2f}" if value < 1e6 else f"{value:.1e} (diverged)"
 
 
 def reach_text(found: dict[str, Any]) -> str:
@@ -272,14 +288,14 @@ def reach_text(found: dict[str, Any]) -> str:
     return f"{'≥ ' if found['censored'] else ''}{found['steps']}"
 
 
-def _ours(trainer: pl.Trainer) -> TextModule:
-    assert isinstance(trainer.lightning_module, TextModule)
+def _ours(trainer: pl.Trainer) -> NetworkModule:
+    assert isinstance(trainer.lightning_module, NetworkModule)
     return trainer.lightning_module
 
 
-def _data(trainer: pl.Trainer) -> TextData:
+def _data(trainer: pl.Trainer) -> MaterialData:
     data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, TextData)
+    assert isinstance(data, MaterialData)
     return data
 
 

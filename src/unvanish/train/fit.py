@@ -11,79 +11,62 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from unvanish.data.dependency import dependency
-from unvanish.errors import NonFiniteError, UnvanishError
-from unvanish.train.callback import RunKeeper, Stopped
+from unvanish.errors import NonFiniteError
+from unvanish.train.advice import say_advice
+from unvanish.train.callback import Enough, RunKeeper, Stopped
 from unvanish.train.checkpoint import SafeCheckpoints
-from unvanish.train.model import generate
-from unvanish.train.module import TextModule
+from unvanish.train.ending import write_calibration, write_sample, write_test
+from unvanish.train.material import MaterialData
+from unvanish.train.module import NetworkModule
+from unvanish.train.needing import say_need, write_baselines, write_need
 from unvanish.train.session import Session
-from unvanish.train.textdata import TextData
 
-SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
-NEED_FROM = 50_000  # characters: some seconds
+VALIDATIONS = 25  # in a run of more epochs
 
 
-def fit(session: Session, say: Callable[[str], None], progress: bool) -> int:
-    """Train, and return the number of the signal that stopped it, or 0."""
-    record, module = session.record, session.module
+def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[int, str]:
+    """Train, and return the number of the signal that stopped it, or 0, and why else it stopped, or nothing."""
+    record, module, material = session.record, session.module, session.material
     keeper = RunKeeper(record, session.checkpoints, say, fresh=session.state is None, tells=not progress)
-    data = TextData(session.corpus, session.vocabulary, session.settings, lambda: module.windows_done)
+    say_need(write_need(session, keeper.seconds), session, say)
+    write_baselines(session, keeper.seconds)
     with _quiet(), _stop_on_interrupt(keeper):
         plugin = SafeCheckpoints(session.checkpoints, session.state)
         trainer = _trainer(session, keeper, plugin, progress)
+        data = MaterialData(material, lambda: module.windows_done, lambda: trainer.current_epoch)
         if progress:
             keeper.say = trainer.progress_bar_callback.print  # type: ignore[union-attr]
         stopped = _run(trainer, module, data, keeper)
     step = trainer.global_step
-    if stopped:
-        record.append("event", step, keeper.seconds, what="stopped", text="interrupted and saved")
+    if stopped is not None:
+        record.append("event", step, keeper.seconds, what="stopped", text=stopped or "interrupted and saved")
     else:
-        _write_need(session, step, keeper.seconds)
-        _write_sample(session, step, keeper.seconds)
-        record.append("event", step, keeper.seconds, what="finished", text="all epochs done")
+        for write in (write_calibration, write_test, write_sample):
+            write(session, step, keeper.seconds)
+        if told := say_advice(session, step, keeper.seconds):
+            say(told)
+        why = "no better validation was to be hoped for" if keeper.enough else "all epochs done"
+        record.append("event", step, keeper.seconds, what="finished", text=why)
     record.sync()
-    return keeper.interrupted if stopped else 0
+    return (0, "") if stopped is None else (keeper.interrupted, stopped)
 
 
-def _write_need(session: Session, step: int, seconds: float) -> None:
-    """Measure once how much context the beginning of the text needs."""
-    if any(session.record.read("need")):
-        return
-    codes = session.vocabulary.encode(session.corpus.train[:NEED_FROM]).numpy()
-    try:
-        found = dependency(codes, kind="symbols")
-    except UnvanishError:  # too short, or of one character only
-        return
-    line = {"lag": found.needed, "censored": found.censored, "of": len(codes), "note": found.note}
-    session.record.append("need", step, seconds, **line)
-
-
-def _write_sample(session: Session, step: int, seconds: float) -> None:
-    """Let the network write, unless it was killed just after it had."""
-    if any(line["step"] == step for line in session.record.read("sample")):
-        return
-    known = session.vocabulary.characters
-    prompt = "".join(character for character in session.corpus.valid[:SAMPLE_PROMPT] if character in known)
-    model = session.module.model.cpu()
-    text = generate(model, session.vocabulary, prompt, SAMPLE_LENGTH, SAMPLE_TEMPERATURE, session.settings.seed)
-    session.record.append("sample", step, seconds, prompt=prompt, text=text)
-
-
-def _run(trainer: pl.Trainer, module: TextModule, data: TextData, keeper: RunKeeper) -> bool:
-    """Train, and return whether that was stopped before its end."""
+def _run(trainer: pl.Trainer, module: NetworkModule, data: MaterialData, keeper: RunKeeper) -> str | None:
+    """Train, and return why that was stopped before its end, empty for a signal; None where it was not."""
     # The plugin has the state itself, and the path only says that there is one.
     path = None if keeper.fresh else keeper.checkpoints.folder
     try:
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
-    except Stopped:
-        return True
+    except Stopped as stopped:
+        return stopped.why
+    except Enough:
+        return None
     except NonFiniteError as fault:
         keeper.record.append("event", trainer.global_step, keeper.seconds, what="non-finite", text=str(fault))
         raise
     except SystemExit:  # Lightning's answer to a second Ctrl-C
         raise KeyboardInterrupt from None
-    return False
+    return None
 
 
 def _trainer(session: Session, keeper: RunKeeper, plugin: SafeCheckpoints, progress: bool) -> pl.Trainer:
@@ -95,6 +78,8 @@ def _trainer(session: Session, keeper: RunKeeper, plugin: SafeCheckpoints, progr
     every: dict[str, Any] = {}
     if session.settings.valid_every:
         every = {"val_check_interval": session.settings.valid_every, "check_val_every_n_epoch": None}
+    elif session.settings.epochs > VALIDATIONS:
+        every = {"check_val_every_n_epoch": -(-session.settings.epochs // VALIDATIONS)}
     return pl.Trainer(
         accelerator=session.accelerator,
         devices=1,

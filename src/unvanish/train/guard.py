@@ -1,37 +1,42 @@
 """Where did a non-finite loss or gradient come from: the first time step, the first parameter.
 
-Shapes: T time, B batch, V vocabulary.
+Shapes: T time, B batch.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish import flow
 from unvanish.nn import States
-from unvanish.train.model import TextModel, unheard
+from unvanish.train.model import Network, unheard
+from unvanish.train.questions import Question
 
 FINITE = "all parameters and their gradients are finite"
 
 
-def explain(model: TextModel, x_TB: Tensor, y_TB: Tensor, states: States | None) -> str:
-    """Run a window that went wrong once more, step by step, and say where its numbers stopped being finite."""
+def explain(model: Network, question: Question, x: Any, y: Any, states: States | None) -> str:
+    """Run a batch that went wrong once more, step by step, and say where its numbers stopped being finite."""
     model.zero_grad(set_to_none=True)
     with torch.enable_grad(), unheard(model.recurrent), flow.record(model) as recording:
-        logits_TBV, _ = model(x_TB, states)
-        nats_TB = F.cross_entropy(logits_TBV.permute(0, 2, 1), y_TB, reduction="none")
-        nats_TB.mean().backward()  # type: ignore[no-untyped-call]
-    forward = _first(~torch.isfinite(nats_TB).all(1))
+        answer, _ = model(x, states)
+        loss = question.loss(model, answer, y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss_TB = question.at_steps(model, answer, y)
+    forward = None if loss_TB is None else _first(~torch.isfinite(loss_TB).all(1))
     if forward is not None:
         where = f"the loss is first non-finite at time step {forward} of the window"
+    elif not bool(torch.isfinite(loss)):
+        where = "the loss is not finite"
     else:
         where = f"the loss is finite, its gradient first overflows going back to time step {_backward(recording)}"
     return f"{where}; {_parameter(model)}"
 
 
-def _parameter(model: TextModel) -> str:
+def _parameter(model: Network) -> str:
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             return f"the first parameter that holds one is {name}"

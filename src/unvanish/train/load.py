@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unvanish.data.text import Corpus, Vocabulary, load_corpus
+from unvanish.data.tokens import Symbols
 from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
-from unvanish.record.schema import Config
+from unvanish.record.config import Config
 from unvanish.train.checkpoint import Checkpoints
-from unvanish.train.model import TextModel, build_model
+from unvanish.train.model import Network, TextModel, fitting_memory
+from unvanish.train.questions import Question, kept_question
+from unvanish.train.questions.symbols import SymbolQuestion
 from unvanish.train.settings import TrainSettings
 from unvanish.train.state import check_weights
 
@@ -26,7 +28,7 @@ class Kept:
     config: Config
     settings: TrainSettings
     cell: Cell
-    vocabulary: Vocabulary
+    question: Question
 
     @classmethod
     def read(cls, record: RunRecord) -> Kept:
@@ -43,33 +45,39 @@ class Kept:
             part = "settings" if isinstance(fault, OptionError) else "cell.definition"
             path = record.folder / CONFIG
             raise RunError(f"{path}: in {part}, {fault}; restore it or start a new run") from fault
-        return cls(config, settings, cell, Vocabulary(config.data.characters))
+        kept = {"kind": config.data.kind, **config.data.model_dump()}
+        return cls(config, settings, cell, kept_question(kept, record.folder))
 
-    def build(self, weights: Mapping[str, Any], path: Path) -> TextModel:
+    def build(self, weights: Mapping[str, Any], path: Path) -> Network:
         """Make the network that the weights are of.
 
         Raises:
             RunError: they are those of another; this is found before room is made for a network of any size.
         """
-        rows, columns = len(self.vocabulary), self.settings.hidden
-        shape = tuple(getattr(weights.get("embedding.weight"), "shape", ()))
-        if shape != (rows, columns):
-            raise RunError(
-                f"{path} does not fit {CONFIG}: its embedding is {shape}, not {(rows, columns)}; restore it"
-            )
+        if wrong := self.question.check(weights, self.settings):
+            raise RunError(f"{path} does not fit {CONFIG}: {wrong}; restore it")
         if not any(f"_l{self.settings.layers - 1}" in str(name) for name in weights):
             raise RunError(f"{path} does not fit {CONFIG}: it has no {self.settings.layers} layers; restore it")
         try:
-            model = build_model(self.cell, rows, self.settings)
+            with fitting_memory():
+                model = self.question.network(self.cell, self.settings)
         except OptionError as fault:
             raise RunError(f"{path.parent} cannot be loaded: {fault}; restore {CONFIG}") from fault
         check_weights(weights, model.state_dict(), path)
         return model
 
 
-def load_model(
-    folder: Path, *, say: Callable[[str], None] = warnings.warn
-) -> tuple[TextModel, Vocabulary, Mapping[str, Any]]:
+@dataclass(frozen=True)
+class Loaded:
+    """A trained network with its question and what `config.yaml` says of its run."""
+
+    model: Network
+    question: Question
+    settings: TrainSettings
+    config: Mapping[str, Any]
+
+
+def load_run(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> Loaded:
     """Load the trained network of a run; `say` is told where the latest checkpoint is damaged.
 
     Raises:
@@ -82,9 +90,18 @@ def load_model(
     model = kept.build(weights, checkpoint.path)
     model.load_state_dict(weights)
     model.eval()
-    return model, kept.vocabulary, record.config
+    return Loaded(model, kept.question, kept.settings, record.config)
 
 
-def read_source(source: str | None) -> Corpus:
-    """Read the text that a run trains on, or the standard library's. Raises `DataError` where there is none."""
-    return load_corpus(None if source is None else Path(source))
+def load_model(
+    folder: Path, *, say: Callable[[str], None] = warnings.warn
+) -> tuple[TextModel, Symbols, Mapping[str, Any]]:
+    """Load the trained network of a run on text, with its symbols: see `load_run`.
+
+    Raises:
+        RunError: the folder is not a run on text, or is damaged.
+    """
+    found = load_run(folder, say=say)
+    if not isinstance(found.question, SymbolQuestion) or not isinstance(found.model, TextModel):
+        raise RunError(f"{folder} is not a run on text: its network answers another question; use predict")
+    return found.model, found.question.symbols, found.config

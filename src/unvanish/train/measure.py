@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from unvanish import flow
-from unvanish.train.model import TextModel, unheard
+from unvanish.train.model import Network, unheard
 
 
-def measure(model: TextModel, x_TB: Tensor, seed: int, *, draws_noise: bool = False) -> dict[str, flow.Profile]:
-    """Measure the profile of each part on a stretch of text, of the network by itself: no clip, no penalty.
+def measure(model: Network, x: Any, seed: int, *, draws_noise: bool = False) -> dict[str, flow.Profile]:
+    """Measure the profile of each part on a stretch of data, of the network by itself: no clip, no penalty.
 
     The random directions come from a generator of the seed, so that training's random numbers stay as they are;
     `draws_noise`, which measures the layer as it is in training, draws from those.
     """
     generator, layer = torch.Generator().manual_seed(seed), model.recurrent
-    with torch.no_grad():
-        x_TBH = model.embedding(x_TB.to(model.head.weight.device))
+    x_TBH = _embedded(model, x)
     was_training = layer.training
     layer.train(draws_noise)
     try:
@@ -32,12 +31,26 @@ def measure(model: TextModel, x_TB: Tensor, seed: int, *, draws_noise: bool = Fa
         layer.train(was_training)
 
 
-def along_depth(model: TextModel, x_TB: Tensor, seed: int) -> dict[str, Any]:
+@torch.no_grad()
+def _embedded(model: Network, x: Any) -> Tensor:
+    """What the layers read of an input."""
+    found: Tensor = model.embedding(on(model.device, x))
+    return found
+
+
+def on(device: torch.device, given: Any) -> Any:
+    """Move what a network reads, or is to answer, to a device."""
+    if isinstance(given, Tensor):
+        return given.to(device)
+    return type(given)(*(None if one is None else one.to(device) for one in given))
+
+
+def along_depth(model: Network, x: Any, seed: int) -> dict[str, Any]:
     """Measure how much of a gradient is left so many layers below the last one, as a record keeps it."""
-    with torch.no_grad():
-        x_TBH = model.embedding(x_TB.to(model.head.weight.device))
     with unheard(model.recurrent):
-        return flow.depth(model.recurrent, x_TBH, generator=torch.Generator().manual_seed(seed)).to_dict()
+        return flow.depth(
+            model.recurrent, _embedded(model, x), generator=torch.Generator().manual_seed(seed)
+        ).to_dict()
 
 
 def probe_seed(seed: int, step: int) -> int:

@@ -1,67 +1,199 @@
-"""A network that reads characters and predicts the next: embedding, recurrent layers, one linear layer.
+"""A network on sequences: what reads a step, recurrent layers, what answers.
 
-Shapes: T time, B batch, H hidden, V vocabulary, L layers, W width of a state.
+Shapes: T time, B batch, F numbers of a step, C categories of a step, I input of the layers, W width of the output,
+V symbols, L layers, O numbers of an answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unvanish.data.text import Vocabulary
 from unvanish.equations import Cell
 from unvanish.errors import OptionError
 from unvanish.nn import Recurrent, States
-from unvanish.train.settings import MAX_SEED, TrainSettings
+from unvanish.train.settings import TrainSettings
+
+ADAPTIVE_FROM = (2_000, 10_000)  # where the clusters of rarer symbols begin
+WIDEST_CATEGORY = 50  # units of the embedding of a category
 
 
-class TextModel(nn.Module):
-    """Predict the next character at every step."""
+class Inputs(NamedTuple):
+    """Steps of numbers and categories.
 
-    def __init__(self, cell: Cell, vocabulary_size: int, settings: TrainSettings) -> None:
+    Attributes:
+        numbers_TBF: with 0 where one is missing.
+        codes_TBC: from 1 on; 0 where one is missing.
+        lengths_B: how many steps of each row are steps; None where all are.
+        ahead: what is known of the steps to come, for a head that takes it.
+    """
+
+    numbers_TBF: Tensor
+    codes_TBC: Tensor
+    lengths_B: Tensor | None = None
+    ahead: Tensor | None = None
+
+
+class Steps(nn.Module):
+    """Makes one vector of the numbers and categories of a step."""
+
+    def __init__(self, numbers: int, levels: Sequence[int]) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, settings.hidden)
-        self.recurrent = Recurrent(
-            cell,
-            settings.hidden,
-            settings.hidden,
-            settings.layers,
-            engine=settings.engine,
-            **settings.keywords(),
+        widths = [min(WIDEST_CATEGORY, (count + 2) // 2) for count in levels]
+        self.categories = nn.ModuleList(
+            nn.Embedding(count + 1, width) for count, width in zip(levels, widths, strict=True)
         )
-        self.head = nn.Linear(settings.hidden, vocabulary_size)
+        self.width = numbers + sum(widths)
 
-    def forward(self, x_TB: Tensor, states: States | None = None) -> tuple[Tensor, States]:
-        """Return the logits of the next characters, (T, B, V), and the states to carry on."""
-        logits_TBV, states, _ = self.run(x_TB, states)
-        return logits_TBV, states
+    def forward(self, x: Inputs) -> Tensor:
+        """Return (T, B, I)."""
+        embedded = [one(x.codes_TBC[..., place]) for place, one in enumerate(self.categories)]
+        return torch.cat([x.numbers_TBF, *embedded], -1) if embedded else x.numbers_TBF
+
+
+class Network(nn.Module):
+    """Embedding, recurrent layers and head, one after the other."""
+
+    def __init__(self, embedding: nn.Module, recurrent: Recurrent, head: nn.Module) -> None:
+        super().__init__()
+        self.embedding, self.recurrent, self.head = embedding, recurrent, head
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.recurrent.parameters()).device
+
+    def forward(self, x: Any, states: States | None = None) -> tuple[Any, States]:
+        """Return the answer, and the states to carry on."""
+        answer, states, _ = self.run(x, states)
+        return answer, states
 
     def run(
-        self, x_TB: Tensor, states: States | None = None, *, all_states: bool = False
-    ) -> tuple[Tensor, States, dict[str, Tensor]]:
+        self, x: Any, states: States | None = None, *, all_states: bool = False
+    ) -> tuple[Any, States, dict[str, Tensor]]:
         """Return what `forward` does, and where asked for the states of all steps, (L, T, B, W), by name."""
-        found = self.recurrent(self.embedding(x_TB), states, all_states=all_states)
-        logits_TBV: Tensor = self.head(found[0])
-        return logits_TBV, found[1], found[2] if all_states else {}
+        lengths = x.lengths_B if isinstance(x, Inputs) else None
+        found = self.recurrent(self.embedding(x), states, lengths=lengths, all_states=all_states)
+        return self.answer(found[0], x), found[1], found[2] if all_states else {}
 
-    def loss(self, logits_TBV: Tensor, y_TB: Tensor) -> Tensor:
-        """Return the cross-entropy in nats per character."""
-        return F.cross_entropy(logits_TBV.flatten(0, 1), y_TB.flatten())
+    def answer(self, output_TBW: Tensor, x: Any) -> Any:
+        """Make the answer of the output of the layers."""
+        return self.head(output_TBW, x)
 
 
-def build_model(cell: Cell, vocabulary_size: int, settings: TrainSettings) -> TextModel:
-    """Make a network.
+class Readout(nn.Module):
+    """A linear answer, to the whole sequence or to each step of it.
+
+    Args:
+        per: `step`, `last` (the output of a row's last step; of a layer that runs backwards, of its first), or
+            `mean` over all steps of the row.
+        directions: of the layers.
+    """
+
+    def __init__(self, width: int, outputs: int, per: str, directions: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        self.per, self.directions = per, directions
+
+    def forward(self, output_TBW: Tensor, x: Inputs) -> Tensor:
+        """Return (T, B, O) or (B, O)."""
+        return self.linear(self.read(output_TBW, x.lengths_B))  # type: ignore[no-any-return]
+
+    def read(self, output_TBW: Tensor, lengths_B: Tensor | None) -> Tensor:
+        """Take what is judged of the output of all steps."""
+        if self.per == "step":
+            return output_TBW
+        if self.per == "mean":  # the layers give 0 after a row's end
+            return output_TBW.sum(0) / (len(output_TBW) if lengths_B is None else lengths_B[:, None])
+        last_BW = self.last(output_TBW, lengths_B)
+        if self.directions == 1:
+            return last_BW
+        half = output_TBW.shape[-1] // 2
+        return torch.cat([last_BW[:, :half], output_TBW[0, :, half:]], -1)
+
+    @staticmethod
+    def last(output_TBW: Tensor, lengths_B: Tensor | None) -> Tensor:
+        """Take the output of each row's last step."""
+        if lengths_B is None:
+            return output_TBW[-1]
+        return output_TBW[lengths_B - 1, torch.arange(len(lengths_B), device=output_TBW.device)]
+
+
+class TiedHead(nn.Module):
+    """Predicts symbols with the matrix that embeds them (Press, Wolf 2017; Inan et al. 2017)."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros_like(embedding.weight[:, 0]))
+        self._embedding = [embedding]  # in a list: it is kept where it belongs
+
+    def forward(self, output_TBW: Tensor) -> Tensor:
+        """Return the logits, (T, B, V)."""
+        return F.linear(output_TBW, self._embedding[0].weight, self.bias)
+
+
+class TextModel(Network):
+    """Predict the next symbol at every step."""
+
+    def __init__(self, cell: Cell, vocabulary_size: int, settings: TrainSettings) -> None:
+        width = settings.proj_size or settings.hidden
+        embedding = nn.Embedding(vocabulary_size, width)
+        recurrent = make_layers(cell, width, settings)
+        super().__init__(embedding, recurrent, _symbol_head(embedding, width, settings))
+        if settings.tied:  # of the size that a linear layer begins with, as the logits are products with it
+            nn.init.uniform_(embedding.weight, -(width**-0.5), width**-0.5)
+
+    def answer(self, output_TBW: Tensor, x: Any) -> Any:
+        """Return the logits of the next symbols, (T, B, V); an adaptive softmax takes the output as it is."""
+        return output_TBW if isinstance(self.head, nn.AdaptiveLogSoftmaxWithLoss) else self.head(output_TBW)
+
+    def logits(self, answer_TBV: Tensor) -> Tensor:
+        """Return what softmax makes probabilities of."""
+        if isinstance(self.head, nn.AdaptiveLogSoftmaxWithLoss):
+            return self.head.log_prob(answer_TBV.flatten(0, -2)).view(*answer_TBV.shape[:-1], -1)
+        return answer_TBV
+
+    def loss(self, answer_TBV: Tensor, y_TB: Tensor) -> Tensor:
+        """Return the cross-entropy in nats per symbol."""
+        if isinstance(self.head, nn.AdaptiveLogSoftmaxWithLoss):
+            return self.head(answer_TBV.flatten(0, 1), y_TB.flatten()).loss  # type: ignore[no-any-return]
+        return F.cross_entropy(answer_TBV.flatten(0, 1), y_TB.flatten())
+
+
+def _symbol_head(embedding: nn.Embedding, width: int, settings: TrainSettings) -> nn.Module:
+    count = embedding.num_embeddings
+    if settings.softmax == "adaptive":
+        if settings.tied:
+            raise OptionError("--tied and --softmax adaptive exclude each other: leave one of them away")
+        cutoffs = [cut for cut in ADAPTIVE_FROM if cut < count - 1]
+        if not cutoffs:
+            raise OptionError(
+                f"--softmax adaptive is for more than {ADAPTIVE_FROM[0]:,} symbols, and there are {count:,}: "
+                "leave it away"
+            )
+        return nn.AdaptiveLogSoftmaxWithLoss(width, count, cutoffs)
+    return TiedHead(embedding) if settings.tied else nn.Linear(width, count)
+
+
+def make_layers(cell: Cell, width: int, settings: TrainSettings) -> Recurrent:
+    """Make the recurrent layers of a run."""
+    return Recurrent(cell, width, settings.hidden, settings.layers, engine=settings.engine, **settings.keywords())
+
+
+@contextlib.contextmanager
+def fitting_memory() -> Iterator[None]:
+    """Say what to do where there is no room for a network.
 
     Raises:
         OptionError: it cannot be made with these settings, or there is no room for it.
     """
     try:
-        return TextModel(cell, vocabulary_size, settings)
+        yield
     except (RuntimeError, MemoryError, OverflowError) as fault:  # torch's ways to say that there is no room
         raise OptionError(f"no network of this size can be made: {fault}; lower --hidden or --layers") from fault
 
@@ -79,46 +211,3 @@ def unheard(layer: Recurrent) -> Iterator[None]:
 def detached(states: States) -> States:
     """Cut the graph at a window's border: what truncates backpropagation through time."""
     return states.detach() if isinstance(states, Tensor) else tuple(state.detach() for state in states)
-
-
-@torch.no_grad()
-def generate(
-    model: TextModel,
-    vocabulary: Vocabulary,
-    prompt: str,
-    length: int,
-    temperature: float = 1.0,
-    seed: int | None = None,
-) -> str:
-    """Continue a prompt by `length` characters, drawn at a temperature (0 takes the most likely one)."""
-    unknown = sorted(set(prompt) - set(vocabulary.characters))
-    if unknown:
-        raise OptionError(f"the run has never seen {unknown[0]!r}: take it out of the prompt")
-    if not 0 <= temperature < math.inf:
-        raise OptionError(f"--temperature is {temperature}: give a finite number from 0 on")
-    if length < 0:
-        raise OptionError(f"--length is {length}: give the number of characters to write, from 0 on")
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise OptionError(f"--seed is {seed}: give a whole number from 0 to {MAX_SEED}")
-    device = model.head.weight.device
-    generator = torch.Generator()
-    generator.manual_seed(seed) if seed is not None else generator.seed()
-    numbers = vocabulary.encode(prompt or vocabulary.characters[0]).to(device)
-    states: States | None = None
-    found: list[int] = []
-    was_training = model.training
-    model.eval()
-    for _ in range(length):
-        logits_TBV, states = model(numbers[:, None], states)
-        numbers = _drawn(logits_TBV[-1, 0, 1:].float().cpu(), temperature, generator).to(device) + 1
-        found.append(int(numbers))
-    model.train(was_training)
-    return vocabulary.decode(found)
-
-
-def _drawn(logits_V: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    if temperature == 0:
-        return logits_V.argmax()[None]
-    # In double precision and with the largest at 0, so that no temperature, however low, overflows.
-    logits_V = (logits_V.double() - logits_V.max()) / temperature
-    return torch.multinomial(torch.softmax(logits_V, 0), 1, generator=generator)

@@ -1,6 +1,6 @@
 """The Lightning module: truncated backpropagation through time with the states carried from window to window.
 
-Shapes: T time, B batch, V vocabulary.
+Shapes: T time, B batch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from unvanish.nn import States
 from unvanish.remedies.clip import ClipRecord, PerStep, parse
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
 from unvanish.train.guard import FINITE, explain
-from unvanish.train.model import TextModel, detached
+from unvanish.train.model import Network, detached
 from unvanish.train.penalties import Penalties
+from unvanish.train.questions import Question, Sums
+from unvanish.train.schedule import Schedule
 from unvanish.train.settings import OPTIMIZERS, TrainSettings
 
 OURS = "unvanish"  # the part of a training state that is ours, not Lightning's
@@ -30,23 +32,25 @@ _KEPT = "the last good checkpoint is kept: go on from it with --resume and a low
 
 def make_optimizer(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Make the optimiser that the settings name."""
-    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.lr)
+    extra = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
+    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.lr, **extra)
 
 
-class TextModule(pl.LightningModule):
-    """Trains a `TextModel` on the windows of parallel streams.
+class NetworkModule(pl.LightningModule):
+    """Trains a network to answer a question, batch by batch.
 
     The carried states, the window within the epoch and the state of the random generator are part of every
     checkpoint: a resumed run goes on with the numbers that it would have had. So are the counts and statistics of
-    the clip and the penalties.
+    the clip, of the penalties and of the schedule of the learning rate.
 
     Raises:
         OptionError: a penalty cannot go with this network.
     """
 
-    def __init__(self, model: TextModel, settings: TrainSettings) -> None:
+    def __init__(self, model: Network, question: Question, settings: TrainSettings) -> None:
         super().__init__()
-        self.model, self.settings = model, settings
+        self.model, self.question, self.settings = model, question, settings
+        self.schedule = Schedule(settings)
         self.clip = parse(settings.clip)
         if isinstance(self.clip, PerStep):
             self.clip.attach(model)
@@ -72,31 +76,36 @@ class TextModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Take the learning rate of the settings: a checkpoint brings that of before a change."""
+        self.schedule.total = int(self.trainer.num_training_batches) * int(self.trainer.max_epochs or 1)
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Set the learning rate of the coming step."""
+        self.learning_rate = self.schedule.rate(self.trainer.global_step)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.settings.lr
+            group["lr"] = self.learning_rate
 
     def on_train_epoch_start(self) -> None:
         """Every epoch begins at the head of the streams, with zero states, except one resumed midway."""
         if self.windows_done == 0:
             self.states = None
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Run one window; return what is trained on, and the task's own loss, without penalties."""
-        x_TB, y_TB = batch
+    def training_step(self, batch: tuple[Any, Any], batch_index: int) -> dict[str, Tensor]:
+        """Run one batch; return what is trained on, and the task's own loss, without penalties."""
+        x, y = batch
         before = self.states
-        self.began_with = (x_TB, y_TB, before, torch.get_rng_state())
+        self.began_with = (x, y, before, torch.get_rng_state())
         self.recording = None
         with contextlib.ExitStack() as stack:
             if self.record_next:
                 self.recording = stack.enter_context(flow.record(self.model))
-            logits_TBV, states, every = self.model.run(x_TB, before, all_states=self.penalties.needs_states)
+            answer, states, every = self.model.run(x, before, all_states=self.penalties.needs_states)
         self.record_next = False
-        loss = self.model.loss(logits_TBV, y_TB)
+        loss = self.question.loss(self.model, answer, y)
         if not bool(torch.isfinite(loss)):
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
-        self.states = detached(states)
+        self.states = detached(states) if self.question.carries else None
         self.windows_done += 1
-        terms = self.penalties.terms(x_TB, before, every)
+        terms = self.penalties.terms(x, before, every)
         self._check_terms(terms)
         return {"loss": loss + sum(terms.values()), "task": loss.detach()}
 
@@ -109,9 +118,9 @@ class TextModule(pl.LightningModule):
 
     def _stop_non_finite(self, moment: str) -> NoReturn:
         """Stop with the place where the numbers of the present window stopped being finite."""
-        x_TB, y_TB, states, random_state = self.began_with
+        x, y, states, random_state = self.began_with
         torch.set_rng_state(random_state)  # the same dropout again
-        place = explain(self.model, x_TB, y_TB, states)
+        place = explain(self.model, self.question, x, y, states)
         if self.penalties.made and place.endswith(FINITE):
             words = ", ".join(self.penalties.made)
             place = f"the loss and its gradient are finite, so it is the gradient of a penalty that is not: {words}"
@@ -146,15 +155,16 @@ class TextModule(pl.LightningModule):
         """Validation reads its own streams from their heads."""
         self.valid_states = None
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> dict[str, Tensor]:
-        """Return the summed loss of a window and the number of its characters."""
-        x_TB, y_TB = batch
-        self.began_with = (x_TB, y_TB, self.valid_states, torch.get_rng_state())
-        logits_TBV, self.valid_states = self.model(x_TB, self.valid_states)
-        nats, count = self.model.loss(logits_TBV, y_TB), y_TB.numel()
-        if not bool(torch.isfinite(nats)):
+    def validation_step(self, batch: tuple[Any, Any], batch_index: int) -> Sums:
+        """Return the sums over a batch that the question's metrics are made of."""
+        x, y = batch
+        self.began_with = (x, y, self.valid_states, torch.get_rng_state())
+        answer, states = self.model(x, self.valid_states)
+        self.valid_states = states if self.question.carries else None
+        sums = self.question.judge(self.model, answer, y)
+        if not bool(torch.isfinite(sums["loss"])):
             self._stop_non_finite(f"in the validation after training step {self.trainer.global_step}")
-        return {"nats": nats * count, "count": torch.tensor(count)}
+        return sums
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs to go on with the same numbers."""
@@ -166,6 +176,7 @@ class TextModule(pl.LightningModule):
             "random_states": {"cpu": torch.get_rng_state()},
             "clip": None if self.clip is None else {"word": self.settings.clip, **self.clip.state_dict()},
             "penalties": self.penalties.state_dict(),
+            "schedule": self.schedule.state_dict(),
         }
         if self.device.type == "cuda":
             checkpoint[OURS]["random_states"]["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -180,3 +191,4 @@ class TextModule(pl.LightningModule):
         if self.clip is not None and clip is not None and clip["word"] == self.settings.clip:
             self.clip.load_state_dict(clip)
         self.penalties.load_state_dict(ours.get("penalties", {}))
+        self.schedule.load_state_dict(ours.get("schedule", {}))

@@ -14,7 +14,7 @@ from torch import Tensor
 from unvanish.errors import OptionError
 from unvanish.nn import States
 from unvanish.remedies.penalty import Flossing, NormStabiliser, Omega, Orthogonality, Penalty, parse
-from unvanish.train.model import TextModel
+from unvanish.train.model import Inputs, Network
 
 
 class Penalties:
@@ -29,7 +29,7 @@ class Penalties:
         OptionError: a penalty cannot go with this network.
     """
 
-    def __init__(self, words: Sequence[str], model: TextModel) -> None:
+    def __init__(self, words: Sequence[str], model: Network) -> None:
         made = {word: parse(word) for word in words}
         self.made: dict[str, Penalty] = {word: one for word, one in made.items() if one is not None}
         self.needs_states = any(isinstance(one, NormStabiliser) for one in self.made.values())
@@ -43,13 +43,13 @@ class Penalties:
             elif isinstance(penalty, Flossing):
                 _check_count(penalty, model)
 
-    def terms(self, x_TB: Tensor, states: States | None, every: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def terms(self, x: Any, states: States | None, every: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what is added to the loss of a window, by word: `every` holds its states (L, T, B, W), by name."""
         terms = {}
         for word, penalty in self.made.items():
             if isinstance(penalty, Omega):
                 continue
-            terms[word] = self._term(penalty, x_TB, states, every)
+            terms[word] = self._term(penalty, x, states, every)
             value = float(terms[word].detach())
             self.found[word] = {
                 "value": value / penalty.weight if penalty.weight else None,
@@ -61,17 +61,22 @@ class Penalties:
     def _term(
         self,
         penalty: Flossing | NormStabiliser | Orthogonality,
-        x_TB: Tensor,
+        x: Any,
         states: States | None,
         every: Mapping[str, Tensor],
     ) -> Tensor:
         model = self._model[0]
         if isinstance(penalty, Orthogonality):
             return penalty(model.recurrent)
+        if isinstance(x, Inputs) and x.lengths_B is not None:
+            raise OptionError(
+                f"--penalty {type(penalty).__name__.lower()} looks at every step, and sequences of unequal length "
+                "are filled up: leave it away, or give sequences of one length"
+            )
         if isinstance(penalty, NormStabiliser):
             h_LTBW = every[model.recurrent.state_names[0]]
             return torch.stack([penalty(h_TBW) for h_TBW in h_LTBW]).sum()
-        return penalty(model.recurrent, model.embedding(x_TB).detach(), states)
+        return penalty(model.recurrent, model.embedding(x).detach(), states)
 
     def after_backward(self) -> None:
         """Add the gradient of Ω, which is worked out from the backward pass that has just run."""
@@ -96,7 +101,7 @@ class Penalties:
                 penalty.load_state_dict(state[word])
 
 
-def _check_count(penalty: Flossing, model: TextModel) -> None:
+def _check_count(penalty: Flossing, model: Network) -> None:
     """Refuse more exponents than a layer has directions."""
     states = [state for state in model.recurrent.zero_states(1) if state.is_floating_point()]
     most = sum(state.shape[-1] for state in states)

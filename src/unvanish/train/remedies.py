@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from unvanish.equations import Cell
 from unvanish.layer_options import TRAINED
 from unvanish.remedies.clip import ClipRecord, PerStep
 from unvanish.train.measure import along_depth, measure, plain_profiles, probe_seed
-from unvanish.train.model import TextModel
-from unvanish.train.module import TextModule
+from unvanish.train.model import Network
+from unvanish.train.module import NetworkModule
 from unvanish.train.settings import TrainSettings
 
 
@@ -62,7 +62,7 @@ def _word(value: Any) -> str:
     return "yes" if value is True else str(value)
 
 
-def lines_at_start(ours: TextModule, x_TB: Tensor) -> Iterator[dict[str, Any]]:
+def lines_at_start(ours: NetworkModule, x: Any) -> Iterator[dict[str, Any]]:
     """Yield what the record says of each remedy before the first step; no random number of the training is drawn.
 
     The profile of the network as it is, and, of what changes the network, that of the same network without it,
@@ -72,34 +72,34 @@ def lines_at_start(ours: TextModule, x_TB: Tensor) -> Iterator[dict[str, Any]]:
     settings, known = ours.settings, dict[bool, dict[str, Any]]()
     for one in asked(settings):
         if one.noise not in known:
-            known[one.noise] = _profiles(ours.model, settings, x_TB, one.noise)
+            known[one.noise] = _profiles(ours.model, settings, x, one.noise)
         line: dict[str, Any] = {"name": one.name, "asked": one.word, "profiles": known[one.noise], "without": None}
         if one.without is not None:
-            other = _made(ours.model, one.without)
-            line["without"] = _profiles(other, settings, x_TB, one.noise)
+            other = made(ours, one.without)
+            line["without"] = _profiles(other, settings, x, one.noise)
             if one.name == "connect":
                 ways = {"with": settings, "without": one.without}
-                line["depth"] = {way: _depth(ours.model, said, x_TB) for way, said in ways.items()}
+                line["depth"] = {way: _depth(ours, said, x) for way, said in ways.items()}
         yield line
 
 
-def _made(model: TextModel, settings: TrainSettings) -> TextModel:
-    """Make another network for the same text from the seed of the run."""
+def made(ours: NetworkModule, settings: TrainSettings, cell: Cell | None = None) -> Network:
+    """Make another network for the same question from the seed of the run."""
     with torch.random.fork_rng([]):
         torch.manual_seed(settings.seed)
-        made = TextModel(model.recurrent.cell, model.embedding.num_embeddings, settings)
-    return made.to(model.head.weight.device)
+        network = ours.question.network(cell or ours.model.recurrent.cell, settings)
+    return network.to(ours.model.device)
 
 
-def _depth(model: TextModel, settings: TrainSettings, x_TB: Tensor) -> dict[str, Any]:
-    return along_depth(_made(model, settings), x_TB, settings.seed)
+def _depth(ours: NetworkModule, settings: TrainSettings, x: Any) -> dict[str, Any]:
+    return along_depth(made(ours, settings), x, settings.seed)
 
 
-def _profiles(model: TextModel, settings: TrainSettings, x_TB: Tensor, noise: bool) -> dict[str, Any]:
-    device = model.head.weight.device
+def _profiles(model: Network, settings: TrainSettings, x: Any, noise: bool) -> dict[str, Any]:
+    device = model.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        return plain_profiles(measure(model, x_TB, probe_seed(settings.seed, 0), draws_noise=noise))
+        return plain_profiles(measure(model, x, probe_seed(settings.seed, 0), draws_noise=noise))
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Tally:
     adjoints: list[int] = field(default_factory=lambda: [0, 0])
     penalised: dict[str, int] = field(default_factory=dict)
 
-    def add(self, ours: TextModule, record: ClipRecord) -> None:
+    def add(self, ours: NetworkModule, record: ClipRecord) -> None:
         """Take in the step that has just been made."""
         self.steps += 1
         self.clipped += record.acted
@@ -131,7 +131,7 @@ class Tally:
         for word, found in ours.penalties.found.items():
             self.penalised[word] = self.penalised.get(word, 0) + bool(found["acted"])
 
-    def line(self, ours: TextModule) -> dict[str, Any]:
+    def line(self, ours: NetworkModule) -> dict[str, Any]:
         """Return what a `step` line says of it, and begin anew."""
         said: dict[str, Any] = {"clipped": self.clipped, "steps": self.steps}
         within = isinstance(ours.clip, PerStep)

@@ -13,17 +13,18 @@ from typing import Any
 import torch
 
 from unvanish.cells import find
-from unvanish.data.text import Corpus, Vocabulary, check_corpus
 from unvanish.equations import Cell
 from unvanish.errors import OptionError, RunError
 from unvanish.record import Claim, RunRecord, remove_leftovers
 from unvanish.record.run import HERE, check_free
 from unvanish.train.checkpoint import Checkpoints, model_weights
 from unvanish.train.fit import fit
-from unvanish.train.load import Kept, read_source
-from unvanish.train.model import build_model
-from unvanish.train.module import OURS, TextModule
-from unvanish.train.session import Session, choose_device, configuration, count_windows
+from unvanish.train.load import Kept
+from unvanish.train.model import fitting_memory
+from unvanish.train.module import OURS, NetworkModule
+from unvanish.train.questions import Material, Question, read_material
+from unvanish.train.questions.symbols import TextMaterial
+from unvanish.train.session import Session, choose_device, configuration
 from unvanish.train.settings import TrainSettings
 from unvanish.train.state import read_state
 
@@ -32,10 +33,14 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run; `interrupted` is the number of the signal that stopped it, or 0."""
+    """What came of a run; `interrupted` is the number of the signal that stopped it, or 0.
+
+    `stopped` says why else it stopped before its end, empty where it did not.
+    """
 
     folder: Path
     interrupted: int
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,19 @@ class Training:
         with self.claim:
             for line in self._start():
                 say(line)
-            return Outcome(self.folder, fit(self.session, say, progress))
+            return Outcome(self.folder, *fit(self.session, say, progress))
 
     def _start(self) -> list[str]:
         """Say what is trained on what, and where it is kept."""
-        module, corpus, settings = self.session.module, self.session.corpus, self.session.settings
-        windows, size = count_windows(corpus, settings), sum(p.numel() for p in module.model.parameters())
+        module, material, settings = self.session.module, self.session.material, self.session.settings
+        batches, size = len(material.train()), sum(p.numel() for p in module.model.parameters())
         epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs:,} epochs"
         return [
-            f"data     {corpus.source}: {len(corpus.train):,} characters to train on, {len(corpus.valid):,} to "
-            f"validate on, vocabulary {len(self.session.vocabulary):,}",
+            f"data     {material.describe()}",
+            *(f"         {line}" for line in material.told),
             f"network  {module.model.recurrent.cell.name}, {settings.layers} × {settings.hidden:,} units, {size:,} "
             f"parameters, on {self.session.accelerator} ({_threads()})",
-            f"run      {self.folder}: {epochs} of {windows:,} steps",
+            f"run      {self.folder}: {epochs} of {batches:,} steps",
         ]
 
 
@@ -79,12 +84,12 @@ def train(
     say: Callable[[str], None] = print,
     progress: bool = False,
 ) -> Outcome:
-    """Train a network on text and keep the run in a new folder: runs/CELL-DATE-TIME unless one is named.
+    """Train a network on data and keep the run in a new folder: runs/CELL-DATE-TIME unless one is named.
 
     `cell` may be one of your own; without it `settings.cell` names one of the catalogue. Raises what
     `unvanish.errors` lists; the folder then holds what was reached.
     """
-    return prepare(settings, folder, cell=cell).run(say, progress=progress)
+    return prepare(settings, folder, cell=cell, say=say).run(say, progress=progress)
 
 
 def resume(
@@ -103,28 +108,33 @@ def resume(
     return prepare_resume(folder, epochs=epochs, lr=lr, clip=clip, say=say).run(say, progress=progress)
 
 
-def prepare(settings: TrainSettings, folder: Path | None = None, *, cell: Cell | None = None) -> Training:
+def prepare(
+    settings: TrainSettings,
+    folder: Path | None = None,
+    *,
+    cell: Cell | None = None,
+    say: Callable[[str], None] = print,
+) -> Training:
     """Check what a run is asked for, and claim its folder; nothing is written where it is refused.
 
     Raises:
         OptionError: the settings do not go together, or with the cell.
-        DataError: the text cannot be trained on.
+        DataError: the data cannot be trained on.
         RunError: the folder is not empty, or another process trains there.
     """
     cell = find(settings.cell) if cell is None else cell
     _, accelerator = choose_device(settings.device)
-    corpus = read_source(settings.source)
-    check_corpus(corpus, settings.length, settings.batch_size)
-    vocabulary = Vocabulary.of(corpus.train)
-    module = _fresh(cell, vocabulary, settings)
+    material = read_material(settings, say=say)
+    module = _fresh(cell, material.question, material.settings)
     claim, folder = _claim(folder, cell.name)
     try:
-        record = RunRecord.create(folder, configuration(folder, module, corpus, vocabulary))
-        record.append("event", 0, 0.0, what="started", text=f"on {corpus.source}")
+        files = material.question.files()
+        record = RunRecord.create(folder, configuration(folder, module, material), files)
+        record.append("event", 0, 0.0, what="started", text=f"on {material.source}")
     except BaseException:
         claim.release()
         raise
-    return Training(Session(record, Checkpoints(folder), module, corpus, vocabulary, accelerator), claim)
+    return Training(Session(record, Checkpoints(folder), module, material, accelerator), claim)
 
 
 def prepare_resume(
@@ -138,7 +148,7 @@ def prepare_resume(
     """Check whether a run can go on, and claim its folder; nothing is written where it is refused.
 
     Raises:
-        RunError: the folder is not a run, is damaged or in use, or its text has changed.
+        RunError: the folder is not a run, is damaged or in use, or its data have changed.
         OptionError: a changed setting is invalid, or the run has already finished.
     """
     record = RunRecord.open(folder)
@@ -159,35 +169,31 @@ def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], No
     if settings.epochs <= kept.settings.epochs and events[-1:] == ["finished"]:
         raise OptionError(f"{folder} is finished: go on with --epochs {kept.settings.epochs + 1} or more")
     _, accelerator = choose_device(settings.device)
-    corpus = read_source(settings.source)
-    if (
-        Vocabulary.of(corpus.train).characters != kept.vocabulary.characters
-        or corpus.digest() != kept.config.data.digest
-    ):
-        raise RunError(f"{corpus.source} has changed since the run began: restore it, or start a new run")
-    check_corpus(corpus, settings.length, settings.batch_size)
+    material = read_material(settings, kept.question)
+    if material.digest != kept.config.data.digest or _other_symbols(material):
+        raise RunError(f"{material.source} has changed since the run began: restore it, or start a new run")
     checkpoints = Checkpoints(folder)
     if checkpoints.found() or any(line["step"] for line in record.read()):
-        module, state = _continued(checkpoints, kept, settings, corpus, say)
+        module, state = _continued(checkpoints, kept, material, say)
         _check_epochs(folder, changes, state)
     else:  # killed before its first checkpoint
-        module, state = _fresh(kept.cell, kept.vocabulary, settings), None
+        module, state = _fresh(kept.cell, kept.question, material.settings), None
     checkpoints.clean()
     remove_leftovers(folder, *HERE)
     if changes:
         record.configure({**record.config, "settings": settings.to_dict()})
     _mark_resumed(record, state, say)
-    return Session(record, checkpoints, module, corpus, kept.vocabulary, accelerator, state)
+    return Session(record, checkpoints, module, material, accelerator, state)
 
 
 def _continued(
-    checkpoints: Checkpoints, kept: Kept, settings: TrainSettings, corpus: Corpus, say: Callable[[str], None]
-) -> tuple[TextModule, dict[str, Any]]:
+    checkpoints: Checkpoints, kept: Kept, material: Material, say: Callable[[str], None]
+) -> tuple[NetworkModule, dict[str, Any]]:
     """Make the network of the latest checkpoint, and return it with the state, which fits it in everything."""
     checkpoint = checkpoints.latest(say)
     model = kept.build(checkpoint.read_weights(), checkpoint.path)
-    module = TextModule(model, settings)
-    state = read_state(checkpoint, module, count_windows(corpus, settings))
+    module = NetworkModule(model, kept.question, material.settings)
+    state = read_state(checkpoint, module, len(material.train()))
     model.load_state_dict(model_weights(state))
     return module, state
 
@@ -213,13 +219,22 @@ def _mark_resumed(record: RunRecord, state: dict[str, Any] | None, say: Callable
     record.append("event", max(step, 0), record.seconds, what="resumed", text=text)
 
 
-def _fresh(cell: Cell, vocabulary: Vocabulary, settings: TrainSettings) -> TextModule:
+def _other_symbols(material: Material) -> bool:
+    """Whether a text of characters has one that its run does not know, or knows one that it does not have."""
+    if not isinstance(material, TextMaterial) or material.tokens.symbols.kind != "chars":
+        return False
+    present = torch.bincount(material.tokens.parts["train"].int(), minlength=len(material.tokens.symbols))
+    return bool(present[0] > 0) or bool((present[1:] == 0).any())
+
+
+def _fresh(cell: Cell, question: Question, settings: TrainSettings) -> NetworkModule:
     """Make the network as its seed makes it and run it once: what cannot be run is refused before it is kept."""
     torch.manual_seed(settings.seed)
-    model = build_model(cell, len(vocabulary), settings)
+    with fitting_memory():
+        model = question.network(cell, settings)
     with torch.no_grad():
-        model.eval()(torch.zeros(1, 1, dtype=torch.long))
-    return TextModule(model.train(), settings)
+        model.eval()(question.example())
+    return NetworkModule(model.train(), question, settings)
 
 
 def _threads() -> str:

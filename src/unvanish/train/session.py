@@ -12,13 +12,13 @@ from typing import Any
 import lightning
 import torch
 
-from unvanish.data.text import Corpus, Vocabulary, Windows
 from unvanish.errors import OptionError
 from unvanish.nn.named import class_name
 from unvanish.record import RunRecord
-from unvanish.record.schema import FORMAT
+from unvanish.record.config import FORMAT
 from unvanish.train.checkpoint import Checkpoints
-from unvanish.train.module import TextModule
+from unvanish.train.module import NetworkModule
+from unvanish.train.questions import Material, Question
 from unvanish.train.settings import TrainSettings
 
 
@@ -28,9 +28,8 @@ class Session:
 
     record: RunRecord
     checkpoints: Checkpoints
-    module: TextModule
-    corpus: Corpus
-    vocabulary: Vocabulary
+    module: NetworkModule
+    material: Material
     accelerator: str
     state: dict[str, Any] | None = None
 
@@ -38,11 +37,6 @@ class Session:
     def settings(self) -> TrainSettings:
         """What the run was asked to do."""
         return self.module.settings
-
-
-def count_windows(corpus: Corpus, settings: TrainSettings) -> int:
-    """Count the windows of an epoch."""
-    return len(Windows(torch.empty(len(corpus.train), dtype=torch.int8), settings.length, settings.batch_size))
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -56,8 +50,8 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     return torch.device(name), name
 
 
-def configuration(folder: Path, module: TextModule, corpus: Corpus, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return what `config.yaml` says of a run that begins (see `record.schema.Config`)."""
+def configuration(folder: Path, module: NetworkModule, material: Material) -> dict[str, Any]:
+    """Return what `config.yaml` says of a run that begins (see `record.config.Config`)."""
     settings, model = module.settings, module.model
     layer, cell = model.recurrent, model.recurrent.cell
     return {
@@ -86,16 +80,15 @@ def configuration(folder: Path, module: TextModule, corpus: Corpus, vocabulary: 
             "parameters": sum(p.numel() for p in layer.parameters()),
             "definition": cell.to_dict(),
         },
-        "data": {
-            "source": corpus.source,
-            "train_characters": len(corpus.train),
-            "valid_characters": len(corpus.valid),
-            "vocabulary_size": len(vocabulary),
-            "digest": corpus.digest(),
-            "characters": vocabulary.characters,
-        },
+        "data": {**material.kept(), "digest": material.digest, **_kept(material.question)},
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _kept(question: Question) -> dict[str, Any]:
+    if question.kind == "text":
+        return question.kept()
+    return {"question": {"kind": question.kind, **question.kept()}}
 
 
 def _version() -> str:

@@ -18,18 +18,22 @@ from unvanish.nn.connect import check_connection
 from unvanish.nn.constrain import resolve_constraints
 from unvanish.nn.init.words import from_word
 from unvanish.nn.options import check_skips
-from unvanish.record.schema import Strict, explain
+from unvanish.record.config import Strict, explain
 from unvanish.remedies import clip as clips
 from unvanish.remedies import penalty as penalties
+from unvanish.train.datasettings import DataSettings
 
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
+SizeOrNone = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Option = int | float | str
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
+    "adamw": torch.optim.AdamW,
 }
+SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 MAX_SEED = 2**32 - 1
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 
@@ -41,10 +45,12 @@ _KINDS: dict[str, Any] = {
     "word": str,
     "word or none": str | None,
     "words": Sequence[str],
+    "size or none": Annotated[int, Field(ge=0, le=2**31 - 1)],
 }
 _Layer = make_dataclass(
     "_Layer",
     [(name, _KINDS[one.kind], () if one.kind == "words" else one.usual) for name, one in TRAINED.items()],
+    bases=(DataSettings,),
     frozen=True,
     slots=True,
     kw_only=True,  # so that the source comes first
@@ -55,7 +61,9 @@ _Layer = make_dataclass(
 class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     """The settings of one run. `source` None means the standard library's source text.
 
-    The remedies are words: `clip` as `unvanish.clip.parse` reads it, `penalty` a list of them as `unvanish.penalty`
+    `length`, `batch_size` and `epochs` are 0, and `schedule` is empty, where they are to fit the data; a run's
+    configuration holds what that came to. The
+    remedies are words: `clip` as `unvanish.clip.parse` reads it, `penalty` a list of them as `unvanish.penalty`
     does, what `unvanish.layer_options` lists as `Recurrent` does.
     """
 
@@ -63,11 +71,16 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     cell: str = "lstm"
     hidden: Size = 128
     layers: Annotated[int, Field(ge=1, le=1000)] = 2
-    length: Size = 50
-    batch_size: Size = 50
-    epochs: Size = 3
+    length: SizeOrNone = 0
+    batch_size: SizeOrNone = 0
+    epochs: SizeOrNone = 0
     lr: Annotated[float, Field(gt=0, le=MAX_LR)] = 5e-3
     optimizer: str = "adam"
+    weight_decay: Annotated[float, Field(ge=0, le=MAX_LR)] = 0.0
+    schedule: str = ""
+    warm_up: Annotated[int, Field(ge=0, le=2**32)] = 0  # steps
+    patience: Annotated[int, Field(ge=0, le=2**31)] = 0  # validations without a better one; 0: to the end
+    time_limit: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # minutes; 0: none
     clip: str = "norm:5"
     penalty: Sequence[str] = ()
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 1
@@ -86,7 +99,10 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
             raise OptionError(_dashed(explain(fault))) from fault
         if self.optimizer not in OPTIMIZERS:
             raise OptionError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
+        if self.schedule and self.schedule not in SCHEDULES:
+            raise OptionError(f"unknown schedule '{self.schedule}': {nearest(self.schedule, SCHEDULES)}")
         check_engine(self.engine)
+        self.check_data()
         self._check_remedies()
 
     def _check_remedies(self) -> None:

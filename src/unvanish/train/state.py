@@ -14,9 +14,9 @@ from pydantic import Field, InstanceOf, ValidationError
 from torch import Tensor
 
 from unvanish.errors import RunError
-from unvanish.record.schema import Count, Strict, explain
+from unvanish.record.config import Count, Strict, explain
 from unvanish.train.checkpoint import MODEL_PREFIX, STATE, Checkpoint, checkpoint_name
-from unvanish.train.module import TextModule, make_optimizer
+from unvanish.train.module import NetworkModule, make_optimizer
 
 # -- shapes of plain data ----------------------------------------------------------------------------------------
 
@@ -97,6 +97,12 @@ class _OptimizerState(Strict):
     param_groups: list[dict[str, Any]] = Field(min_length=1, max_length=1)
 
 
+class _Schedule(Strict):
+    best: float | None = None
+    waited: Count = 0
+    lowered: Count = 0
+
+
 class _RandomStates(Strict):
     cpu: InstanceOf[Tensor]
     cuda: InstanceOf[Tensor] | None = None
@@ -110,6 +116,7 @@ class _Ours(Strict):
     random_states: _RandomStates
     clip: dict[str, Any] | None = None
     penalties: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    schedule: _Schedule = Field(default_factory=lambda: _Schedule())
 
 
 class _State(Strict):
@@ -133,7 +140,7 @@ class _UnfitError(Exception):
     """Says what does not fit."""
 
 
-def read_state(checkpoint: Checkpoint, module: TextModule, windows: int) -> dict[str, Any]:
+def read_state(checkpoint: Checkpoint, module: NetworkModule, windows: int) -> dict[str, Any]:
     """Return the training state of a checkpoint that fits a run whose epochs have so many windows.
 
     Raises:
@@ -170,7 +177,7 @@ def check_weights(found: Mapping[str, Any], wanted: Mapping[str, Tensor], path: 
         raise RunError(f"{path} does not fit its run: {fault}; restore it") from fault
 
 
-def _check_weights(state: _State, module: TextModule) -> None:
+def _check_weights(state: _State, module: NetworkModule) -> None:
     _compare("weights", state.state_dict, module.state_dict())
     if not all(name.startswith(MODEL_PREFIX) for name in state.state_dict):
         raise _UnfitError("the weights are those of another network")
@@ -200,7 +207,7 @@ def _passed(state: _State, windows: int) -> int:
     return state.epoch * windows + done
 
 
-def _check_optimizer(found: _OptimizerState, module: TextModule, step: int) -> dict[str, Any]:
+def _check_optimizer(found: _OptimizerState, module: NetworkModule, step: int) -> dict[str, Any]:
     """Compare with what the optimiser has after a step of its own on a network of these shapes; return its options.
 
     The learning rate may be another, as it is taken from the settings; options that a later version of torch has
@@ -222,12 +229,15 @@ def _check_optimizer(found: _OptimizerState, module: TextModule, step: int) -> d
     return options
 
 
-def _check_ours(ours: _Ours, module: TextModule, windows: int) -> None:
+def _check_ours(ours: _Ours, module: NetworkModule, windows: int) -> None:
     if ours.windows_done >= windows:
         raise _UnfitError(f"windows_done is {ours.windows_done}, an epoch has {windows} windows")
     layer, settings = module.model.recurrent, module.settings
     wanted = layer.zero_states(settings.batch_size)
-    if ours.states or ours.windows_done:
+    if not module.question.carries:
+        if ours.states:
+            raise _UnfitError("it has carried states, and this run carries none")
+    elif ours.states or ours.windows_done:
         _compare("carried states", dict(enumerate(ours.states)), dict(enumerate(wanted)))
     for name, generator in (("cpu", torch.Generator()), ("cuda", _cuda_generator())):
         given = getattr(ours.random_states, name)
@@ -243,7 +253,7 @@ def _cuda_generator() -> torch.Generator | None:
     return torch.Generator("cuda") if torch.cuda.is_available() else None
 
 
-def _check_remedies(ours: _Ours, module: TextModule) -> None:
+def _check_remedies(ours: _Ours, module: NetworkModule) -> None:
     """Compare what the clip and the penalties keep with what fresh ones keep."""
     clip = module.clip
     if clip is not None and ours.clip is not None and ours.clip.get("word") == module.settings.clip:

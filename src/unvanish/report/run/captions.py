@@ -1,9 +1,5 @@
 """The one sentence under each picture, for a reader who has never seen such a picture."""
 
-LOSS = (
-    "How wrong each next character was, on the text it learns from and on text it has never seen: lower is "
-    "better, and a widening gap between the two means that it learns by heart."
-)
 FLOW = (
     "A recurrent network learns from the past through a gradient that travels backwards, one step at a time. "
     "How much of it is left after so many steps decides how far back the network can learn from."

@@ -42,7 +42,11 @@ def loss_picture(run: Run) -> Figure | None:
         data.append(line(x, y, "training", "--series-1", width=1.5))
     if any_known(unseen):
         data.append(line(seen, unseen, "validation", "--series-2", width=2.5, mode="lines+markers"))
-    return {"data": data, "layout": canvas("training step", "nats per character", legend=len(data) > 1)}
+    return {"data": data, "layout": canvas("training step", _loss_axis(run), legend=len(data) > 1)}
+
+
+def _loss_axis(run: Run) -> str:
+    return run.asked.loss_unit if run.asked.kind in ("text", "class") else "loss"
 
 
 def step_picture(run: Run, quantity: str) -> Figure | None:

@@ -15,6 +15,7 @@ from unvanish.record.schema import Event, Need, Sample, Step, mapping, number, t
 from unvanish.report.page.axes import Series
 from unvanish.report.page.profile import Profile, Reach, profile_of
 from unvanish.report.page.wording import part_order
+from unvanish.report.run.answers import Asked, Worth
 
 Found = TypeVar("Found", bound=schema.Line)
 
@@ -54,6 +55,7 @@ class Valid:
     perplexity: float | None
     tokens_per_second: float | None
     reach: dict[str, Reach]
+    metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Run:
     events: list[Event]
     samples: list[Sample]
     needs: list[Need]
+    worths: list[Worth]
     seconds: float | None
 
     @classmethod
@@ -92,6 +95,10 @@ class Run:
             events=read(Event),
             samples=read(Sample),
             needs=read(Need),
+            worths=[
+                *(Worth("the network", "test", line.metrics) for line in read(schema.Test)),
+                *(Worth(line.name, line.on, line.metrics) for line in read(schema.Baseline)),
+            ],
             seconds=max((span for span in spans if span is not None), default=None),
         )
 
@@ -115,8 +122,13 @@ class Run:
         return [latest[part] for part in sorted(latest, key=part_order)]
 
     @property
+    def asked(self) -> Asked:
+        """What the run was asked."""
+        return Asked.of(self.config)
+
+    @property
     def need(self) -> Need | None:
-        """How many steps of context the text needs, where that was measured."""
+        """How many steps of context the data need, where that was measured."""
         return next((need for need in reversed(self.needs) if need.lag is not None), None)
 
     @property
@@ -160,14 +172,17 @@ def _profiles(found: dict[str, schema.Profile]) -> dict[str, Profile]:
 
 def _valid(line: schema.Valid) -> Valid:
     loss, bits, perplexity = line.loss, line.bits, line.perplexity
+    bits = loss / math.log(2) if bits is None and loss is not None else bits
+    perplexity = math.exp(loss) if perplexity is None and loss is not None and loss < 700 else perplexity
     return Valid(
         step=line.step,
         epoch=line.epoch,
         loss=loss,
-        bits=loss / math.log(2) if bits is None and loss is not None else bits,
-        perplexity=math.exp(loss) if perplexity is None and loss is not None and loss < 700 else perplexity,
+        bits=bits,
+        perplexity=perplexity,
         tokens_per_second=line.tokens_per_second,
         reach={part: Reach(part, one.steps, one.censored, one.rate, line.step) for part, one in line.reach.items()},
+        metrics={"loss": loss, **({"bits": bits, "perplexity": perplexity} if not line.metrics else line.metrics)},
     )
 
 

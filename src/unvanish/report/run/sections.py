@@ -21,7 +21,7 @@ def loss_section(run: Run, gallery: Gallery) -> Html:
         return section("Loss", absent("No loss has been recorded yet."))
     label = "Line chart of the loss over training steps."
     label += _ends("Training", run.steps) + _ends("Validation", run.valids)
-    return section("Loss", gallery.hang([picture], label, captions.LOSS, kind="tall"))
+    return section("Loss", gallery.hang([picture], label, run.asked.caption, kind="tall"))
 
 
 def flow_section(run: Run, gallery: Gallery) -> Html:

@@ -19,6 +19,7 @@ from unvanish.report.page.wording import (
     moment,
     steps,
 )
+from unvanish.report.run import answers
 from unvanish.report.run.read import Run, Valid
 from unvanish.report.run.remedies import remedy_summary
 
@@ -41,6 +42,7 @@ def header(run: Run) -> Html:
         element("p", sentence(run), class_="lede"),
         _figures(run),
         need_table(run),
+        _worth(run),
         censored_note(run.reaches),
         _notice(run),
     )
@@ -75,10 +77,11 @@ def record_summary(run: Run) -> dict[str, Any]:
     best = _best(run)
     last = None
     if valid is not None:
-        last = {"step": valid.step, "loss": valid.loss, "bits": valid.bits, "perplexity": valid.perplexity}
+        last = {"step": valid.step, **valid.metrics}
     return {
         "name": run_name(run),
         "status": run.status,
+        "asked": run.asked.kind,
         "step": run.last_step,
         "seconds": run.seconds,
         "valid": last,
@@ -93,6 +96,7 @@ def record_summary(run: Run) -> dict[str, Any]:
         "clipped_share": run.clipped_share,
         "remedies": remedy_summary(run),
         "missing": missing(run),
+        "worth": [{"name": one.name, "on": one.part, **one.metrics} for one in run.worths],
     }
 
 
@@ -120,17 +124,15 @@ def _loss_sentence(run: Run) -> str:
         if last is None:
             return "No loss has been recorded yet."
         return (
-            f"After {count(last.step)} {steps(last.step)} the training loss is {decimal(last.loss)} nats per "
-            "character; it has not been validated yet."
+            f"After {count(last.step)} {steps(last.step)} the training loss is {decimal(last.loss)} "
+            f"{run.asked.loss_unit}; it has not been validated yet."
         )
-    words = (
-        f"After {count(valid.step)} {steps(valid.step)} the network predicts text it has never seen at "
-        f"{decimal(valid.loss)} nats ({decimal(valid.bits)} bits) per character: as unsure as a blind choice "
-        f"among {decimal(valid.perplexity)} characters."
-    )
+    words = answers.sentence(run.asked, valid.metrics, f"{count(valid.step)} {steps(valid.step)}")
     if best.step != valid.step and (valid.loss or 0.0) - (best.loss or 0.0) > 0.005:
-        words += f" Its best was {decimal(best.loss)} nats, at step {count(best.step)}."
-    return words
+        nats = " nats" if run.asked.kind in ("text", "class") else ""
+        words += f" Its best loss was {decimal(best.loss)}{nats}, at step {count(best.step)}."
+    naive = [one for one in run.worths if one.part == "valid"]
+    return f"{words} {answers.baseline_sentence(run.asked, valid.metrics, naive)}".strip()
 
 
 def _reach_sentence(reaches: list[Reach]) -> str:
@@ -159,11 +161,11 @@ def _held_back(run: Run, reach: Reach) -> str:
 
 
 def _need_sentence(run: Run) -> str:
-    """Say whether the gradient comes as far back as the text needs, and what holds it back: one part is enough."""
+    """Say whether the gradient comes as far back as the data need, and what holds it back: one part is enough."""
     if run.need is None or run.need.lag is None:
         return ""
     least = "at least " if run.need.censored else ""
-    words = f"The text needs {least}{count(run.need.lag)} {steps(run.need.lag)} of context"
+    words = f"The data need {least}{count(run.need.lag)} {steps(run.need.lag)} of context"
     known = [reach for reach in run.reaches if reach.steps is not None]
     if not known:
         return f"{words}."
@@ -174,6 +176,15 @@ def _need_sentence(run: Run) -> str:
         LOST: "the gradient is lost on the way: a diagnosis says why",
     }
     return f"{words}: {ends[told]}."
+
+
+def _worth(run: Run) -> Child:
+    """Set the network beside naive answers."""
+    valid = validation(run)
+    own = [] if valid is None else [answers.Worth("the network", "valid", valid.metrics)]
+    order = {"valid": 0, "test": 1}
+    rows = sorted([*own, *run.worths], key=lambda one: order.get(one.part, 2))
+    return answers.worth_table(run.asked, rows)
 
 
 def need_table(run: Run) -> Child:
@@ -197,7 +208,7 @@ def need_table(run: Run) -> Child:
     ]
     table = element("table", element("thead", head), element("tbody", *rows))
     return scrolling(
-        "div", "How far the gradient reaches, the window, and what the text needs", table, class_="events"
+        "div", "How far the gradient reaches, the window, and what the data need", table, class_="events"
     )
 
 
@@ -209,11 +220,7 @@ def _figures(run: Run) -> Html:
     if valid is None:
         tiles.append(tile(MISSING, "validation loss", "not validated yet"))
     else:
-        tiles += [
-            tile(decimal(valid.loss), "validation loss", "nats per character"),
-            tile(decimal(valid.bits), "validation loss", "bits per character"),
-            tile(decimal(valid.perplexity), "perplexity", "equally likely characters"),
-        ]
+        tiles += answers.tiles(run.asked, valid.metrics)
     return element("div", *tiles, class_="figures", role="list", aria_label="Figures of the run")
 
 

@@ -32,8 +32,10 @@ def cell_section(run: Run) -> Html:
     return section("The cell", lead(named) if named else None, body)
 
 
-def sample_section(run: Run) -> Html:
-    """Show what the network writes."""
+def sample_section(run: Run) -> Html | None:
+    """Show what a network of text writes."""
+    if run.asked.kind != "text" and not run.samples:
+        return None
     title = "What it writes"
     if not run.samples:
         return section(title, absent("No text has been generated yet."))
@@ -42,7 +44,7 @@ def sample_section(run: Run) -> Html:
     if first is not last:
         heading = element("summary", f"What it wrote at step {count(first.step)}")
         earlier = element("details", heading, _written(first))
-    words = f"Text that the network made up at step {count(last.step)}, one character at a time."
+    words = f"Text that the network made up at step {count(last.step)}, one {run.asked.unit} at a time."
     return section(title, lead(words), _written(last), earlier)
 
 
@@ -53,13 +55,21 @@ def table_section(run: Run) -> Html:
         _table("Run", {key: config[key] for key in ("name", "created", "seed", "parameters") if key in config}),
         _table("Settings", mapping(config.get("settings"))),
         _table("Cell", {key: value for key, value in cell.items() if key not in _SHOWN_AS_EQUATIONS}),
-        _table("Data", mapping(config.get("data"))),
+        _table("Data", _data(mapping(config.get("data")))),
         _table("Timing", _timing(run)),
         _table("Versions", mapping(config.get("versions"))),
     ]
     known = [table for table in tables if table]
     body = element("div", *known, class_="tables") if known else absent("The configuration is empty.")
     return section("Configuration", body)
+
+
+def _data(data: dict[str, Any]) -> dict[str, Any]:
+    """What there is of the data, without how they are encoded."""
+    question = mapping(data.get("question"))
+    shown = {name: value for name, value in data.items() if name not in ("question", "sizes") and value is not None}
+    sizes = {f"{name}": size for name, size in mapping(data.get("sizes")).items()}
+    return shown | sizes | {name: value for name, value in question.items() if name not in ("encoding", "scales")}
 
 
 def event_section(run: Run) -> Html:
@@ -91,7 +101,7 @@ def _timing(run: Run) -> dict[str, Any]:
         "time": duration(run.seconds) if run.seconds is not None else "",
         "steps": count(run.last_step) if run.last_step is not None else "",
         "last epoch": f"{epochs[-1]:g}" if epochs else "",
-        "characters per second": count(speeds[-1]) if speeds else "",
+        f"{run.asked.steps} per second": count(speeds[-1]) if speeds else "",
         "last learning rate": decimal(rates[-1]) if rates else "",
     }
     return {name: value for name, value in timing.items() if value}

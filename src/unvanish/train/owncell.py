@@ -1,0 +1,68 @@
+"""A cell of one's own, from a file: `FILE.py:NAME` with a `Cell` of that name, or its text in YAML."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from unvanish.equations import Cell
+from unvanish.errors import CellError, OptionError, UnvanishError
+
+
+def own_cell(name: str) -> Cell | None:
+    """Return the cell that a name of a file stands for; None where it is a name of the catalogue.
+
+    A Python file is run, as importing it would; of YAML nothing is.
+
+    Raises:
+        OptionError: there is no such file, or no cell of that name in it.
+    """
+    path, colon, attribute = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _of_python(Path(path), attribute)
+    if name.endswith((".yaml", ".yml")):
+        return _of_yaml(Path(name))
+    if name.endswith(".py"):
+        raise OptionError(f"--cell {name}: say which cell in it, {name}:NAME")
+    return None
+
+
+def _of_python(path: Path, name: str) -> Cell:
+    if not path.is_file():
+        raise OptionError(f"--cell {path}:{name}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UnvanishError:
+        raise
+    except Exception as fault:
+        raise OptionError(f"--cell {path}:{name}: the file raised {type(fault).__name__}: {fault}") from fault
+    found = getattr(module, name, None)
+    if not isinstance(found, Cell):
+        there = [key for key, value in vars(module).items() if isinstance(value, Cell)]
+        listed = f"it has {', '.join(there)}" if there else "it has none"
+        raise OptionError(f"--cell {path}:{name} is not a Cell: {listed}")
+    return found
+
+
+def _of_yaml(path: Path) -> Cell:
+    from pydantic import ValidationError
+
+    from unvanish.record.config import Definition, explain
+    from unvanish.record.plain import read_plain
+
+    try:
+        plain = read_plain(path.read_bytes())
+    except OSError as fault:
+        raise OptionError(f"--cell {path} cannot be read: {fault.strerror}") from fault
+    except ValueError as fault:
+        raise OptionError(f"--cell {path} cannot be read: {fault}") from fault
+    try:
+        return Cell.from_dict(Definition.model_validate(plain).model_dump())
+    except ValidationError as fault:
+        raise OptionError(f"--cell {path}: {explain(fault)}") from fault
+    except CellError as fault:
+        raise OptionError(f"--cell {path}: {fault}") from fault

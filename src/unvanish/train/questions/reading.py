@@ -1,0 +1,228 @@
+"""A source -> the question that it asks and its data; and a question that a run has kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unvanish.data.archive import read_archive
+from unvanish.data.arrays import read_arrays, read_mnist
+from unvanish.data.looking import look
+from unvanish.data.sequences import Sequences
+from unvanish.data.split import split
+from unvanish.data.tokens import Symbols, read_tokens, symbols_of
+from unvanish.data.tokens.symbols import Characters
+from unvanish.errors import DataError, OptionError, RunError
+from unvanish.record.run import VOCABULARY
+from unvanish.train.questions.forecast import ForecastQuestion
+from unvanish.train.questions.labels import LabelMaterial, LabelQuestion
+from unvanish.train.questions.question import Material, Question
+from unvanish.train.questions.series import SeriesMaterial, usual_length
+from unvanish.train.questions.symbols import SymbolQuestion, TextMaterial
+from unvanish.train.settings import TrainSettings
+
+BATCH, FEWEST = 50, 8  # rows
+UPDATES, MOST_EPOCHS = 1_500, 200  # as long as nobody says how many epochs
+WHOLE_STEPS, PIECE = 1_000, 200  # sequences judged at each step: longer ones are cut into pieces
+CUTS = {"text": "chars", "bytes": "bytes", "words": "words", "bpe": "bpe"}
+
+
+def read_material(
+    settings: TrainSettings, question: Question | None = None, say: Callable[[str], None] = lambda _: None
+) -> Material:
+    """Read what a run trains on; its settings say then how long a window is, and how many epochs there are.
+
+    Args:
+        question: that of a run that goes on.
+
+    Raises:
+        DataError: it cannot be trained on.
+        OptionError: an option that is not for such data.
+    """
+    path = None if settings.source is None else Path(settings.source)
+    kind = settings.kind or ("text" if path is None else _looked(path, say))
+    settings = _fitted(settings, kind=kind)
+    if kind in CUTS:
+        _refuse(settings, "target", "horizon", "group", "time", "known", kind=kind)
+        return _text(path, settings, question)
+    if settings.tied or settings.softmax != "full" or settings.vocabulary:
+        raise OptionError("--tied, --softmax and --vocabulary are for text: leave them away")
+    if path is None:
+        raise OptionError(f"--as {kind} needs a source: name a file or a folder")
+    parts, digest = _sequences(path, kind, settings)
+    first = next(iter(parts.values()))
+    if first.target is not None and first.target.ahead:
+        return _series(first, settings, digest, question)
+    return _labelled(parts, settings, digest, question)
+
+
+def _looked(path: Path, say: Callable[[str], None]) -> str:
+    found = look(path)
+    if found.kind != "text":
+        say(f"source   {path} is read as {found} (--as says it otherwise)")
+    return found.kind
+
+
+def _refuse(settings: TrainSettings, *names: str, kind: str) -> None:
+    for name in names:
+        if getattr(settings, name):
+            raise OptionError(
+                f"--{name} is for tables, and the source is read as {kind}: add --as table, or leave it away"
+            )
+
+
+def _text(path: Path | None, settings: TrainSettings, question: Question | None) -> TextMaterial:
+    symbols = question.symbols if isinstance(question, SymbolQuestion) else None
+    tokens = read_tokens(path, CUTS[str(settings.kind)], most=settings.vocabulary or None, symbols=symbols)
+    return TextMaterial.of(tokens, _fitted(settings, **TextMaterial.usual))
+
+
+def _fitted(settings: TrainSettings, **usual: Any) -> TrainSettings:
+    """Put what fits the data where nothing was asked for."""
+    asked = {name: getattr(settings, name) or value for name, value in usual.items()}
+    return dataclasses.replace(settings, **asked)
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------
+
+
+def _sequences(path: Path, kind: str, settings: TrainSettings) -> tuple[dict[str, Sequences], str]:
+    """The parts that a source has, and what tells it from another."""
+    if kind == "table":
+        return {"all": read_as_table(path, settings)}, digest_of([path])
+    if settings.horizon:
+        raise OptionError(f"--horizon is for tables, and the source is read as {kind}: leave it away")
+    if kind == "arrays":
+        return {"all": read_arrays(path)}, digest_of([path])
+    if kind == "archive":
+        parts = read_archive(path)
+        return parts, digest_of(_archive_files(path))
+    parts = read_mnist(path, settings.images)
+    return parts, digest_of(sorted(one for one in path.iterdir() if "idx" in one.name))
+
+
+def read_as_table(path: Path, settings: TrainSettings) -> Sequences:
+    """Read a table with the columns that the settings name."""
+    from unvanish.data.table import TableOptions, read_table
+
+    names = {field.name for field in dataclasses.fields(TableOptions)}
+    asked: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
+    return read_table(path, TableOptions(**{**asked, **lists}))
+
+
+def _archive_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob("*.ts"))
+    stem = path.name.removesuffix("_TRAIN.ts").removesuffix("_TEST.ts")
+    return sorted(path.parent.glob(f"{stem}*.ts"))
+
+
+def digest_of(paths: list[Path]) -> str:
+    """Return what tells the content of files from others."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:16]
+
+
+def _labelled(
+    parts: dict[str, Sequences], settings: TrainSettings, digest: str, question: Question | None
+) -> LabelMaterial:
+    parts = _parted(parts, settings)
+    train = parts["train"]
+    if train.target is None:
+        raise DataError(f"{train.source} does not say what to predict: give labels beside the sequences")
+    longest = int(train.lengths_B.max())
+    per_step = train.target.per == "step"
+    usual = PIECE if per_step and longest > WHOLE_STEPS else longest
+    settings = _fitted(settings, length=usual, batch_size=_batch(len(train)), schedule="cosine")
+    count = int((-(-train.lengths_B // settings.length)).sum()) if per_step else len(train)
+    settings = _fitted(settings, epochs=_epochs(count, settings))
+    found = question if isinstance(question, LabelQuestion) else None
+    return LabelMaterial.of(parts, settings, digest, found)
+
+
+def _batch(rows: int) -> int:
+    """So many rows that an epoch has some twenty steps, within bounds."""
+    return min(BATCH, max(FEWEST, rows // 20))
+
+
+def _epochs(rows: int, settings: TrainSettings) -> int:
+    """How many epochs make about as many updates as it takes."""
+    return max(3, min(MOST_EPOCHS, math.ceil(UPDATES / max(1, math.ceil(rows / settings.batch_size)))))
+
+
+def _parted(parts: dict[str, Sequences], settings: TrainSettings) -> dict[str, Sequences]:
+    """Parts to train on and to validate on.
+
+    Where a source has a part to test on, that is what is validated on as long as nothing is chosen by it; where
+    the best validation decides, a share of the part to train on is held back for it.
+    """
+    if "test" in parts:
+        if not chooses(settings):
+            return {"train": parts["train"], "valid": parts["test"]}
+        train, valid = split(parts["train"], settings.valid, settings.seed)
+        return {"train": train, "valid": valid, "test": parts["test"]}
+    train, valid = split(parts["all"], settings.valid, settings.seed)
+    return {"train": train, "valid": valid}
+
+
+def chooses(settings: TrainSettings) -> bool:
+    """Whether validations decide what is trained, and how long."""
+    return settings.patience > 0 or settings.schedule == "plateau"
+
+
+def _series(data: Sequences, settings: TrainSettings, digest: str, question: Question | None) -> SeriesMaterial:
+    rows = int(data.lengths_B.sum()) // (settings.length or usual_length(data, settings))
+    settings = _fitted(settings, length=usual_length(data, settings), batch_size=_batch(rows), schedule="cosine")
+    found = question if isinstance(question, ForecastQuestion) else None
+    material = SeriesMaterial.of(data, settings, digest, found)
+    material.settings = _fitted(settings, epochs=_epochs(len(material.train()) * settings.batch_size, settings))
+    if not len(material.train()):
+        raise DataError(f"{data.source}: no series has steps for --horizon {settings.horizon} to train on")
+    return material
+
+
+# -- what a run keeps --------------------------------------------------------------------------------------------
+
+
+def kept_question(part: Mapping[str, Any], folder: Path) -> Question:
+    """Make the question of a run from what its configuration keeps of it.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    kind = part["kind"]
+    if kind == "text":
+        return SymbolQuestion(_kept_symbols(part, folder))
+    try:
+        if kind == "labels":
+            return LabelQuestion.of_kept(part["question"])
+        return ForecastQuestion.of_kept(part["question"])
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise RunError(
+            f"{folder}: what the run keeps of its data is damaged ({fault!r}); restore config.yaml"
+        ) from fault
+
+
+def _kept_symbols(part: Mapping[str, Any], folder: Path) -> Symbols:
+    if part.get("cut", "chars") == "chars":
+        return Characters(part["characters"])
+    path = folder / VOCABULARY
+    try:
+        content = path.read_bytes()
+    except OSError as fault:
+        raise RunError(f"{path} cannot be read: {fault.strerror}; restore it") from fault
+    if hashlib.sha256(content).hexdigest() != part["vocabulary"]:
+        raise RunError(f"{path} has changed since the run began: restore it")
+    try:
+        return symbols_of(json.loads(content))
+    except (ValueError, RecursionError) as fault:
+        raise RunError(f"{path} cannot be read: {fault}; restore it") from fault
