@@ -17,9 +17,10 @@ from torch import Tensor
 
 from unvanish.data.dependency.needed.past import Floats, Lags, Steps
 
-FEWEST, MOST = 20, 700  # sequences: fewer tell nothing, and the work grows with the third power
+FEWEST, MOST = 20, 500  # sequences: fewer tell nothing, and the work grows with the third power
 ENDS, REFINED = 12, 4  # contexts that are tried, and those between the last two of them
-STRENGTHS = (1e-3, 3e-2, 1.0)
+STRENGTHS = (1e-2, 0.1, 1.0, 10.0)
+WIDTHS = (0.3, 1.0, 3.0)
 AT_ONCE = 64  # lags
 TINY = 1e-9  # of the columns' own size
 
@@ -89,11 +90,13 @@ def _error_of(products_NN: Tensor, y_NG: Tensor, block_N: NDArray[np.int64]) -> 
 def _ways(products_NN: Tensor) -> list[tuple[Tensor, float]]:
     square_N = products_NN.diagonal()
     distances = (square_N[:, None] + square_N - 2 * products_NN).clamp_min(0)
-    centred = products_NN - products_NN.mean(0) - products_NN.mean(1, keepdim=True) + products_NN.mean()
     size = float(distances.mean())
     if size <= TINY * float(square_N.mean()):  # nothing tells one sequence from another
         return [(torch.zeros_like(products_NN), 1.0)]
-    kernels = torch.exp(-2 * distances / size), centred / float(centred.diagonal().mean())
+    # The fewer lags tell nothing, the narrower the best kernel: it must not be longer contexts that widen it.
+    curved = [torch.exp(-width * distances / size) for width in WIDTHS]
+    # Not centred: that would leave each row out of itself, and all errors without it too small.
+    kernels = [*curved, products_NN / float(square_N.mean())]
     return [(kernel, strength) for kernel in kernels for strength in STRENGTHS]
 
 
