@@ -25,7 +25,7 @@ import torch
 from tests.support.runs import events, load_state, numbers, silent, small, weights
 from unvanish.record import CONFIG, RECORDS, RunRecord
 from unvanish.record.files import LOCK
-from unvanish.train import fit, resume, train
+from unvanish.train import ending, resume, train
 
 SETTINGS: dict[str, Any] = {
     "layers": 1,
@@ -218,7 +218,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    fit.SAMPLE_LENGTH = 5
+    ending.SAMPLE_LENGTH = 5
     memory = "/dev/shm"  # a kill does not ask whether the disk has it: what a sync promises is not seen here
     with tempfile.TemporaryDirectory(dir=memory if Path(memory).is_dir() else None) as folder:
         return 0 if storm(Path(folder), given.kills, given.seed) else 1

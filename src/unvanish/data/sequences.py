@@ -60,6 +60,7 @@ class Sequences:
         step: how far two steps lie apart, in words (`1 hour`); empty where steps have no time.
         known: names of columns that are known beforehand, such as the price of the next week.
         told: what was found and how it was dealt with, a line each.
+        called: what its source calls the keys, and the times.
     """
 
     source: str
@@ -73,6 +74,7 @@ class Sequences:
     step: str = ""
     known: tuple[str, ...] = ()
     told: tuple[str, ...] = field(default_factory=tuple)
+    called: tuple[str, str] = ("sequence", "time")
 
     @classmethod
     def of_rows(cls, source: str, rows: list[NDArray[np.float32]], target: Target | None = None) -> Sequences:

@@ -1,14 +1,18 @@
 """Training on Lightning: the module, truncated backpropagation through time, the run's record."""
 
+from unvanish.train.evaluating import Evaluation, evaluate, per_token
+from unvanish.train.fitting import fit
 from unvanish.train.load import Loaded, load_model, load_run
 from unvanish.train.model import Network, TextModel
 from unvanish.train.owncell import own_cell
+from unvanish.train.predicting import predict
 from unvanish.train.run import Outcome, Training, prepare, prepare_resume, resume, train
 from unvanish.train.settings import TrainSettings
 from unvanish.train.watching import WatchGradient
 from unvanish.train.writing import generate
 
 __all__ = [
+    "Evaluation",
     "Loaded",
     "Network",
     "Outcome",
@@ -16,10 +20,14 @@ __all__ = [
     "TrainSettings",
     "Training",
     "WatchGradient",
+    "evaluate",
+    "fit",
     "generate",
     "load_model",
     "load_run",
     "own_cell",
+    "per_token",
+    "predict",
     "prepare",
     "prepare_resume",
     "resume",

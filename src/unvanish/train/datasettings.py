@@ -11,6 +11,7 @@ from pydantic import Field
 from unvanish.data.looking import KINDS
 from unvanish.errors import OptionError, nearest
 
+GIVEN = "given"  # what a program gave, in the place of a source
 SCALES = ("standard", "robust", "series", "window", "none")
 LIKELIHOODS = ("point", "quantiles", "gaussian", "student", "negbin")
 POOLS = ("last", "mean")
@@ -18,7 +19,7 @@ IMAGES = ("rows", "pixels")
 SOFTMAX = ("full", "adaptive")
 Few = Annotated[int, Field(ge=0, le=1_000_000)]
 CHOICES: dict[str, tuple[str, ...]] = {
-    "kind": KINDS,
+    "kind": (*KINDS, GIVEN),
     "scale": SCALES,
     "likelihood": LIKELIHOODS,
     "pool": POOLS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
 from unvanish.record.config import Config
+from unvanish.record.schema import Calibration
 from unvanish.train.checkpoint import Checkpoints
 from unvanish.train.model import Network, TextModel, fitting_memory
 from unvanish.train.questions import Question, kept_question
@@ -69,12 +71,50 @@ class Kept:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A trained network with its question and what `config.yaml` says of its run."""
+    """A trained network with its question and what `config.yaml` says of its run.
+
+    Attributes:
+        model: the network.
+        question: what it answers: symbols and vocabulary, classes, scalers.
+        settings: those of its training.
+        folder: where the run is, or was.
+    """
 
     model: Network
     question: Question
     settings: TrainSettings
     config: Mapping[str, Any]
+    folder: Path
+
+    def __repr__(self) -> str:
+        cell, count = self.model.recurrent.cell.name, sum(p.numel() for p in self.model.parameters())
+        return f"Loaded({cell}, {count:,} parameters, {self.question.kind} per {self.question.unit})"
+
+    def predict(self, source: Any) -> Any:
+        """Answer of new data, a path, arrays, a data frame or `Sequences`: see `unvanish.train.predict`."""
+        from unvanish.train.predicting import predict
+
+        return predict(self, source)
+
+    def evaluate(self, source: Any) -> Any:
+        """Measure the network on data with their answers: see `unvanish.train.evaluate`."""
+        from unvanish.train.evaluating import evaluate
+
+        return evaluate(self, Path(source))
+
+    def calibrated(self) -> list[tuple[float, list[list[float]]]]:
+        """By how much the intervals of a forecast are widened, by the share that they cover."""
+        return list(self._calibrated)
+
+    @functools.cached_property
+    def _calibrated(self) -> list[tuple[float, list[list[float]]]]:
+        lines = [Calibration.read(line) for line in RunRecord.open(self.folder).read("calibration")]
+        return [
+            (share, [[0.0 if one is None else one for one in row] for row in widths])
+            for line in lines[-1:]
+            for share, widths in zip(line.shares, line.widths, strict=False)
+            if share is not None
+        ]
 
 
 def load_run(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> Loaded:
@@ -90,7 +130,7 @@ def load_run(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> Loa
     model = kept.build(weights, checkpoint.path)
     model.load_state_dict(weights)
     model.eval()
-    return Loaded(model, kept.question, kept.settings, record.config)
+    return Loaded(model, kept.question, kept.settings, record.config, folder)
 
 
 def load_model(

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from unvanish.cells import find
+from unvanish.data.sequences import Sequences
 from unvanish.equations import Cell
 from unvanish.errors import OptionError, RunError
 from unvanish.record import Claim, RunRecord, remove_leftovers
 from unvanish.record.run import HERE, check_free
 from unvanish.train.checkpoint import Checkpoints, model_weights
-from unvanish.train.fit import fit
 from unvanish.train.load import Kept
+from unvanish.train.loop import fit
 from unvanish.train.model import fitting_memory
 from unvanish.train.module import OURS, NetworkModule
 from unvanish.train.questions import Material, Question, read_material
@@ -114,6 +115,7 @@ def prepare(
     *,
     cell: Cell | None = None,
     say: Callable[[str], None] = print,
+    given: Sequences | None = None,
 ) -> Training:
     """Check what a run is asked for, and claim its folder; nothing is written where it is refused.
 
@@ -124,7 +126,7 @@ def prepare(
     """
     cell = find(settings.cell) if cell is None else cell
     _, accelerator = choose_device(settings.device)
-    material = read_material(settings, say=say)
+    material = read_material(settings, say=say, given=given)
     module = _fresh(cell, material.question, material.settings)
     claim, folder = _claim(folder, cell.name)
     try:
@@ -144,6 +146,7 @@ def prepare_resume(
     lr: float | None = None,
     clip: str | None = None,
     say: Callable[[str], None] = print,
+    given: Sequences | None = None,
 ) -> Training:
     """Check whether a run can go on, and claim its folder; nothing is written where it is refused.
 
@@ -155,21 +158,23 @@ def prepare_resume(
     claim = Claim(folder)
     try:
         changes = {"epochs": epochs, "lr": lr, "clip": clip}
-        session = _resumed(record, {name: value for name, value in changes.items() if value is not None}, say)
+        session = _resumed(record, {n: value for n, value in changes.items() if value is not None}, say, given)
     except BaseException:
         claim.release()
         raise
     return Training(session, claim)
 
 
-def _resumed(record: RunRecord, changes: dict[str, Any], say: Callable[[str], None]) -> Session:
+def _resumed(
+    record: RunRecord, changes: dict[str, Any], say: Callable[[str], None], given: Sequences | None
+) -> Session:
     folder, kept = record.folder, Kept.read(record)
     settings = dataclasses.replace(kept.settings, **changes)
     events = [line.get("what") for line in record.read("event")]
     if settings.epochs <= kept.settings.epochs and events[-1:] == ["finished"]:
         raise OptionError(f"{folder} is finished: go on with --epochs {kept.settings.epochs + 1} or more")
     _, accelerator = choose_device(settings.device)
-    material = read_material(settings, kept.question)
+    material = read_material(settings, kept.question, given=given)
     if material.digest != kept.config.data.digest or _other_symbols(material):
         raise RunError(f"{material.source} has changed since the run began: restore it, or start a new run")
     checkpoints = Checkpoints(folder)

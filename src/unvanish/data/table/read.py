@@ -32,9 +32,17 @@ def read_table(path: Path, asked: TableOptions | None = None) -> Sequences:
         DataError: the file is no table, or a value cannot be what its column is; with row and column.
         OptionError: a column that was asked for is not there.
     """
+    return of_frame(read_columns(path), asked, source=str(path))
+
+
+def of_frame(frame: pl.DataFrame, asked: TableOptions | None = None, *, source: str = "a data frame") -> Sequences:
+    """Make sequences of a data frame, as `read_table` does of a file.
+
+    Raises:
+        DataError: a value cannot be what its column is; with row and column.
+        OptionError: a column that was asked for is not there.
+    """
     asked = asked or TableOptions()
-    frame = read_columns(path)
-    source = str(path)
     chosen = roles(frame.columns, asked, source)
     told: list[str] = []
     frame = _without_empty_rows(frame.with_columns([cleaned(frame[name]) for name in frame.columns]), told)
@@ -49,7 +57,7 @@ def read_table(path: Path, asked: TableOptions | None = None) -> Sequences:
         told.append(f"{grid.gaps:,} steps of {int(grid.lengths_B.sum()):,} have no row: they count as missing")
     if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):
         told.append(f"the times in {printable(str(chosen.time))} are not evenly spaced: each row is a step")
-    target = _target(columns, chosen, asked, table, grid)
+    target = _target(columns, chosen, asked, table, grid) if chosen.target else None
     return _built(source, columns, chosen, asked, table, grid, target, told)
 
 
@@ -196,12 +204,12 @@ def _built(
     asked: TableOptions,
     table: _Table,
     grid: Grid,
-    target: Target,
+    target: Target | None,
     told: list[str],
 ) -> Sequences:
     numbers: dict[str, Any] = {}
     categories: list[Categories] = []
-    for name in (*chosen.target, *chosen.inputs) if target.ahead else chosen.inputs:
+    for name in (*chosen.target, *chosen.inputs) if target is not None and target.ahead else chosen.inputs:
         found = columns.numbers(name)
         if found is not None:
             _keep_numbers(name, _laid(found, table, grid, np.nan), numbers, told)
@@ -233,6 +241,7 @@ def _built(
         grid.step,
         asked.known,
         tuple(told),
+        (chosen.group or "sequence", chosen.time or "step"),
     )
 
 

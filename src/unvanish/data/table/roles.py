@@ -27,6 +27,7 @@ class TableOptions:
         known: columns that are known beforehand.
         words: columns that are words, whatever they look like. ignore: columns that are left out.
         decimal: the mark before decimals; by default told by the values.
+        unlabelled: whether the target may be missing, as there is nothing to learn from the table.
     """
 
     target: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class TableOptions:
     words: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     decimal: str | None = None
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
         if self.horizon < 0:
@@ -62,13 +64,19 @@ def roles(names: Sequence[str], asked: TableOptions, source: str) -> Roles:
         OptionError: a column that was named is not there, or has two parts to play.
         DataError: nothing says what is to be predicted.
     """
-    for option in ("target", "known", "words", "ignore"):
-        for name in getattr(asked, option):
+    wanted = tuple(name for name in asked.target if name in names or not asked.unlabelled)
+    for option, columns in (
+        ("target", wanted),
+        ("known", asked.known),
+        ("words", asked.words),
+        ("ignore", asked.ignore),
+    ):
+        for name in columns:
             _there(name, names, option)
     time = _one(asked.time, TIMES, names, "time")
     group = _one(asked.group, GROUPS, names, "group")
-    target = asked.target or tuple(name for name in names if name.lower() in TARGETS)[:1]
-    if not target:
+    target = wanted or tuple(name for name in names if name.lower() in TARGETS and not asked.target)[:1]
+    if not target and not asked.unlabelled:
         listed = ", ".join(printable(name) for name in names)
         raise DataError(f"{source} does not say what to predict: name a column with --target, of {listed}")
     for name in target:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unvanish.data.archive import read_archive
 from unvanish.data.arrays import read_arrays, read_mnist
 from unvanish.data.looking import look
@@ -19,6 +21,7 @@ from unvanish.data.tokens import Symbols, read_tokens, symbols_of
 from unvanish.data.tokens.symbols import Characters
 from unvanish.errors import DataError, OptionError, RunError
 from unvanish.record.run import VOCABULARY
+from unvanish.train.datasettings import GIVEN
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelMaterial, LabelQuestion
 from unvanish.train.questions.question import Material, Question
@@ -33,18 +36,28 @@ CUTS = {"text": "chars", "bytes": "bytes", "words": "words", "bpe": "bpe"}
 
 
 def read_material(
-    settings: TrainSettings, question: Question | None = None, say: Callable[[str], None] = lambda _: None
+    settings: TrainSettings,
+    question: Question | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    given: Sequences | None = None,
 ) -> Material:
     """Read what a run trains on; its settings say then how long a window is, and how many epochs there are.
 
     Args:
         question: that of a run that goes on.
+        given: data in the place of a source.
 
     Raises:
         DataError: it cannot be trained on.
         OptionError: an option that is not for such data.
     """
     path = None if settings.source is None else Path(settings.source)
+    if given is not None:
+        return _asked({"all": given}, _fitted(settings, kind=GIVEN), digest_of_steps(given), question)
+    if settings.kind == GIVEN:
+        raise DataError(
+            "the data of this run were given by a program: go on with unvanish.train.fit, resume=FOLDER"
+        )
     kind = settings.kind or ("text" if path is None else _looked(path, say))
     settings = _fitted(settings, kind=kind)
     if kind in CUTS:
@@ -55,6 +68,13 @@ def read_material(
     if path is None:
         raise OptionError(f"--as {kind} needs a source: name a file or a folder")
     parts, digest = _sequences(path, kind, settings)
+    return _asked(parts, settings, digest, question)
+
+
+def _asked(
+    parts: dict[str, Sequences], settings: TrainSettings, digest: str, question: Question | None
+) -> Material:
+    """Make of sequences what they ask: a forecast, or labels."""
     first = next(iter(parts.values()))
     if first.target is not None and first.target.ahead:
         return _series(first, settings, digest, question)
@@ -106,14 +126,14 @@ def _sequences(path: Path, kind: str, settings: TrainSettings) -> tuple[dict[str
     return parts, digest_of(sorted(one for one in path.iterdir() if "idx" in one.name))
 
 
-def read_as_table(path: Path, settings: TrainSettings) -> Sequences:
-    """Read a table with the columns that the settings name."""
+def read_as_table(path: Path, settings: TrainSettings, *, unlabelled: bool = False) -> Sequences:
+    """Read a table with the columns that the settings name; one that is unlabelled need not have the target."""
     from unvanish.data.table import TableOptions, read_table
 
-    names = {field.name for field in dataclasses.fields(TableOptions)}
+    names = {field.name for field in dataclasses.fields(TableOptions)} - {"unlabelled"}
     asked: dict[str, Any] = {name: getattr(settings, name) for name in names}
     lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-    return read_table(path, TableOptions(**{**asked, **lists}))
+    return read_table(path, TableOptions(**{**asked, **lists}, unlabelled=unlabelled))
 
 
 def _archive_files(path: Path) -> list[Path]:
@@ -129,6 +149,15 @@ def digest_of(paths: list[Path]) -> str:
     for path in paths:
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:16]
+
+
+def digest_of_steps(data: Sequences) -> str:
+    """Return what tells sequences from others."""
+    found = hashlib.sha256()
+    target = [] if data.target is None else [data.target.values]
+    for array in (data.lengths_B, data.numbers_NF, *(one.codes_N for one in data.categories), *target):
+        found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()[:16]
 
 

@@ -1,0 +1,46 @@
+"""Data that a program gives: arrays, data frames, data sets, made the one type that readers give."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from unvanish.data.arrays import of_arrays, of_dataset
+from unvanish.data.sequences import Sequences
+from unvanish.errors import MissingExtraError
+
+
+def sequences_of(data: Any, y: Any = None, lengths: Any = None, options: dict[str, Any] | None = None) -> Sequences:
+    """Make sequences of whatever a program has.
+
+    Raises:
+        DataError: it is nothing that is understood.
+    """
+    if isinstance(data, Sequences):
+        return data
+    frame = _frame(data)
+    if frame is not None:
+        from unvanish.data.table import TableOptions, of_frame
+
+        names = {field.name for field in dataclasses.fields(TableOptions)}
+        asked = {name: value for name, value in (options or {}).items() if name in names}
+        lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
+        return of_frame(frame, TableOptions(**{**asked, **lists}))
+    if y is None and not hasattr(data, "__array__"):
+        return of_dataset(data)
+    return of_arrays(data, y, lengths)
+
+
+def _frame(data: Any) -> Any:
+    """A data frame of polars, made of one of pandas where it is one."""
+    kind = type(data).__module__.partition(".")[0]
+    if kind == "polars":
+        return data.collect() if hasattr(data, "collect") else data
+    if kind == "pandas":
+        import polars as pl
+
+        try:
+            return pl.from_pandas(data.reset_index() if data.index.name else data)
+        except ImportError as fault:
+            raise MissingExtraError(f"a data frame of pandas is read with {fault.name}: install it") from fault
+    return None

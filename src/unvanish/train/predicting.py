@@ -1,0 +1,265 @@
+"""Answers to new data: the network of a run asked once more, its answers as a table with the keys of the input.
+
+Shapes: B rows, T steps, H steps ahead, G targets, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unvanish.data.archive import read_ts
+from unvanish.data.arrays import read_arrays
+from unvanish.data.batches import SequenceBatches
+from unvanish.data.looking import look
+from unvanish.data.sequences import Sequences
+from unvanish.errors import DataError, MissingExtraError, OptionError, printable
+from unvanish.train.ending import bounds
+from unvanish.train.giving import sequences_of
+from unvanish.train.load import Loaded
+from unvanish.train.measure import on
+from unvanish.train.model import Inputs
+from unvanish.train.questions.forecast import ForecastQuestion
+from unvanish.train.questions.labels import LabelQuestion
+from unvanish.train.questions.likelihoods import COVERED
+from unvanish.train.questions.reading import read_as_table
+from unvanish.train.questions.series import Borders, SeriesMaterial, Windows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# What polars calls a step that our tables know.
+INTERVALS = {
+    "second": "s",
+    "minute": "m",
+    "hour": "h",
+    "day": "d",
+    "week": "w",
+    "month": "mo",
+    "quarter": "q",
+    "year": "y",
+}
+
+
+def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
+    """Answer of new data what a run was trained to answer.
+
+    Labels: the class with the probability of each, or the numbers, by sequence or by step. Forecasts: the median of
+    each step ahead, and intervals that are calibrated on what was validated on, `lo-80` to `hi-95`.
+
+    Args:
+        source: data like those of the run, a path or as `fit` takes them, which need not have labels; of series,
+            their history, with rows ahead that hold what is known beforehand where the run was trained with that.
+
+    Raises:
+        DataError: the data are not like those of the run.
+        OptionError: a run on text, which `evaluate` and `generate` are for.
+    """
+    question = loaded.question
+    if isinstance(question, LabelQuestion):
+        data = read_like(loaded, source, labelled=False)
+        return _labels(loaded, question, data)
+    if isinstance(question, ForecastQuestion):
+        return _forecasts(loaded, question, read_like(loaded, source, labelled=True))
+    raise OptionError("the run is one on text: use  unvanish generate  to write, or  unvanish evaluate  to measure")
+
+
+def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
+    """Read data like those of a run.
+
+    Raises:
+        DataError: they are of another kind.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return _given(loaded, source, labelled=labelled)
+    source = Path(source)
+    kind = look(source).kind
+    if kind == "table":
+        return read_as_table(source, loaded.settings, unlabelled=not labelled)
+    if kind == "arrays":
+        return read_arrays(source)
+    if kind == "archive" and source.is_file():
+        return read_ts(source)
+    raise DataError(f"{source} is read as {kind}, and the run answers of tables, arrays and .ts files: name one")
+
+
+def _given(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
+    settings = loaded.settings
+    names = ("target", "time", "group", "horizon", "known", "words", "ignore", "decimal")
+    options = {name: getattr(settings, name) for name in names}
+    return sequences_of(source, options={**options, "unlabelled": not labelled})
+
+
+def _frame(columns: dict[str, Any]) -> pl.DataFrame:
+    try:
+        import polars
+    except ImportError as fault:
+        raise MissingExtraError("answers come as a table of polars: pip install 'unvanish[app]'") from fault
+    return polars.DataFrame(columns)
+
+
+# -- labels ------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _labels(loaded: Loaded, question: LabelQuestion, data: Sequences) -> pl.DataFrame:
+    rows = question.inputs(data)
+    if question.per != "step":
+        rows = rows.cut(loaded.settings.length)
+    device = loaded.model.device
+
+    def make(places: NDArray[np.int64]) -> tuple[NDArray[np.int64], Inputs]:
+        numbers, codes, lengths, _ = rows.padded(places)
+        return places, Inputs(numbers, codes, lengths)
+
+    answers = []
+    for places, x in SequenceBatches(rows.lengths_B, loaded.settings.batch_size, make):
+        answer = loaded.model(on(device, x))[0].float().cpu()
+        if question.per == "step":
+            answers += [answer[: rows.lengths_B[row], place] for place, row in enumerate(places)]
+        else:
+            answers.append(answer)
+    return _frame(_keys(data, question.per) | _columns(question, torch.cat(answers)))
+
+
+def _keys(data: Sequences, per: str) -> dict[str, Any]:
+    if per != "step":
+        return {data.called[0]: list(data.keys)}
+    found: dict[str, Any] = {}
+    if len(data) > 1:
+        found[data.called[0]] = np.repeat(np.array(data.keys, dtype=object), data.lengths_B).tolist()
+    if data.times_N is not None:
+        found[data.called[1]] = times(data.times_N)
+    else:
+        place_N = np.arange(int(data.lengths_B.sum())) - np.repeat(data.starts_B, data.lengths_B)
+        found["step"] = (place_N + 1).tolist()
+    return found
+
+
+def _columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
+    if question.asked == "number":
+        scale, centre = ([getattr(one, name) for one in question.scales] for name in ("scale", "centre"))
+        own = answer.double().numpy() * scale + centre
+        return {name: own[:, place] for place, name in enumerate(question.names)}
+    share = torch.softmax(answer.double(), -1).numpy()
+    found: dict[str, Any] = {question.names[0]: [question.levels[place] for place in share.argmax(-1)]}
+    return found | {f"p({level})": share[:, place] for place, level in enumerate(question.levels)}
+
+
+def times(times_N: NDArray[Any]) -> Any:
+    """Times of the calendar as such, numbers as they are."""
+    if times_N.dtype.kind != "i":
+        return times_N
+    return times_N.astype("datetime64[us]")
+
+
+# -- forecasts ---------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> pl.DataFrame:
+    assert data.target is not None
+    origin_S = _last_known(data)
+    _check_known(question, data, origin_S)
+    whole_S = origin_S + 1
+    borders = Borders(whole_S, whole_S, whole_S)
+    settings = loaded.settings
+    material = SeriesMaterial.whole(data, borders, settings, "", question)
+    every = np.flatnonzero(origin_S >= 0)
+    bands = []
+    for start in range(0, len(every), settings.batch_size):
+        series = every[start : start + settings.batch_size]
+        x, y = material.window(Windows(series, origin_S[series]), every=False)
+        answer = loaded.model(on(loaded.model.device, x))[0].cpu()
+        bands.append(_own_units(loaded, question, answer, y.centre_BG[:, None], y.scale_BG[:, None]))
+    found = {name: torch.cat([band[name] for band in bands]).numpy() for name in bands[0]}
+    horizon = question.horizon
+    keys = np.repeat(np.array(data.keys, dtype=object)[every], horizon).tolist()
+    columns: dict[str, Any] = {data.called[0]: keys} if len(data) > 1 else {}
+    columns |= _ahead(data, every, origin_S[every], horizon)
+    return _frame(columns | {name: values.reshape(-1) for name, values in found.items()})
+
+
+def _last_known(data: Sequences) -> NDArray[np.int64]:
+    """The last step of each series at which a target is known; -1 where none is."""
+    assert data.target is not None
+    known_N = np.isfinite(data.target.values).any(1)
+    place_N = np.arange(len(known_N)) - np.repeat(data.starts_B, data.lengths_B)
+    found: NDArray[np.int64] = np.maximum.reduceat(np.where(known_N, place_N, -1), data.starts_B)
+    if not (found >= 0).any():
+        raise DataError(f"{data.source}: {printable(data.target.names[0])} has no values to forecast from")
+    return found
+
+
+def _check_known(question: ForecastQuestion, data: Sequences, origin_S: NDArray[np.int64]) -> None:
+    lacking = data.lengths_B - 1 - origin_S < question.horizon
+    if question.known and lacking.any():
+        key = data.keys[int(np.flatnonzero(lacking)[0])]
+        raise DataError(
+            f"{data.source}: the run knows {', '.join(map(printable, question.known))} beforehand, and series "
+            f"{printable(key)} has fewer than {question.horizon} rows ahead: add them, with the target left empty"
+        )
+
+
+def _own_units(
+    loaded: Loaded, question: ForecastQuestion, answer: Tensor, centre: Tensor, scale: Tensor
+) -> dict[str, Tensor]:
+    """The median and the ends of the intervals, by name, (B, H) each."""
+    quantiles = question.likelihood.quantiles(answer, scale.expand(answer.shape[:-1])).double()
+    found = {}
+    middle = quantiles[..., quantiles.shape[-1] // 2]
+    ends = {"": middle}
+    lower, upper = middle, middle
+    for share, widths in loaded.calibrated():
+        if share not in COVERED:
+            continue
+        low, high = bounds(quantiles, share)
+        width_HG = torch.tensor(widths, dtype=torch.float64)
+        name = f"{share * 100:g}"
+        # An interval holds the median, and those that cover less.
+        lower, upper = torch.minimum(low - width_HG, lower), torch.maximum(high + width_HG, upper)
+        ends |= {f"-lo-{name}": lower, f"-hi-{name}": upper}
+    for place, target in enumerate(question.targets):
+        for name, values in ends.items():
+            own = (values * scale + centre)[..., place]
+            found[f"{target}{name}"] = own.clamp_min(0) if question.likelihood.counts else own
+    return found
+
+
+def _ahead(data: Sequences, series: NDArray[np.int64], origin_B: NDArray[np.int64], horizon: int) -> dict[str, Any]:
+    """When each step ahead is; how many steps ahead where nothing says when."""
+    steps_H = np.arange(1, horizon + 1)
+    if data.times_N is None or not data.step:
+        return {"step": np.tile(steps_H, len(series))}
+    last_B = data.times_N[data.starts_B[series] + origin_B]
+    if data.times_N.dtype.kind != "i":
+        return {data.called[1]: (last_B[:, None] + float(data.step) * steps_H).reshape(-1)}
+    return {data.called[1]: _calendar(last_B, data.step, steps_H)}
+
+
+def _calendar(last_B: NDArray[np.int64], step: str, steps_H: NDArray[np.int64]) -> Any:
+    import polars as pl
+
+    count, _, unit = step.replace(",", "").partition(" ")
+    moment_B = last_B.astype("datetime64[us]")
+    if unit == "working day":
+        days = np.busday_offset(moment_B.astype("datetime64[D]")[:, None], steps_H, roll="forward")
+        return (days + (moment_B - moment_B.astype("datetime64[D]"))[:, None]).reshape(-1)
+    short = INTERVALS[unit.rstrip("s")]
+    ends = bool((_next_day(moment_B) == 1).all()) and short in ("mo", "q", "y")
+    frame = pl.DataFrame({"at": np.repeat(moment_B, len(steps_H)), "by": np.tile(steps_H, len(moment_B))})
+    moved = pl.col("at").dt.offset_by(pl.concat_str(pl.col("by") * int(count), pl.lit(short)))
+    return frame.select(moved.dt.month_end() if ends else moved).to_series()
+
+
+def _next_day(moment_B: NDArray[Any]) -> NDArray[np.int64]:
+    """The day of the month of the day after."""
+    tomorrow = moment_B.astype("datetime64[D]") + 1
+    found: NDArray[np.int64] = (tomorrow - tomorrow.astype("datetime64[M]")).astype(np.int64) + 1
+    return found
