@@ -146,11 +146,13 @@ def keep_state(folder: Path, state: Any) -> None:
 # -- data that are no text ---------------------------------------------------------------------------------------
 
 
-def forecast(folder: Path, steps: int = 400, period: int = 30, **changes: Any) -> TrainSettings:
+def forecast(
+    folder: Path, steps: int = 400, period: int = 30, noise: float = 0.05, **changes: Any
+) -> TrainSettings:
     """Return settings for a forecast of a series of a random shape that comes again after so many steps."""
     generator = random.Random(3)
     shape = [generator.gauss(0, 1) for _ in range(period)]
-    rows = [f"{place},{shape[place % period] + generator.gauss(0, 0.05):.4f}\n" for place in range(steps)]
+    rows = [f"{place},{shape[place % period] + generator.gauss(0, noise):.4f}\n" for place in range(steps)]
     path = folder / "series.csv"
     path.write_text("t,y\n" + "".join(rows), encoding="utf-8")
     usual = {"hidden": 8, "layers": 1, "horizon": 5, "device": "cpu", "probes": 2, "epochs": 2}

@@ -12,6 +12,7 @@ from unvanish.report.page.blocks import scrolling, tile
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.wording import MISSING, decimal, enumeration, percent
 
+PARTS = {"valid": "validation"}
 UNITS = {"bytes": "byte", "words": "word", "bpe": "piece"}
 
 
@@ -77,8 +78,8 @@ def sentence(asked: Asked, metrics: Mapping[str, float | None], steps: str) -> s
         )
     if asked.kind == "class":
         return (
-            f"After {steps} the network tells {percent(metrics.get('accuracy'))} of the {asked.unit}s that it has "
-            f"not been trained on right, at {decimal(loss)} nats per {asked.unit}."
+            f"After {steps} the network gets {percent(metrics.get('accuracy'))} right of the {asked.unit}s that it "
+            f"was not trained on, at {decimal(loss)} nats per {asked.unit}."
         )
     if asked.kind == "number":
         return (
@@ -97,8 +98,8 @@ def baseline_sentence(asked: Asked, metrics: Mapping[str, float | None], naive: 
     known = [one for one in naive if one.metrics.get(leads) is not None]
     if not known or metrics.get(leads) is None:
         return ""
-    told = [f"{one.name} {dict(measures({leads: one.metrics[leads]}, asked.unit)).popitem()[1]}" for one in known]
-    return f"For comparison: {enumeration(told)}."
+    told = [f"{one.name}: {dict(measures({leads: one.metrics[leads]}, asked.unit)).popitem()[1]}" for one in known]
+    return f"For comparison, {enumeration(told)}."
 
 
 def tiles(asked: Asked, metrics: Mapping[str, float | None]) -> list[Html]:
@@ -145,9 +146,9 @@ def worth_table(asked: Asked, rows: list[Worth]) -> Child:
     head = element("tr", *(element("th", name, scope="col") for name in ("answer", "on", *names)))
     body = [
         element(
-            "tr", *(element("td", cell) for cell in (row.name, row.part, *(one.get(n, MISSING) for n in names)))
+            "tr", *(element("td", cell) for cell in (row.name, PARTS.get(row.part, row.part), *(one.get(n, MISSING) for n in names)))
         )
         for row, one in zip(rows, written, strict=True)
     ]
     table = element("table", element("thead", head), element("tbody", *body))
-    return scrolling("div", "The network beside naive answers", table, class_="events")
+    return scrolling("div", "The network beside naive answers", table, class_="events worth")

@@ -164,6 +164,8 @@ def _need_sentence(run: Run) -> str:
     """Say whether the gradient comes as far back as the data need, and what holds it back: one part is enough."""
     if run.need is None or run.need.lag is None:
         return ""
+    if not run.need.lag:
+        return "What the data need is in the step at hand, as far as their sample tells."
     least = "at least " if run.need.censored else ""
     words = f"The data need {least}{count(run.need.lag)} {steps(run.need.lag)} of context"
     known = [reach for reach in run.reaches if reach.steps is not None]

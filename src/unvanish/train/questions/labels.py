@@ -300,12 +300,12 @@ class LabelMaterial(Material):
             taken = np.zeros((self.question.outputs, self.question.outputs))
             np.add.at(taken[:, int(share_K.argmax())], known, 1)
             loss = float(-np.log(share_K[known]).mean()) if len(known) else 0.0
-            yield "the commonest class", {"loss": loss} | class_metrics(torch.from_numpy(taken))
+            yield "always the commonest class", {"loss": loss} | class_metrics(torch.from_numpy(taken))
             return
         y = torch.from_numpy(np.atleast_2d(valid))
         count = torch.isfinite(y).sum()
         sums = self.question._errors(torch.zeros_like(y), y)
-        yield "the mean", self.question.metrics(sums | {"loss": sums["squared"].sum(), "count": count})
+        yield "always the mean", self.question.metrics(sums | {"loss": sums["squared"].sum(), "count": count})
 
     def describe(self) -> str:
         """Say in a line what there is to train on."""

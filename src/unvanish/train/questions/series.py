@@ -301,7 +301,7 @@ class SeriesMaterial(Material):
     def naive_name(self) -> str:
         """What the naive forecast is called."""
         season = self.question.season
-        return "the last value" if season == 1 else f"{season:,} steps before"
+        return "the last value" if season == 1 else f"the value {season:,} steps before"
 
     def naive_metrics(self, windows: Windows) -> dict[str, float]:
         """Return what the seasonal naive forecast comes to."""
