@@ -104,6 +104,28 @@ Probes = Annotated[int, _training("Measurements of the gradient, beside one a va
 Engine = Annotated[str, _training("auto, reference, builtin or native.")]
 Device = Annotated[str, _training("auto, cpu or cuda.")]
 
+# What is asked of the data: name, annotation, value where it is not given.
+OF_DATA: list[tuple[str, Any, Any]] = [
+    ("kind", Kind, None),
+    ("vocabulary", Vocabulary, 0),
+    ("target", Target, None),
+    ("time", Time, None),
+    ("group", Group, None),
+    ("horizon", Horizon, 0),
+    ("known", Known, None),
+    ("words", Words, None),
+    ("ignore", Ignore, None),
+    ("decimal", Decimal, None),
+    ("scale", Scale, None),
+    ("likelihood", Loss, "quantiles"),
+    ("season", Season, 0),
+    ("windows", Windows, 1),
+    ("stride", Stride, 0),
+    ("valid", Valid, 0.1),
+    ("images", Images, "rows"),
+    ("pool", Pool, "last"),
+]
+
 # What the command line takes of a kind: its type, and its value where it is not given.
 TYPED: dict[str, tuple[Any, Any]] = {
     "share": (float, 0.0),

@@ -29,6 +29,12 @@ def written(text: str) -> None:
     sys.stdout.flush()
 
 
+def going_on(text: str) -> None:
+    """Print a part of what a network writes, at once, as `written` prints the whole."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """Print a line on the error stream, as `plain`: what came out otherwise than expected, but is not a fault."""
     sys.stderr.write(f"unvanish: {printable(text)}\n")

@@ -21,9 +21,9 @@ def summary(record: RunRecord) -> Table:
     if valid:
         last, best = valid[-1], min(valid, key=lambda line: line.loss or 0.0)
         for name, value in measures(last.metrics, unit):
-            table.add_row(name, value)
-        if best.step != last.step:
-            table.add_row("best", f"loss {best.loss:.4g} at step {best.step:,}")
+            table.add_row("validation loss" if name == "loss" else name, value)
+        nats = " nats" if {"bits", "accuracy"} & set(last.metrics) else ""
+        table.add_row("best", f"{best.loss:.3f}{nats} at step {best.step:,}")
     for tested in map(Test.read, record.read("test")):
         for name, value in measures(tested.metrics, unit):
             table.add_row(f"test: {name}", value)

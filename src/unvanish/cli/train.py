@@ -24,40 +24,22 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come fir
 LISTS = ("penalty", "init", "target", "known", "words", "ignore")
 
 
-def _with_layer_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the keywords of a layer as options, each of its kind."""
+def _with_listed_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that are listed elsewhere: those of data, and the keywords of a layer."""
     whole = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in whole.parameters.values() if parameter.kind is not Parameter.VAR_KEYWORD]
-    of_layer = [
+    listed = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=usual, annotation=annotation)
-        for name, annotation, usual in options.of_layers()
+        for name, annotation, usual in [*options.OF_DATA, *options.of_layers()]
     ]
-    command.__signature__ = whole.replace(parameters=[*own, *of_layer])  # type: ignore[attr-defined]
+    command.__signature__ = whole.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
     return command
 
 
-@_with_layer_options
+@_with_listed_options
 def train(
     context: typer.Context,
     source: options.Source = None,
-    kind: options.Kind = None,
-    vocabulary: options.Vocabulary = 0,
-    target: options.Target = None,
-    time: options.Time = None,
-    group: options.Group = None,
-    horizon: options.Horizon = 0,
-    known: options.Known = None,
-    words: options.Words = None,
-    ignore: options.Ignore = None,
-    decimal: options.Decimal = None,
-    scale: options.Scale = None,
-    likelihood: options.Loss = "quantiles",
-    season: options.Season = 0,
-    windows: options.Windows = 1,
-    stride: options.Stride = 0,
-    valid: options.Valid = 0.1,
-    images: options.Images = "rows",
-    pool: options.Pool = "last",
     cell: options.Cell = "lstm",
     hidden: options.Hidden = 128,
     layers: options.Layers = 2,
@@ -83,7 +65,7 @@ def train(
     engine: options.Engine = "auto",
     device: options.Device = "auto",
     set_: options.Set = None,
-    **layer: Any,
+    **listed: Any,
 ) -> None:
     """Train a network on your data; see what they need and how far its gradient reaches; keep the run and a report.
 

@@ -9,7 +9,7 @@ from unvanish.train.predicting import predict
 from unvanish.train.run import Outcome, Training, prepare, prepare_resume, resume, train
 from unvanish.train.settings import TrainSettings
 from unvanish.train.watching import WatchGradient
-from unvanish.train.writing import generate
+from unvanish.train.writing import generate, stream, written
 
 __all__ = [
     "Evaluation",
@@ -31,5 +31,7 @@ __all__ = [
     "prepare",
     "prepare_resume",
     "resume",
+    "stream",
     "train",
+    "written",
 ]

@@ -6,7 +6,7 @@ Shapes: T time, B batch, V symbols.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from unvanish.errors import OptionError
 from unvanish.nn import States
 from unvanish.train.model import TextModel
 from unvanish.train.settings import MAX_SEED
+
+KEPT = 8  # symbols that say how the next one is written: with a space before it, or as the rest of a character
 
 
 def generate(
@@ -31,7 +33,22 @@ def generate(
     top_p: float = 1.0,
 ) -> str:
     """Continue a prompt by `length` symbols: see `stream`."""
-    return symbols.decode(list(stream(model, symbols, prompt, length, temperature, seed, top_k=top_k, top_p=top_p)))
+    numbers = stream(model, symbols, prompt, length, temperature, seed, top_k=top_k, top_p=top_p)
+    return "".join(written(symbols, prompt, numbers))
+
+
+def written(symbols: Symbols | Vocabulary, prompt: str, numbers: Iterable[int]) -> Iterator[str]:
+    """Yield the text of numbers as they come, so that it goes on where the prompt ends."""
+    found = symbols.encode(prompt).tolist()[-KEPT:]
+    shown = len(symbols.decode(found))
+    for number in numbers:
+        found = [*found, number]
+        text = symbols.decode(found)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
+            yield text[shown:]
+            found = found[-KEPT:]
+            shown = len(symbols.decode(found))
+    yield symbols.decode(found)[shown:]
 
 
 def stream(

@@ -146,7 +146,11 @@ def worth_table(asked: Asked, rows: list[Worth]) -> Child:
     head = element("tr", *(element("th", name, scope="col") for name in ("answer", "on", *names)))
     body = [
         element(
-            "tr", *(element("td", cell) for cell in (row.name, PARTS.get(row.part, row.part), *(one.get(n, MISSING) for n in names)))
+            "tr",
+            *(
+                element("td", cell)
+                for cell in (row.name, PARTS.get(row.part, row.part), *(one.get(n, MISSING) for n in names))
+            ),
         )
         for row, one in zip(rows, written, strict=True)
     ]

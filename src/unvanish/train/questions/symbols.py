@@ -173,7 +173,10 @@ class TextMaterial(Material):
         shares_V, counts_V = _frequencies(train_N, count)
         valid = valid_N.long()
         yield "frequencies", symbol_metrics(float(-shares_V.log()[valid].mean()))
-        yield "frequencies after the last symbol", symbol_metrics(_bigram(train_N, valid, count, shares_V, counts_V))
+        yield (
+            "frequencies after the last symbol",
+            symbol_metrics(_bigram(train_N, valid, count, shares_V, counts_V)),
+        )
 
     def describe(self) -> str:
         """Say in a line what there is to train on."""
