@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,4 +100,18 @@ assert len(pyplot.get_fignums()) == {kept}, pyplot.get_fignums()
 assert not {kept} or pyplot.gcf() is axes.figure
 assert not [name for name in settings if name != "backend" and settings[name] != matplotlib.rcParams[name]]
 axes.figure.savefig("/dev/null", format="png")
+""")
+
+
+def test_what_a_notebook_sets_when_it_makes_its_first_figure_stays(tmp_path: Path) -> None:
+    """Its back end turns on the interactive mode, without which no later figure would be shown."""
+    backend = "import matplotlib; matplotlib.interactive(True)\nfrom matplotlib.backends.backend_agg import *\n"
+    (tmp_path / "inlined.py").write_text(backend, encoding="utf-8")
+    run(f"""
+sys.path.insert(0, {str(tmp_path)!r})
+{IN_A_NOTEBOOK}
+import matplotlib
+matplotlib.rcParams["backend"] = "module://inlined"
+found.plot()
+assert matplotlib.is_interactive()
 """)

@@ -91,8 +91,8 @@ def test_the_line_of_a_result_has_what_was_found() -> None:
 
 def test_the_line_of_a_run_has_its_last_validation(tmp_path: Path) -> None:
     record = found.run(tmp_path)
-    assert repr(record).endswith("a-run: step 300, loss 0.9337, reach l0 90, l1 ≥ 199)")
-    assert repr(type(record)(tmp_path / "none")) == f"RunRecord({tmp_path / 'none'})"
+    assert repr(record) == "RunRecord(a-run: step 300, loss 0.9337, reach l0 90, l1 ≥ 199)"
+    assert repr(type(record)(tmp_path / "none")) == "RunRecord(none)"
 
 
 @pytest.mark.parametrize("long", ["a.module." * 40 + "l0", "two\nlines"])

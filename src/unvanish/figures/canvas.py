@@ -35,8 +35,6 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": False,
     "axes.facecolor": "white",
-    "figure.facecolor": "white",
-    "figure.dpi": 200,
     "text.usetex": False,
 }
 # Text stays text, in fonts that journals take; the same result gives the same bytes.
@@ -66,11 +64,12 @@ def panels(heights: Sequence[float], *, seen: bool) -> Iterator[tuple[Figure, li
         seen: whether it is for whoever sits at a notebook, and not for a file.
     """
     drawing = library()
-    make = _maker(seen)  # before the style: what a notebook sets when pyplot is imported has to stay
     across = 1 if len(heights) <= 2 else 2
     rows = [max(heights[at : at + across]) for at in range(0, len(heights), across)]
+    # Outside the context: what a notebook sets when pyplot makes its first figure has to stay.
+    size = PAGE if across == 2 else COLUMN, sum(rows)
+    figure = _maker(seen)(figsize=size, dpi=200, facecolor="white", layout="constrained")
     with drawing.rc_context(STYLE):
-        figure = make(figsize=(PAGE if across == 2 else COLUMN, sum(rows)), layout="constrained")
         grid = figure.add_gridspec(math.ceil(len(heights) / across), across, height_ratios=rows)
         axes = [figure.add_subplot(grid[divmod(at, across)]) for at in range(len(heights))]
         for one in axes:  # ticks are made when they are drawn, by what holds then

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unvanish.errors import MissingExtraError, RunError
+from unvanish.errors import MissingExtraError, RunError, printable
 from unvanish.record.files import LOCK, finite, leftovers, remove_leftovers, sync_folder, write_atomically
 from unvanish.record.result import Result
 
@@ -144,10 +144,11 @@ class RunRecord(Result):
         return {"name": self.folder.resolve().name, "window": window, "lines": lines}
 
     def __repr__(self) -> str:
+        name = printable(self.folder.name)[:40]
         try:
-            return f"RunRecord({self.folder}{self._finding()})"
+            return f"RunRecord({name}{self._finding()})"
         except (OSError, ImportError):  # nothing is written yet; or what reads it is not installed
-            return f"RunRecord({self.folder})"
+            return f"RunRecord({name})"
 
     def _finding(self) -> str:
         """The last validation in words; other lines are not parsed, as there may be a million."""
@@ -158,9 +159,11 @@ class RunRecord(Result):
         if last is None:
             return ""
         found = Valid.read(last)
-        reached = (f"{part} {'≥ ' if one.censored else ''}{one.steps}" for part, one in found.reach.items())
+        known = [(part, one) for part, one in found.reach.items() if one.steps is not None]
+        reached = [f"{printable(part)[:12]} {'≥ ' if one.censored else ''}{one.steps}" for part, one in known[:2]]
+        told = ", ".join(reached + ["…"] * (len(known) > 2)) or "unknown"
         loss = "" if found.loss is None else f", loss {found.loss:.4g}"
-        return f": step {found.step:,}{loss}, reach {', '.join(reached) or 'unknown'}"
+        return f": step {found.step:,}{loss}, reach {told}"
 
     @property
     def seconds(self) -> float:
