@@ -104,7 +104,7 @@ AWKWARD = st.one_of(
 )
 
 
-@settings(max_examples=25, phases=[Phase.generate])
+@settings(max_examples=15, phases=[Phase.generate])
 @given(st.lists(AWKWARD, min_size=1, max_size=30), st.one_of(st.none(), st.integers(0, 10**6)))
 def test_any_norms_are_drawn_without_a_warning(norms: list[float], need: int | None) -> None:
     measured = found.of_norms(norms)
