@@ -94,10 +94,10 @@ def frame(kind: str, plain: Plain, view: str | None = None) -> polars.DataFrame:
 def html(kind: str, plain: Plain, line: str) -> str:
     """Write what a notebook shows; without matplotlib the tables alone."""
     try:
-        picture = encoded(_figure(kind, plain, None, seen=False)[0], "svg")
+        figure, _ = _figure(kind, plain, None, seen=False)
     except MissingExtraError:
-        picture = None
-    return page(line, KINDS[kind].tables(plain), picture)
+        return page(line, KINDS[kind].tables(plain), None)
+    return page(line, KINDS[kind].tables(plain), encoded(figure, "svg"), figure.get_figwidth())
 
 
 def _view(kind: str, name: str | None) -> View:

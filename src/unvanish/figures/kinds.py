@@ -82,7 +82,7 @@ def share(value: float | None) -> str:
     >>> share(0.256), share(None)
     ('25.6 %', '–')
     """
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.3g} %"
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.3g} %".replace("-", "−")
 
 
 def least(steps: float | None, censored: bool = False) -> str:
