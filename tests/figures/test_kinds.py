@@ -133,6 +133,26 @@ def test_no_text_is_cut_off_and_no_two_marks_meet(name: str, drawn: dict[str, Fi
             assert not one.padded(-1).overlaps(other.padded(-1)), name
 
 
+def test_many_parts_with_long_names_leave_room_for_their_curves() -> None:
+    measured = found.diagnosis()
+    parts = tuple(found.part(f"encoder.layers.{at}.block.rnn.l0", -0.02 * (at + 1)) for at in range(12))
+    whole = type(measured)("vanishing", 80, "given", 0.1, parts, measured.causes, (), ())
+    axes = whole.plot()
+    axes.figure.draw_without_rendering()
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[0] == "0.block.rnn.l0"
+    assert (len(texts), texts[-1]) == (8, "and 5 more")
+    shown = axes.get_legend().get_window_extent()
+    assert not shown.padded(-2).overlaps(axes.bbox)
+    assert axes.figure.bbox.padded(1).contains(*shown.max)
+    assert axes.bbox.width > 0.7 * axes.figure.bbox.width
+    (need,) = [text for text in axes.texts if text.get_gid() == "need told"]
+    assert not need.get_window_extent().overlaps(shown.padded(-2))
+    curves = [one for one in axes.lines if str(one.get_gid()).startswith("encoder")]
+    assert len({(one.get_color(), one.get_linestyle()) for one in curves}) > 5
+    assert len(repr(whole)) < 120
+
+
 @pytest.mark.parametrize(("reach", "need"), [(46, 48), (46, 46), (1, 2), (98, 99)])
 def test_marks_beside_each_other_are_told_apart(reach: int, need: int) -> None:
     axes = found.profile(math.log(0.0099) / (reach + 0.999)).plot(need=need)

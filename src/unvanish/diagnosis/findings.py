@@ -199,7 +199,7 @@ class Diagnosis(Result):
         need = f"needed {'≥ ' if self.need_is_least else ''}{self.need} steps"
         reached = ", ".join(f"{part.name} {part.span}" for part in self.parts)
         why = f"; because: {self.causes[0].kind}" if self.causes else ""
-        return f"Diagnosis({self.verdict}: {need}, reach {_cut(reached)}{_cut(why, 40)})"
+        return f"Diagnosis({self.verdict}: {need}, reach {_cut(reached, 36)}{_cut(why, 30)})"
 
     def __str__(self) -> str:
         least = "at least " if self.need_is_least else ""

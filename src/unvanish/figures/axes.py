@@ -32,12 +32,15 @@ Style = dict[str, Any]
 LOST = 0.01  # of the gradient's norm
 LOWEST, HIGHEST = -6, 6  # decades: an axis of forty shows nothing
 MANY = 300  # steps: an axis up to fewer has room for 2 and 5 beside 1 and 10
+MOST = 8  # lines of a legend
 GAP = 0.6  # of the size of a text, to its neighbour
 
 
 def series(at: int) -> tuple[str, Any, str]:
-    """Colour, dash and marker of a curve by its number."""
-    return SERIES[at % len(SERIES)]
+    """Colour, dash and marker of a curve by its number; no two of the first 25 have the same."""
+    count = len(SERIES)
+    _, dash, shape = SERIES[(at + at // count) % count]
+    return SERIES[at % count][0], dash, shape
 
 
 def curve(axes: Axes, x: Sequence[float], y: Sequence[float], name: str, thin: float = 1.0, **style: Any) -> Line2D:
@@ -48,16 +51,18 @@ def curve(axes: Axes, x: Sequence[float], y: Sequence[float], name: str, thin: f
     return drawn
 
 
-def legend(axes: Axes, *, above: bool = False) -> None:
-    """Explain the lines, where there is one to explain: inside the axes where they are free, or above them."""
+def legend(axes: Axes, *, above: int = 0) -> None:
+    """Explain the lines, where there is one: inside the axes where they are free, or in columns above them."""
     handles, names = axes.get_legend_handles_labels()
+    if len(names) > MOST:
+        handles, names = handles[: MOST - 1], [*names[: MOST - 1], f"and {len(names) - MOST + 1} more"]
+        handles.append(axes.plot([], [], linestyle="none")[0])
     if names and above:
         place: Style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
-        axes.legend(handles, names, ncols=3, frameon=False, columnspacing=1.2, handlelength=1.2, **place)
+        style: Style = {"frameon": False, "columnspacing": 1.2, "handlelength": 2.2 if above == 2 else 1.2} | place
+        axes.legend(handles, names, ncols=above, **style)
     elif names:
-        axes.legend(
-            handles, names, ncols=1 if len(names) <= 6 else 2, frameon=True, edgecolor="none", framealpha=0.8
-        )
+        axes.legend(handles, names, frameon=True, edgecolor="none", framealpha=0.8)
 
 
 # -- marks -------------------------------------------------------------------------------------------------------
@@ -80,8 +85,8 @@ def mark(axes: Axes, marks: Iterable[Mark], *, over: int = 0) -> None:
     The limits of the axes have to stand. What lies beyond them is told with an arrow at the edge. `over` is how
     many rows above the axes are taken.
     """
-    rows = [math.inf] * over
     size, transform = _text_size(), axes.get_xaxis_transform()
+    rows, up = [math.inf] * over, 1.35 * size * over + 5 if over else 2.0
     inches = axes.get_window_extent().width / axes.figure.dpi
     right = axes.get_xlim()[1]
     for one in sorted(marks, key=lambda one: one.at):
@@ -96,7 +101,7 @@ def mark(axes: Axes, marks: Iterable[Mark], *, over: int = 0) -> None:
         row = next((row for row, end in enumerate(rows) if end < start), len(rows))
         rows[row : row + 1] = [start + wide + GAP * size / 72 / inches]
         text = f"{one.text} →" if beyond else one.text
-        told = axes.annotate(text, (at, 1), xycoords=transform, xytext=(0, 2 + 1.15 * size * row + 4 * over))
+        told = axes.annotate(text, (at, 1), xycoords=transform, xytext=(0, up + 1.15 * size * (row - over)))
         told.set(anncoords="offset points", ha=align, va="bottom", color=one.color, fontsize=size)
         told.set_gid(f"{one.name} told")
         told.set_annotation_clip(False)

@@ -65,7 +65,7 @@ def draw_gains(axes: Axes, plain: Plain) -> None:
     axes.fill_between(
         lags, low, high, color=BLUE, alpha=0.2, linewidth=0, gid="standard error", label="± standard error"
     )
-    few: Style = {"marker": "o"} if len(lags) <= 40 else {}
+    few: Style = {"marker": "o"} if len(lags) <= 15 else {}
     curve(axes, lags, gain, "gain", color=BLACK, **few)
     lag_axis(axes, lags)
     top = max([one for one in gain if math.isfinite(one)], default=0.0)
@@ -106,7 +106,7 @@ def draw_pairs(axes: Axes, plain: Plain) -> None:
         axes.set_ylim(min([0.0, *known]), 1.1 * max([0.0, *known]) or 1.0)
         axes.set_ylabel(f"dependence ({plain['unit']})" if plain["unit"] == "nats" else plain["unit"])
     axes.set_xlabel("lag $k$ (steps)")
-    legend(axes, above=True)
+    legend(axes, above=3)
     if plain["visible"]:
         text = f"visible {least(plain['visible'], plain['visible_censored'])}"
         mark(axes, [Mark("visible", plain["visible"], text)], over=1)

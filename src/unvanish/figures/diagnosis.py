@@ -16,7 +16,8 @@ from unvanish.figures.axes import (
     series,
     whole_ticks,
 )
-from unvanish.figures.kinds import Columns, Kind, Plain, Table, View, least, numbers, share, short
+from unvanish.figures.axes import MOST as MOST_NAMES
+from unvanish.figures.kinds import PANEL, Columns, Kind, Plain, Table, View, least, numbers, share, short
 from unvanish.figures.profile import NORMS, WHOLE, frame, need_marks, reach_mark
 from unvanish.figures.profile import columns as norms_of
 from unvanish.figures.saturation import ACTIVATIONS, MEMORIES
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROW = 0.2  # inches
+FEW = 4  # parts
+LONG = 14  # characters of a name
 MOST = 10  # remedies in a picture, rows in a notebook
 
 
@@ -82,10 +85,11 @@ def draw_profiles(axes: Axes, plain: Plain) -> None:
     """Draw the profile of every part against the needed lag; beyond a window it is dotted."""
     lags = [numbers(part["profile"]["lags"]) for part in plain["parts"]]
     norms = [numbers(part["profile"]["norms"][WHOLE]) for part in plain["parts"]]
+    names, over = _short_names([part["name"] for part in plain["parts"]]), _rows_above(plain)
     for at, part in enumerate(plain["parts"]):
         color, dash, _ = series(at)
-        name, cut = plain_text(part["name"]), part["window"] + 1
-        told = f"{name}, reach {least(*reach(part))}"
+        cut, told = part["window"] + 1, plain_text(names[at], 20)
+        told = told if over else f"{told}, reach {least(*reach(part))}"
         curve(axes, lags[at][:cut], norms[at][:cut], told, color=color, linestyle=dash).set_gid(part["name"])
         if cut < len(norms[at]):
             far = lags[at][cut - 1 :], norms[at][cut - 1 :]
@@ -95,8 +99,27 @@ def draw_profiles(axes: Axes, plain: Plain) -> None:
     frame(axes, longest, padded or [[1.0, 1.0]], plain["need"])
     for at, part in enumerate(plain["parts"]):
         reach_mark(axes, lags[at], norms[at], *reach(part), color=series(at)[0])
-    mark(axes, need_marks(plain["need"], _need_is_least(plain)))
-    legend(axes)
+    mark(axes, need_marks(plain["need"], _need_is_least(plain)), over=over)
+    legend(axes, above=2 if over else 0)
+
+
+def _rows_above(plain: Plain) -> int:
+    """How many rows the legend has above the axes: of more parts than a few it would hide the curves."""
+    count = min(len(plain["parts"]), MOST_NAMES)
+    return 0 if count <= FEW else math.ceil(count / 2)
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Leave out what long names begin with in common.
+
+    >>> _short_names(["encoder.layers.0.rnn.l0", "encoder.layers.1.rnn.l0"]), _short_names(["rnn.l0", "rnn.l1"])
+    (['0.rnn.l0', '1.rnn.l0'], ['rnn.l0', 'rnn.l1'])
+    """
+    if len(names) < 2 or max(map(len, names)) <= LONG:
+        return names
+    pieces = [name.split(".") for name in names]
+    shared = next((at for at, same in enumerate(zip(*pieces, strict=False)) if len({*same}) > 1), 0)
+    return [".".join(one[min(shared, len(one) - 1) :]) for one in pieces]
 
 
 def _need_is_least(plain: Plain) -> bool:
@@ -122,7 +145,7 @@ def draw_prescriptions(axes: Axes, plain: Plain) -> None:
     axes.set_xlabel("reach (steps)")
     for told, shape, face in (("before", "o", "white"), ("after", "o", BLACK), ("after, at least", ">", BLACK)):
         axes.plot([], [], shape, color=BLACK, markerfacecolor=face, label=told)
-    legend(axes, above=True)
+    legend(axes, above=3)
     mark(axes, need_marks(need, _need_is_least(plain)), over=1)
 
 
@@ -197,7 +220,7 @@ def _spectrum(part: Plain) -> Plain:
 PRESCRIPTIONS = View(prescriptions, draw_prescriptions, lambda plain: bool(plain["prescriptions"]), _tall)
 DIAGNOSIS = Kind(
     {
-        "profiles": View(profiles, draw_profiles),
+        "profiles": View(profiles, draw_profiles, height=lambda plain: PANEL + 0.13 * _rows_above(plain)),
         "prescriptions": PRESCRIPTIONS,
         "parts": View(parts),
         "causes": View(causes),

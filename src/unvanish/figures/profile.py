@@ -90,11 +90,15 @@ def worth_seeing(lags: Sequence[float], norms: Sequence[float], need: float | No
 def reach_mark(
     axes: Axes, lags: Sequence[float], norms: Sequence[float], reach: int, censored: bool, color: str = BLACK
 ) -> Mark:
-    """Put a dot where the curve is at its reach: an arrowhead where the true reach lies further back."""
+    """Put a dot where the curve is at its reach, an arrowhead where the true reach lies further back.
+
+    The limits of the axes have to stand.
+    """
     shape = ">" if censored else "o"
     at = [(lag, norm) for lag, norm in zip(lags, norms, strict=True) if lag == reach]
+    low, high = axes.get_ylim()
     for lag, norm in at:
-        axes.plot(lag, norm, shape, color=color, gid="at the reach")
+        axes.plot(lag, norm, shape, color=color, clip_on=not low <= norm <= high, gid="at the reach")
     return Mark("reach", reach, f"reach {least(reach, censored)}")
 
 

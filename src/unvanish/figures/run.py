@@ -117,8 +117,11 @@ def draw_reach(axes: Axes, plain: Plain) -> None:
         if bounds:
             at_least = [steps[place] for place in bounds], [values[place] for place in bounds]
             style: Style = {"color": color, "marker": "^", "markerfacecolor": "white", "linestyle": "none"}
-            curve(axes, *at_least, f"{plain_text(part)}, at least", zorder=3, markersize=7, **style)
+            drawn = curve(axes, *at_least, f"{plain_text(part)}, at least", zorder=3, markersize=7, **style)
+            drawn.set_label("_")  # told once for all parts
         furthest += [value for value in values if math.isfinite(value)]
+    if any(found["censored"]):
+        axes.plot([], [], "^", color=BLACK, markerfacecolor="white", markersize=7, label="at least")
     levels = list(_levels(plain))
     axes.set_ylim(0, 1.12 * max([*furthest, *(level.at for level in levels)]))
     across(axes, levels)

@@ -42,7 +42,7 @@ def draw_activations(axes: Axes, plain: Plain) -> None:
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("share")
     named_rows(axes, [one["name"] for one in found])
-    legend(axes, above=True)
+    legend(axes, above=2)
 
 
 def draw_memories(axes: Axes, plain: Plain) -> None:
@@ -55,7 +55,7 @@ def draw_memories(axes: Axes, plain: Plain) -> None:
     lag_axis(axes, [one for one in [*means, *longest] if math.isfinite(one)])
     axes.set_xlabel(r"time constant $1/(1-\bar{f})$ (steps)")
     named_rows(axes, [f"{one['state']} (gate {one['gate']})" if one["gate"] else one["state"] for one in found])
-    legend(axes, above=True)
+    legend(axes, above=2)
 
 
 def _dots(axes: Axes, x: list[float], y: list[float], name: str, **style: Any) -> None:
