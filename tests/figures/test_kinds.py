@@ -191,6 +191,11 @@ def test_an_unknown_view_is_refused_with_the_nearest(method: str, tmp_path: Path
         getattr(found.dependency(), method)(*arguments, view="gian")
 
 
+def test_a_figure_in_the_place_of_axes_is_refused() -> None:
+    with pytest.raises(OptionError, match="ax is a Figure: give Axes"):
+        found.profile().plot(Figure())  # type: ignore[arg-type]
+
+
 def test_sizes_in_axes_of_ones_own_are_those_that_are_set(tmp_path: Path) -> None:
     with mpl.rc_context({"legend.fontsize": 17, "axes.labelsize": 15, "text.usetex": True}):
         axes = Figure().add_subplot()

@@ -52,6 +52,11 @@ def plot(kind: str, plain: Plain, ax: Axes | None = None, view: str | None = Non
         The Axes, or the Figure where it has several.
     """
     if ax is not None:
+        library()
+        from matplotlib.axes import Axes
+
+        if not isinstance(ax, Axes):
+            raise OptionError(f"ax is a {type(ax).__name__}: give Axes of matplotlib, such as figure.subplots()")
         with library().rc_context({"text.usetex": False}):  # to LaTeX our "1 %" is a comment
             _draw(kind, view)(ax, plain)
         return ax

@@ -95,12 +95,12 @@ def mark(axes: Axes, marks: Iterable[Mark], *, over: int = 0) -> None:
         if not beyond:
             line = axes.axvline(at, color=one.color, linestyle=one.dash, linewidth=0.8, zorder=1)
             line.set_gid(one.name)
-        share, wide = _along(axes, at), 0.56 * size * len(one.text) / 72 / inches
+        text = f"{one.text} →" if beyond else one.text
+        share, wide = _along(axes, at), 0.56 * size * len(text) / 72 / inches
         align = "right" if share > 1 - wide / 2 else "left" if share < wide / 3 else "center"
         start = share - {"right": wide, "center": wide / 2, "left": 0.0}[align]
         row = next((row for row, end in enumerate(rows) if end < start), len(rows))
         rows[row : row + 1] = [start + wide + GAP * size / 72 / inches]
-        text = f"{one.text} →" if beyond else one.text
         told = axes.annotate(text, (at, 1), xycoords=transform, xytext=(0, up + 1.15 * size * (row - over)))
         told.set(anncoords="offset points", ha=align, va="bottom", color=one.color, fontsize=size)
         told.set_gid(f"{one.name} told")
