@@ -74,3 +74,24 @@ def test_every_name_converts_to_mathml(name: str) -> None:
     for line in cell.latex:
         assert line.count("{") == line.count("}")
         assert convert(line).startswith("<math")
+
+
+def test_a_notebook_typesets_all_lines_of_a_cell_below_each_other() -> None:
+    shown = cells["clockwork_rnn"]._repr_latex_()
+    body = shown.removeprefix("$$\\begin{aligned}\n").removesuffix("\n\\end{aligned}$$")
+    assert body.replace(" &= ", " = ").split(" \\\\\n") == [*cells["clockwork_rnn"].latex]
+    assert body.count(" &= ") == 2, "where a line has another equals sign, it is not aligned there"
+    assert convert(shown.strip("$")).startswith("<math")
+
+
+@settings(max_examples=30)
+@given(random_cells())
+def test_a_cell_is_told_in_one_short_line(cell: Cell) -> None:
+    assert cell.name in repr(cell)
+    assert "\n" not in repr(cell)
+    assert len(repr(cell)) < 120
+
+
+def test_a_cell_tells_its_lines_and_states() -> None:
+    assert repr(cells["lstm"]) == "Cell(lstm: 6 lines, states h, c)"
+    assert repr(cells["rnn"]) == "Cell(rnn: 1 line, state h)"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from unvanish.data.dependency import Dependency
 from unvanish.flow import Profile, Saturation, Split
-from unvanish.record import finite
+from unvanish.record import Result, finite
 
 VERDICTS = ("healthy", "borderline", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
 
@@ -33,9 +33,12 @@ class Cause:
     unit: str
     advice: str
 
+    def __repr__(self) -> str:
+        return f"Cause({_where(self.kind, self.where)}: {self.number:.4g} {self.unit})"
+
 
 @dataclass(frozen=True)
-class Prescription:
+class Prescription(Result):
     """A remedy that was tried on a copy of the model, and measured.
 
     Attributes:
@@ -48,6 +51,7 @@ class Prescription:
         seed: of what the code draws: after `torch.manual_seed(seed)` it gives the very numbers that were measured.
     """
 
+    shown_as: ClassVar[str] = "prescription"
     name: str
     part: str
     text: str
@@ -69,6 +73,13 @@ class Prescription:
         """The reach before and after, in words."""
         return f"{self.reach_before} → {'≥ ' if self.censored else ''}{self.reach}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return dict(vars(self))
+
+    def __repr__(self) -> str:
+        return f"Prescription({_where(self.name, self.part)}: reach {self.span} steps, {self.verdict})"
+
 
 @dataclass(frozen=True)
 class Untried:
@@ -85,9 +96,12 @@ class Untried:
     code: str
     reason: str
 
+    def __repr__(self) -> str:
+        return f"Untried({_where(self.name, self.part)}: {_cut(self.reason)})"
+
 
 @dataclass(frozen=True, eq=False)
-class PartFinding:
+class PartFinding(Result):
     """What was measured of one layer and direction.
 
     Attributes:
@@ -105,6 +119,7 @@ class PartFinding:
             that is not known.
     """
 
+    shown_as: ClassVar[str] = "part"
     name: str
     module: str
     kind: str
@@ -122,9 +137,32 @@ class PartFinding:
     changed_between: float = 0.0
     last_read: int | None = None
 
+    @property
+    def span(self) -> str:
+        """How far back the gradient comes, in words: as far as 1 % of it survives and nothing cuts it."""
+        cut = self.window < self.profile.reach
+        return f"{'≥ ' if self.profile.censored and not cut else ''}{min(self.profile.reach, self.window)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        split = {"rate": self.split.rate, "weights": self.split.weights, "activations": self.split.activations}
+        names = ("name", "module", "kind", "verdict", "because", "window", "survives", "changed_between")
+        return {
+            **{name: getattr(self, name) for name in (*names, "extrapolated")},
+            "profile": self.profile.to_dict(),
+            "loss_norms": dict(self.loss_norms),
+            "eigenvalues": [[value.real, value.imag] for value in self.eigenvalues],
+            "exponents": list(self.exponents),
+            **{name: found for name, found in self.saturation.to_dict().items() if name != "part"},
+            "split": split,
+        }
+
+    def __repr__(self) -> str:
+        return f"PartFinding({_cut(self.name)}: {self.verdict}, reach {self.span} steps, window {self.window})"
+
 
 @dataclass(frozen=True, eq=False)
-class Diagnosis:
+class Diagnosis(Result):
     """The verdict on a model, why, and what helps.
 
     Attributes:
@@ -139,6 +177,7 @@ class Diagnosis:
         dependency: what the data need, and how far back they depend on themselves, where data were given.
     """
 
+    shown_as: ClassVar[str] = "diagnosis"
     verdict: str
     need: int
     need_from: str
@@ -155,6 +194,12 @@ class Diagnosis:
         """Whether the data may need more than `need`, to which the verdict is relative."""
         found = self.dependency
         return found is not None and found.censored and self.need_from.startswith("the data")
+
+    def __repr__(self) -> str:
+        need = f"needed {'≥ ' if self.need_is_least else ''}{self.need} steps"
+        reached = ", ".join(f"{part.name} {part.span}" for part in self.parts)
+        why = f"; because: {self.causes[0].kind}" if self.causes else ""
+        return f"Diagnosis({self.verdict}: {need}, reach {_cut(reached, 36)}{_cut(why, 30)})"
 
     def __str__(self) -> str:
         least = "at least " if self.need_is_least else ""
@@ -185,7 +230,7 @@ class Diagnosis:
                 "need": self.need,
                 "need_from": self.need_from,
                 "loss": self.loss,
-                "parts": [_part(part) for part in self.parts],
+                "parts": [part.to_dict() for part in self.parts],
                 "causes": [vars(cause) for cause in self.causes],
                 "prescriptions": [vars(remedy) for remedy in self.prescriptions],
                 "untried": [vars(remedy) for remedy in self.untried],
@@ -210,34 +255,13 @@ def worst(verdicts: list[str]) -> str:
     return "healthy" if serious in ("borderline", "vanishing") and "healthy" in verdicts else serious
 
 
-def _part(part: PartFinding) -> dict[str, Any]:
-    profile = part.profile
-    return {
-        "name": part.name,
-        "module": part.module,
-        "kind": part.kind,
-        "verdict": part.verdict,
-        "because": part.because,
-        "window": part.window,
-        "survives": part.survives,
-        "changed_between": part.changed_between,
-        "extrapolated": part.extrapolated,
-        "profile": {
-            "lags": profile.lags.tolist(),
-            "norms": {"all": profile.norms.tolist()}
-            | {name: norms.tolist() for name, norms in profile.state_norms.items()},
-            "rate": profile.rate,
-            "level": profile.level,
-            "reach": profile.reach,
-            "censored": profile.censored,
-        },
-        "loss_norms": dict(part.loss_norms),
-        "eigenvalues": [[value.real, value.imag] for value in part.eigenvalues],
-        "exponents": list(part.exponents),
-        "activations": [vars(found) for found in part.saturation.activations],
-        "memories": [vars(found) for found in part.saturation.memories],
-        "split": {"rate": part.split.rate, "weights": part.split.weights, "activations": part.split.activations},
-    }
+def _cut(text: str, most: int = 56) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _where(what: str, where: str) -> str:
+    return _cut(f"{what} at {where}" if where else what)
 
 
 def steps_text(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from unvanish.equations.check import Declarations
 from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
-from unvanish.equations.latex import latex_lines
+from unvanish.equations.latex import aligned, latex_lines
 from unvanish.equations.parse import RESERVED, Line, parse
 from unvanish.equations.rewrites.parameters import PROJECTION, with_projection, without_biases
 from unvanish.equations.system import System, build
@@ -158,6 +158,15 @@ class Cell:
     def latex(self) -> tuple[str, ...]:
         """Each line as LaTeX."""
         return latex_lines(self.lines, self.functions)
+
+    def _repr_latex_(self) -> str:
+        return aligned(self.latex)
+
+    def __repr__(self) -> str:
+        names = [state.name for state in self.system().states]
+        lines = "1 line" if len(self.lines) == 1 else f"{len(self.lines)} lines"
+        states = f"state{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else "no state"
+        return f"Cell({self.name[:60]}: {lines}, {states if len(states) < 40 else f'{len(names)} states'})"
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -26,6 +26,19 @@ def latex_lines(lines: tuple[Line, ...], functions: Mapping[str, str]) -> tuple[
     )
 
 
+def aligned(lines: tuple[str, ...]) -> str:
+    r"""Set lines below each other at their first equals sign, as notebooks typeset it.
+
+    >>> print(aligned(("i_{t} = x_{t}", "h_{t} = i_{t}")))
+    $$\begin{aligned}
+    i_{t} &= x_{t} \\
+    h_{t} &= i_{t}
+    \end{aligned}$$
+    """
+    body = " \\\\\n".join(line.replace(" = ", " &= ", 1) for line in lines)
+    return f"$$\\begin{{aligned}}\n{body}\n\\end{{aligned}}$$"
+
+
 def _name(name: str, delay: int | str | None) -> str:
     import sympy  # half a second, which a list of cells need not wait for
 

@@ -5,12 +5,14 @@ each field holds is said in `schema`.
 """
 
 from unvanish.record.files import Claim, finite, remove_leftovers, sync_folder, write_atomically
+from unvanish.record.result import Result
 from unvanish.record.run import CONFIG, RECORDS, RunRecord
 
 __all__ = [
     "CONFIG",
     "RECORDS",
     "Claim",
+    "Result",
     "RunRecord",
     "finite",
     "remove_leftovers",

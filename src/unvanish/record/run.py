@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from unvanish.errors import MissingExtraError, RunError
+from unvanish.errors import MissingExtraError, RunError, printable
 from unvanish.record.files import LOCK, finite, leftovers, remove_leftovers, sync_folder, write_atomically
+from unvanish.record.result import Result
 
 if TYPE_CHECKING:  # the models come with the app; a diagnosis needs neither them nor YAML
     from unvanish.record.config import Config
@@ -20,13 +22,15 @@ VOCABULARY = "vocabulary.json"
 HERE = (CONFIG, RECORDS, REPORT, VOCABULARY)
 
 
-class RunRecord:
+class RunRecord(Result):
     """Reads and writes the record of one run.
 
     Attributes:
         folder: the run's folder.
         count: how many lines, events aside, are known to be written.
     """
+
+    shown_as: ClassVar[str] = "run"
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
@@ -129,6 +133,40 @@ class RunRecord:
                 line = parse_line(content)
                 if line is not None and kind in (None, line.get("kind")):
                     yield line
+
+    def to_dict(self) -> dict[str, Any]:
+        """The name, the window, and all lines by their kind, oldest first, every field of them checked."""
+        from unvanish.record.schema import LINES, mapping, whole
+
+        lines: dict[str, list[dict[str, Any]]] = {kind: [] for kind in LINES}
+        for line in self.read():
+            kind = str(line.get("kind"))
+            if kind in LINES:
+                lines[kind].append(LINES[kind].read(line).model_dump(exclude={"kind"}, by_alias=True))
+        window = whole(mapping(self.config.get("settings")).get("length"))
+        return {"name": self.folder.resolve().name, "window": window, "lines": lines}
+
+    def __repr__(self) -> str:
+        name = printable(self.folder.name)[:40]
+        try:
+            return f"RunRecord({name}{self._finding()})"
+        except (OSError, ImportError):  # nothing is written yet; or what reads it is not installed
+            return f"RunRecord({name})"
+
+    def _finding(self) -> str:
+        """The last validation in words; other lines are not parsed, as there may be a million."""
+        from unvanish.record.schema import Valid, parse_line
+
+        with (self.folder / RECORDS).open(encoding="utf-8", errors="replace") as stream:
+            last = parse_line(next(iter(deque((one for one in stream if '"kind": "valid"' in one), 1)), ""))
+        if last is None:
+            return ""
+        found = Valid.read(last)
+        known = [(part, one) for part, one in found.reach.items() if one.steps is not None]
+        reached = [f"{printable(part)[:12]} {'≥ ' if one.censored else ''}{one.steps}" for part, one in known[:2]]
+        told = ", ".join(reached + ["…"] * (len(known) > 2)) or "unknown"
+        loss = "" if found.loss is None else f", loss {found.loss:.4g}"
+        return f": step {found.step:,}{loss}, reach {told}"
 
     @property
     def seconds(self) -> float:

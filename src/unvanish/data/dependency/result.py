@@ -6,19 +6,20 @@ Shapes: K lags.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unvanish.data.dependency.needed import Curve, Need
 from unvanish.data.dependency.significance import Tail, discoveries
+from unvanish.record import Result
 
 VISIBLE_SHARE = 0.01  # of the largest value, as for the reach of a gradient
 
 
 @dataclass(frozen=True, eq=False)
-class Dependency:
+class Dependency(Result):
     """How far back a sequence, or an input for its target, is dependent, and how much of that a model needs.
 
     Two lags, which may be far apart. *Visible* is the farthest step that depends on the present one, pair by pair:
@@ -48,6 +49,7 @@ class Dependency:
         samples: pairs behind each lag.
     """
 
+    shown_as: ClassVar[str] = "dependency"
     kind: str
     needed: int
     censored: bool
@@ -69,10 +71,12 @@ class Dependency:
             for steps, least in ((self.needed, self.censored), (self.visible, self.visible_censored))
         )
         top = int(np.argmax(self.values))
-        strongest = f"strongest {self.values[top]:.4g} {self.unit} at lag {self.lags[top]}"
-        pairwise = strongest if self._decisive.any() else "no lag that counts"
-        note = f"; {self.note}" if self.note else ""
-        return f"Dependency({self.kind}: needed {needed} steps, visible {visible} steps, pairwise {pairwise}{note})"
+        strongest = f"strongest pair {self.values[top]:.4g} {self.unit} at lag {self.lags[top]}"
+        pairwise = strongest if self._decisive.any() else "no pair that counts"
+        return f"Dependency({self.kind}: needed {needed} steps, visible {visible} steps, {pairwise})"
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.note}" if self.note else repr(self)
 
     @property
     def _decisive(self) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,10 +24,11 @@ from unvanish.flow.finding.parts import as_states
 from unvanish.flow.finding.untouched import untouched
 from unvanish.flow.measuring.profile import fit_rate, reach_of
 from unvanish.nn import Recurrent
+from unvanish.record import Result
 
 
 @dataclass(frozen=True, eq=False)
-class DepthProfile:
+class DepthProfile(Result):
     """Gradient norm against depth.
 
     Attributes:
@@ -41,6 +42,7 @@ class DepthProfile:
         censored: whether that is the first layer: with more of them it might reach further.
     """
 
+    shown_as: ClassVar[str] = "depth"
     layers: tuple[str, ...]
     norms: NDArray[np.float64]
     weight_norms: NDArray[np.float64]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from unvanish.errors import FlowError
 from unvanish.flow.finding.parts import Hx, SteppedPart, chosen, identity, parts_of
+from unvanish.record import Result
 
 
 @dataclass(frozen=True, eq=False)
-class Jacobian:
+class Jacobian(Result):
     """∂s_t/∂s_{t-span} of one part, for every row of the batch.
 
     Attributes:
@@ -28,6 +30,7 @@ class Jacobian:
         span: how many steps lie between.
     """
 
+    shown_as: ClassVar[str] = "jacobian"
     part: str
     matrix_BNN: NDArray[np.float64]
     states: Mapping[str, slice]
@@ -56,6 +59,19 @@ class Jacobian:
     def block(self, of: str, by: str) -> NDArray[np.float64]:
         """∂(one state)/∂(another), (B, W, W'): `block("c", "c")` is an LSTM's memory path."""
         return self.matrix_BNN[:, self.states[of], self.states[by]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known of it by row of the batch, as plain numbers; the matrix itself is left out."""
+        found = self.eigenvalues
+        return {
+            "part": self.part,
+            "span": self.span,
+            "states": {name: [place.start, place.stop] for name, place in self.states.items()},
+            "radius": float(np.abs(found).max(1).mean()),
+            "norm": self.norm,
+            "eigenvalues": np.stack([found.real, found.imag], -1).tolist(),
+            "singular_values": self.singular_values.tolist(),
+        }
 
     def __repr__(self) -> str:
         size = self.matrix_BNN.shape[-1]
@@ -99,7 +115,7 @@ def jacobian_of(part: SteppedPart, at: int = -1, span: int = 1) -> Jacobian:
 
 
 @dataclass(frozen=True, eq=False)
-class Lyapunov:
+class Lyapunov(Result):
     """The Lyapunov exponents of one part, in nats per step, largest first.
 
     Attributes:
@@ -108,6 +124,7 @@ class Lyapunov:
         steps: over how many steps the mean was taken.
     """
 
+    shown_as: ClassVar[str] = "lyapunov"
     part: str
     exponents: NDArray[np.float64]
     errors: NDArray[np.float64]
@@ -117,6 +134,11 @@ class Lyapunov:
     def largest(self) -> float:
         """The largest exponent: over 0 is chaos, and gradients that explode; far under 0, that vanish."""
         return float(self.exponents[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and lists."""
+        lists = {"exponents": self.exponents.tolist(), "errors": self.errors.tolist()}
+        return {"part": self.part, **lists, "steps": self.steps}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{value:+.4f}" for value in self.exponents[:3])

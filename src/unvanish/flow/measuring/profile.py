@@ -13,6 +13,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,13 +26,18 @@ from unvanish.flow.finding.graph import BAND
 from unvanish.flow.finding.graph import REACH_SHARE as REACH_SHARE
 from unvanish.flow.finding.parts import Part, SteppedPart, parts_of
 from unvanish.flow.measuring.back import squares_back
+from unvanish.record import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FEWEST_GAPS = 3  # in a profile: fewer are no period
 _SMALLEST = 1e-32  # in single precision a norm under this has lost its digits
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class Profile(Result):
     """Gradient norm against lag for one part of a layer.
 
     Attributes:
@@ -46,6 +52,7 @@ class Profile:
         band: what g(k) may be, for it is a mean over few directions: two standard errors below and above.
     """
 
+    shown_as: ClassVar[str] = "profile"
     part: str
     norms: NDArray[np.float64]
     state_norms: Mapping[str, NDArray[np.float64]]
@@ -65,6 +72,28 @@ class Profile:
     def lags(self) -> NDArray[np.int64]:
         """0 … K."""
         return np.arange(len(self.norms))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and lists, for a record or a report."""
+        states = {name: norms.tolist() for name, norms in self.state_norms.items()}
+        band = None if self.band is None else {"lower": self.band[0].tolist(), "upper": self.band[1].tolist()}
+        return {
+            "part": self.part,
+            "lags": self.lags.tolist(),
+            "norms": {"all": self.norms.tolist()} | states,
+            "rate": self.rate,
+            "level": self.level,
+            "reach": self.reach,
+            "censored": self.censored,
+            "period": self.period,
+            "band": band,
+        }
+
+    def plot(self, ax: Axes | None = None, *, view: str | None = None, need: int | None = None) -> Axes | Figure:
+        """Draw g(k) against k (see `Result.plot`), and mark the needed lag where one is given."""
+        from unvanish import figures
+
+        return figures.plot(self.shown_as, {**self.to_dict(), "need": need}, ax, view)
 
 
 def fit_rate(norms: ArrayLike) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from unvanish.equations.system import Elementwise, System
 from unvanish.equations.words import WORDS
 from unvanish.flow.finding.graph import GraphPart
 from unvanish.flow.finding.parts import Hx, LayerPart, Part, SteppedPart, chosen, parts_of
+from unvanish.record import Result
 
 FLAT = 0.1  # of its steepest slope: a unit whose activation is flatter passes little on
 STEEPEST = {name: word.steepest for name, word in WORDS.items() if word.steepest}
@@ -74,9 +75,10 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Saturation:
+class Saturation(Result):
     """The activations of a part, and how its states keep themselves."""
 
+    shown_as: ClassVar[str] = "saturation"
     part: str
     activations: tuple[Activation, ...]
     memories: tuple[Memory, ...]
@@ -84,6 +86,17 @@ class Saturation:
     def __getitem__(self, name: str) -> Activation:
         """Return an activation by its name."""
         return next(found for found in self.activations if found.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and lists."""
+        lists = {"activations": self.activations, "memories": self.memories}
+        return {"part": self.part} | {name: [dict(vars(one)) for one in found] for name, found in lists.items()}
+
+    def __repr__(self) -> str:
+        flattest = max(self.activations, key=lambda one: one.saturated, default=None)
+        words = [] if flattest is None else [f"{flattest.name} saturated {100 * flattest.saturated:.3g} %"]
+        words += [f"{one.state} stays {one.time_constant:.3g} steps" for one in self.memories]
+        return f"Saturation({self.part}: {', '.join(words) or 'no activation'})"
 
 
 def saturation(layer: nn.Module, x: Tensor, hx: Hx = None, *, part: str | None = None) -> Saturation:
