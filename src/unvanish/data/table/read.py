@@ -220,6 +220,9 @@ def _built(
             else:
                 categories.append(Categories(name, levels, _laid(codes_N, table, grid, -1)))
     if not numbers and not categories:
+        if target is not None and target.ahead:
+            why = "; ".join(told) or "it has no values"
+            raise DataError(f"{source} holds nothing to forecast: {why}")
         raise DataError(f"{source} has no column to predict {', '.join(chosen.target)} from: keep one beside it")
     steps = int(grid.lengths_B.sum())
     numbers_NF = np.stack(list(numbers.values()), 1) if numbers else np.zeros((steps, 0), np.float32)

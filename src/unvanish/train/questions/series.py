@@ -327,10 +327,11 @@ class SeriesMaterial(Material):
         steps = f"{high:,}" if low == high else f"{low:,} to {high:,}"
         apart = f" of {question.step}" if question.step else ""
         series = "1 series" if len(lengths_S) == 1 else f"{len(lengths_S):,} series"
-        tested = len(self.tested())
+        count = len(self.tested())
+        tested = "" if not count else ", tested on the last forecast" + (f"s, {count:,}" if count > 1 else "")
         return (
             f"{self.source}: {series} of {steps} steps{apart}; {', '.join(map(printable, question.targets))} "
-            f"{question.horizon:,} steps ahead, tested on the last {tested:,} forecasts"
+            f"{question.horizon:,} {'step' if question.horizon == 1 else 'steps'} ahead{tested}"
         )
 
     def kept(self) -> dict[str, Any]:
