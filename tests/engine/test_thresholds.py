@@ -14,8 +14,8 @@ from unvanish import Cell
 from unvanish.engine.native import backend
 
 WIDTHS, BATCHES = (1, 16, 17, 100, 512, 513), (1, 3, 4, 17)
-# Both sides of each threshold, with few rows and with enough.
-SIDES = [(1, 1), (16, 3), (16, 4), (17, 3), (17, 4), (100, 17), (512, 3), (512, 4), (513, 4), (513, 17)]
+# Both sides of each threshold of width and of rows.
+SIDES = [(1, 1), (16, 4), (17, 3), (100, 17), (512, 3), (513, 4)]
 SIDES = usual(SIDES, [*itertools.product(WIDTHS, BATCHES)])
 # Each reads a product of the input, which may be worked out before the loop, in another way.
 STREAMS = {

@@ -19,8 +19,11 @@ FACTOR, BORDER = 3.0, 0.01
 NEAR = 2.0  # times the border: as near, either side of it is right
 
 
-@pytest.mark.parametrize("updates", [0, 200])
-@pytest.mark.parametrize("name", CASES)
+# Each as it is made, and every second one after some training too.
+RUNS = [(name, 0) for name in CASES] + [(name, 200) for name in usual(list(CASES)[::2], list(CASES))]
+
+
+@pytest.mark.parametrize(("name", "updates"), RUNS)
 def test_share_and_verdict_are_those_of_plain_autograd(name: str, updates: int) -> None:
     case = CASES[name]
     torch.manual_seed(0)

@@ -23,6 +23,7 @@ from tests.support.runs import (
     small,
     straight,
 )
+from tests.support.whole import usual
 from unvanish import Cell
 from unvanish.cells import find
 from unvanish.data.text import Vocabulary, Windows, load_corpus
@@ -311,7 +312,11 @@ STATEFUL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "act"), [*((name, kill) for name in STATEFUL), ("percentile", interrupt), ("omega", interrupt)]
+    ("name", "act"),
+    [
+        *((name, kill) for name in usual(("percentile", "terms", "noise"), STATEFUL)),
+        *((name, interrupt) for name in usual(("omega",), ("percentile", "omega"))),
+    ],
 )
 def test_resumed_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, act: Any) -> None:
     monkeypatch.setattr(callbacks, "STEP_RECORDS", 5)  # a line every three steps

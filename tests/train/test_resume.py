@@ -62,7 +62,7 @@ def by_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The first and the last, and around a validation and the end of an epoch.
-@pytest.mark.parametrize("step", usual((1, 2, 3, 7, 8, 13, 14), range(1, STEPS + 1)))
+@pytest.mark.parametrize("step", usual((1, 7, 8, 14), range(1, STEPS + 1)))
 def test_interrupted_after_any_step(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
