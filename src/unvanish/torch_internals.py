@@ -7,7 +7,7 @@ test keeps that), and each has a test of its own, so that a new version that cha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
@@ -108,6 +108,26 @@ foreach_clamp_max_ = torch._foreach_clamp_max_
 
 # Nested lists, tuples and mappings of tensors, as torch itself takes them apart.
 pytree = _pytree
+
+# -- loops in graphs ---------------------------------------------------------------------------------------
+
+
+def scan(
+    body: Callable[..., tuple[Tensor, ...]],
+    carried: Sequence[Tensor],
+    over_time: Sequence[Tensor],
+    constants: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """Put a loop over time into a graph: what is carried after the last step, then what each step gave.
+
+    `body` takes what is carried, slices of what lies over time, and constants; its graph is not differentiated.
+    """
+    # No two may share memory.
+    groups = ([array.detach().clone() for array in arrays] for arrays in (carried, over_time, constants))
+    carried, over_time, constants = groups
+    found: tuple[Tensor, ...] = torch.ops.higher_order.scan(body, carried, over_time, tuple(constants))
+    return found
+
 
 # -- functions and loops -----------------------------------------------------------------------------------
 

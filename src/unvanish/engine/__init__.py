@@ -5,6 +5,7 @@ from unvanish.engine.clipping import StepClip
 from unvanish.engine.dispatch import BACK_ENDS, ENGINES, check_engine, check_memory, register, run, stepper
 from unvanish.engine.ir.plan import Plan, make_plan
 from unvanish.engine.layout import Stack, Weights, layout
+from unvanish.engine.leaving import leaving_python
 from unvanish.engine.operator import Registered
 from unvanish.engine.sequence import Pass, Result, final_time
 from unvanish.engine.stepper import Stepper
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "final_time",
     "layout",
+    "leaving_python",
     "make_plan",
     "register",
     "run",
