@@ -122,11 +122,15 @@ def scan(
 
     `body` takes what is carried, slices of what lies over time, and constants; its graph is not differentiated.
     """
-    # No two may share memory.
-    groups = ([array.detach().clone() for array in arrays] for arrays in (carried, over_time, constants))
+    groups = ([_apart(array) for array in arrays] for arrays in (carried, over_time, constants))
     carried, over_time, constants = groups
     found: tuple[Tensor, ...] = torch.ops.higher_order.scan(body, carried, over_time, tuple(constants))
     return found
+
+
+def _apart(array: Tensor) -> Tensor:
+    """Return an array outside of any graph of autograd, with memory of its own, as a scan wants them."""
+    return (array.detach() if array.requires_grad else array).clone()
 
 
 # -- functions and loops -----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Given(torch.nn.Module):
 def exported(model: Given, *given: Any, rest: tuple[Any, ...] = ()) -> ExportedProgram:
     states = tuple({1: BATCH} for _ in given[1])
     dims = ({0: TIME, 1: BATCH}, states, *([rest] if rest else []))
-    with leaving_python():
+    with leaving_python("torch"):
         program = torch.export.export(model, given, dynamic_shapes=dims)
     targets = [str(node.target) for module in program.graph_module.modules() for node in module.graph.nodes]
     assert not [target for target in targets if "unvanish" in target]
@@ -69,7 +69,7 @@ def test_lengths_resets_and_all_states_are_in_the_graph(name: str) -> None:
 
 def test_a_graph_of_one_step_has_no_loop() -> None:
     model = Given(made("gru_reset_before"))
-    with leaving_python():
+    with leaving_python("torch"):
         program = torch.export.export(model, inputs(model.layer, 1, 2))
     assert not any("scan" in str(node.target) for node in program.graph.nodes)
     given = inputs(model.layer, 1, 2)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unvanish.engine.arrays import rowwise
+from unvanish.engine.arrays import as_tensor, rowwise
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.sequence import Pass
 from unvanish.equations.expression import Ref
@@ -98,8 +98,7 @@ class Hoisted:
 def value(statement: Statement, read: Callable[[Ref], Tensor], job: Pass) -> Tensor:
     """Compute a statement that no state changes."""
     if isinstance(statement, Elementwise):  # torch.compile before torch 2.8 cannot trace a match
-        found = job.plan.programs[statement.target.name](read, None, job.x_TBI)
-        return found if isinstance(found, Tensor) else job.x_TBI.new_tensor(found)
+        return as_tensor(job.plan.programs[statement.target.name](read, None, job.x_TBI), job.x_TBI)
     operand = read(statement.operand)
     if isinstance(statement, Product):
         return F.linear(operand, job.weights[statement.matrix])

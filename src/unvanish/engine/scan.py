@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unvanish.engine.arrays import program
 from unvanish.engine.hoist import Hoisted
 from unvanish.engine.ir.plan import Group, Plan
 from unvanish.engine.reference import Walk
 from unvanish.engine.sequence import Pass, Result
-from unvanish.equations.system import reads
+from unvanish.equations.system import Elementwise, reads
 from unvanish.torch_internals import scan
 
 # Beside the names of the equations, which hold no blank.
@@ -40,7 +41,14 @@ class _Given:
 
 def run_as_scan(job: Pass) -> Result:
     """Run a pass as one `scan`; one of a single step as the step itself."""
-    return _Scan(job).run()
+    return _Scan(dataclasses.replace(job, plan=_for_values(job.plan))).run()
+
+
+def _for_values(plan: Plan) -> Plan:
+    """Return a plan whose lines are as they are written, without what the backward pass needs."""
+    lines = [statement for statement in plan.system.statements if isinstance(statement, Elementwise)]
+    programs = {line.target.name: program(line.expression, guarded=False) for line in lines}
+    return dataclasses.replace(plan, programs=programs)
 
 
 class _Scan:
