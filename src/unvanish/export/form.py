@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,10 @@ def parts_of(model: Any) -> Parts | None:
     return Parts(found["embedding"], recurrent, found["head"])
 
 
-def ready(model: nn.Module) -> nn.Module:
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def ready(model: Model) -> Model:
     """Return a copy in evaluation on the CPU, which holds its matrices as they are read."""
     layers = [module for module in model.modules() if isinstance(module, Recurrent)]
     kept: dict[int, Any] = {id(layer.taps): () for layer in layers}  # listeners hold passes, and are for training
@@ -109,7 +112,7 @@ def form_of(parts: Parts, streaming: bool) -> Sequences:
     layer = parts.recurrent
     if streaming and layer.bidirectional:
         raise ExportError("a layer with two directions reads its input to the end: export it with streaming=False")
-    return ready(Steps(parts) if streaming else Sequences(parts))  # type: ignore[return-value]
+    return ready(Steps(parts) if streaming else Sequences(parts))
 
 
 def example_of(parts: Parts, example: Tensor | None, streaming: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -138,10 +141,10 @@ def _made(parts: Parts) -> Tensor:
     match parts.embedding:
         case None:
             weight = next(parts.recurrent.parameters())
-            return torch.zeros(2, 2, parts.recurrent.input_size, dtype=weight.dtype)
+            return torch.zeros(2, 2, parts.recurrent.input_size, dtype=weight.dtype, device="cpu")
         case nn.Embedding():
-            return torch.zeros(2, 2, dtype=torch.long)
+            return torch.zeros(2, 2, dtype=torch.long, device="cpu")
         case nn.Linear() as linear:
-            return torch.zeros(2, 2, linear.in_features, dtype=linear.weight.dtype)
+            return torch.zeros(2, 2, linear.in_features, dtype=linear.weight.dtype, device="cpu")
     name = type(parts.embedding).__name__
     raise ExportError(f"what a {name} reads is not known: give example=, an input of a few steps of a few rows")

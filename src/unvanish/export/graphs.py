@@ -133,7 +133,11 @@ def _parts_as_graph(
     inputs = ["input", *(f"{name}_0" for name in layer.state_names)]
     if lengths:
         steps, rows = (given[0].shape[axis] for axis in (int(layer.batch_first), int(not layer.batch_first)))
-        given, free, inputs = (*given, torch.full((rows,), steps)), (*free, {0: batch}), [*inputs, "lengths"]
+        given, free, inputs = (
+            (*given, torch.full((rows,), steps, device="cpu")),
+            (*free, {0: batch}),
+            [*inputs, "lengths"],
+        )
     program = _graph(form_of(parts, streaming), target, given, free)
     return program, _Names(inputs, ["output", *(f"{name}_n" for name in layer.state_names)])
 
