@@ -20,9 +20,10 @@ import unvanish
 from tests.export.together import layer_of, near
 from tests.nn.layers import INPUT, each_cell
 from unvanish import Cell, Recurrent
-from unvanish.equations.words import SPOKEN
+from unvanish.equations.words import ROWWISE, SPOKEN
 from unvanish.errors import ExportError
 from unvanish.export import to_c
+from unvanish.export.c.text import FUNCTIONS
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
@@ -90,6 +91,10 @@ def test_options_of_layers_are_in_the_file(name: str, tmp_path: Path) -> None:
     cell, options = OPTIONS[name]
     layer = Recurrent(cell, INPUT, 8, **options)
     agrees(layer, layer.float() if name == "double" else layer, torch.randn(STEPS, INPUT), tmp_path)
+
+
+def test_every_function_of_the_language_has_a_form_in_c() -> None:
+    assert {*SPOKEN, *ROWWISE} <= FUNCTIONS
 
 
 @compiled

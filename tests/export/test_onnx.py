@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -14,9 +15,6 @@ from tests.export.together import Exported, layer_of, near, ours, states_of
 from tests.nn.layers import INPUT, each_cell
 from unvanish import Recurrent, cells
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
 SHAPES = ((7, 3), (1, 1))
 
 
@@ -41,6 +39,16 @@ def test_a_whole_sequence_is_the_layers(name: str, layers: dict[str, Recurrent],
     for steps, batch in SHAPES:
         x_TBI, states = torch.randn(steps, batch, INPUT), states_of(layers, batch)
         near(whole.run(x_TBI, states)[name], ours(layers[name], x_TBI, states[name]))
+
+
+def test_cells_that_onnx_has_are_its_own_and_every_other_is_one_scan(
+    layers: dict[str, Recurrent], whole: Exported, stepwise: Exported
+) -> None:
+    own = ["LSTM", "GRU", "RNN"]
+    operators = [node.op_type for node in onnx.load(whole.path).graph.node]
+    assert [operators.count(name) for name in own] == [1, 1, 1]
+    assert operators.count("Scan") == len(layers) - len(own)
+    assert "Scan" not in [node.op_type for node in onnx.load(stepwise.path).graph.node]
 
 
 @each_cell

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
@@ -17,8 +18,6 @@ from tests.nn.layers import INPUT, as_tuple, made, random_states
 from unvanish import Recurrent
 from unvanish.export import to_onnx
 from unvanish.export.form import Parts, form_of
-
-ORT = Any
 
 
 def layer_of(name: str, **options: Any) -> Recurrent:
@@ -52,9 +51,7 @@ class Exported:
     def __init__(
         self, layers: dict[str, Recurrent], path: Path, streaming: bool = False, lengths: bool = False
     ) -> None:
-        import onnxruntime
-
-        self.layers, self.lengths = layers, lengths
+        self.layers, self.path = layers, path
         states = tuple(state for layer in layers.values() for state in layer.zero_states(2))
         batch, axes = Dim("batch"), {0: Dim("time"), 1: Dim("batch")}
         given = [torch.zeros(2, INPUT) if streaming else torch.zeros(3, 2, INPUT)]

@@ -60,7 +60,13 @@ def to_onnx(
     program, names = _exported(model, "onnx", example, streaming, lengths, dynamic_shapes)
     with _in_one_line(), _quiet():
         found = torch.onnx.export(
-            program, (), dynamo=True, verbose=False, input_names=names.inputs, output_names=names.outputs
+            program,
+            (),
+            dynamo=True,
+            verbose=False,
+            input_names=names.inputs,
+            output_names=names.outputs,
+            dynamic_shapes=names.axes,
         )
     assert found is not None
     weights = sum(value.nbytes for value in program.state_dict.values())
@@ -95,10 +101,11 @@ def to_torch(
 
 @dataclass(frozen=True)
 class _Names:
-    """What the inputs and outputs of a graph are called; None where torch names them."""
+    """What the inputs, outputs and free axes of a graph are called; None where torch names them."""
 
     inputs: list[str] | None = None
     outputs: list[str] | None = None
+    axes: Any = None
 
 
 def _exported(
@@ -112,6 +119,10 @@ def _exported(
                 "as `recurrent` between an `embedding` and a `head`"
             )
         given = (example,) if isinstance(example, Tensor) else tuple(example or ())
+        if not given:
+            raise ExportError(
+                f"what a {type(model).__name__} reads is not known: give example=, what it is called with"
+            )
         free = dynamic_shapes or tuple(dict.fromkeys(range(one.dim()), Dim.AUTO) for one in given)
         return _graph(ready(model), target, tuple(one.detach().cpu() for one in given), free), _Names()
     if dynamic_shapes is not None or not isinstance(example, Tensor | None):
@@ -125,21 +136,17 @@ def _parts_as_graph(
     parts: Parts, target: Target, example: Tensor | None, streaming: bool, lengths: bool
 ) -> tuple[ExportedProgram, _Names]:
     layer, batch = parts.recurrent, Dim("batch")
-    given: tuple[Any, ...] = example_of(parts, example, streaming)
-    axes = {int(not streaming and not layer.batch_first): batch}
-    if not streaming:
-        axes[int(layer.batch_first)] = Dim("time")
-    free: tuple[Any, ...] = (axes, tuple({1: batch} for _ in given[1]))
+    time = int(layer.batch_first)
+    x, states = example_of(parts, example, streaming)
+    given: tuple[Any, ...] = (x, states)
+    axes = {0: batch} if streaming else {time: Dim("time"), 1 - time: batch}
+    free: tuple[Any, ...] = (axes, tuple({1: batch} for _ in states))
     inputs = ["input", *(f"{name}_0" for name in layer.state_names)]
     if lengths:
-        steps, rows = (given[0].shape[axis] for axis in (int(layer.batch_first), int(not layer.batch_first)))
-        given, free, inputs = (
-            (*given, torch.full((rows,), steps, device="cpu")),
-            (*free, {0: batch}),
-            [*inputs, "lengths"],
-        )
+        lengths_B = torch.full((x.shape[1 - time],), x.shape[time], device="cpu")
+        given, free, inputs = (*given, lengths_B), (*free, {0: batch}), [*inputs, "lengths"]
     program = _graph(form_of(parts, streaming), target, given, free)
-    return program, _Names(inputs, ["output", *(f"{name}_n" for name in layer.state_names)])
+    return program, _Names(inputs, ["output", *(f"{name}_n" for name in layer.state_names)], free)
 
 
 def _graph(model: nn.Module, target: Target, given: tuple[Any, ...], free: Any) -> ExportedProgram:
