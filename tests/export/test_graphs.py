@@ -21,7 +21,7 @@ from tests.export.together import near
 from tests.nn.layers import as_tuple, random_states
 from unvanish import Recurrent
 from unvanish.errors import ExportError, MissingExtraError
-from unvanish.export import to_onnx, to_torch
+from unvanish.export import graphs, to_onnx, to_torch
 
 EXPORT = pytest.mark.filterwarnings(
     "ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning",
@@ -214,3 +214,12 @@ def test_a_missing_package_is_told_with_what_to_install(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'unvanish\[export\]'"):
         to_onnx(LAYER, tmp_path / "model.onnx")
+
+
+def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "ONE_FILE", 0)
+    layer, x_TBI = unvanish.RNN(3, 40), torch.randn(5, 2, 3)
+    to_onnx(layer, tmp_path / "model.onnx")
+    assert len(list(tmp_path.iterdir())) == 2
+    found = ran(session_of(tmp_path / "model.onnx"), x_TBI, layer.zero_states(2)[0])
+    near(found[0], layer(x_TBI)[0].detach())

@@ -46,8 +46,8 @@ def test_cells_that_onnx_has_are_its_own_and_every_other_is_one_scan(
 ) -> None:
     own = ["LSTM", "GRU", "RNN"]
     operators = [node.op_type for node in onnx.load(whole.path).graph.node]
-    assert [operators.count(name) for name in own] == [1, 1, 1]
-    assert operators.count("Scan") == len(layers) - len(own)
+    assert [operators.count(name) for name in own] == [2, 2, 1]  # with peepholes, with the reset before
+    assert operators.count("Scan") == len(layers) - 5
     assert "Scan" not in [node.op_type for node in onnx.load(stepwise.path).graph.node]
 
 
@@ -67,6 +67,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "two directions": ("lstm", {"bidirectional": True}),
     "two directions of a scan": ("leaky_rnn", {"bidirectional": True}),
     "no biases": ("gru", {"bias": False}),
+    "peepholes": ("peephole_lstm", {"bias": False, "bidirectional": True}),
+    "reset before": ("gru_reset_before", {}),
     "projection": ("lstm", {"proj_size": 2}),
     "skips": ("rnn", {"skips": (2, 3), "layer_norm": True}),
     "residual": ("gru", {"num_layers": 2, "connect": "residual"}),

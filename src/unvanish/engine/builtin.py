@@ -44,7 +44,7 @@ class Builtin(BackEnd):
         """Run a plan over a sequence by torch's fused kernel."""
         fused = recognise(job.plan.system)
         assert fused is not None  # unsupported() was asked
-        weights, has_bias = flat_weights(job, fused)
+        weights, has_bias = _flat_weights(job, fused)
         states = tuple(job.states[name][None].contiguous() for name in fused.states)
         if job.lengths_B is None:
             output_TBW, final = _call(fused, (job.x_TBI,), states, weights, has_bias, packed=False)
@@ -103,7 +103,7 @@ def _call(
     return output, final
 
 
-def flat_weights(job: Pass, fused: Fused) -> tuple[list[Tensor], bool]:
+def _flat_weights(job: Pass, fused: Fused) -> tuple[list[Tensor], bool]:
     """Return torch's w_ih, w_hh, b_ih, b_hh (, w_hr) for one layer."""
     weights, gates = job.weights, fused.gates
     flat = [
