@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from tests.export.together import near
 from tests.nn.layers import as_tuple, random_states
 from unvanish import Recurrent
 from unvanish.errors import ExportError, MissingExtraError
-from unvanish.export import graphs, to_onnx, to_torch
+from unvanish.export import graphs, to_c, to_onnx, to_torch
 
 EXPORT = pytest.mark.filterwarnings(
     "ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning",
@@ -79,8 +80,9 @@ def test_a_model_of_parts_has_named_inputs_and_states(tmp_path: Path) -> None:
         near(ran(session, x_BT, *states, lengths_B), [model.head(output_BTW), *final])
 
 
-def test_a_step_of_a_model_of_parts_takes_symbols(tmp_path: Path) -> None:
-    model = Speller()
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_step_of_a_model_of_parts_takes_symbols(batch_first: bool, tmp_path: Path) -> None:
+    model = Speller(batch_first=batch_first)
     to_onnx(model, tmp_path / "model.onnx", streaming=True, example=torch.zeros(1, 1, dtype=torch.long))
     session, model = session_of(tmp_path / "model.onnx"), model.eval()
     assert shape_of(session.get_inputs())["input"] == ["batch"]
@@ -88,7 +90,8 @@ def test_a_step_of_a_model_of_parts_takes_symbols(tmp_path: Path) -> None:
     for x_B in x_TB:
         logits_BV, *states = ran(session, x_B, *states)
         found.append(logits_BV)
-    near(torch.stack(found), model(x_TB).detach())
+    time = int(batch_first)
+    near(torch.stack(found, time), model(x_TB.t() if batch_first else x_TB).detach())
 
 
 @EXPORT
@@ -205,6 +208,12 @@ def test_the_exporter_of_old_is_refused_for_cells_that_it_has_no_loop_for(tmp_pa
     model = nn.Sequential(Recurrent("mgu", 3, 4), Last())
     with pytest.raises(ExportError, match="dynamo=True"):
         torch.onnx.export(model, (torch.zeros(3, 2, 3),), tmp_path / "model.onnx", dynamo=False)
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch, to_c])
+def test_a_folder_that_is_not_there_is_told_before_any_work(write: Callable[..., None], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="there is no folder"):
+        write(LAYER, tmp_path / "none" / "model")
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

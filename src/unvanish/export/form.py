@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -50,6 +51,18 @@ def parts_of(model: Any) -> Parts | None:
         if part is not None and not isinstance(part, nn.Module):
             raise ExportError(f"the {name} is a {type(part).__name__}, code of Python: make it a torch module")
     return Parts(found["embedding"], recurrent, found["head"])
+
+
+def file_at(path: str | Path) -> Path:
+    """Return where a file is to be written.
+
+    Raises:
+        ExportError: its folder is not there.
+    """
+    found = Path(path)
+    if not found.parent.is_dir():
+        raise ExportError(f"there is no folder {found.parent}: make it first")
+    return found
 
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from unvanish.engine import Target, leaving_python
 from unvanish.errors import ExportError, MissingExtraError, UnvanishError
-from unvanish.export.form import Parts, example_of, form_of, parts_of, ready
+from unvanish.export.form import Parts, example_of, file_at, form_of, parts_of, ready
 
 ONE_FILE = 1 << 30  # bytes of weights in an ONNX file, which cannot hold 2 GB: larger ones get a file beside it
 Example = Tensor | Sequence[Tensor] | None
@@ -57,6 +57,7 @@ def to_onnx(
             importlib.import_module(package)
         except ImportError as fault:
             raise MissingExtraError(f"ONNX is written with {package}: pip install 'unvanish[export]'") from fault
+    file = file_at(path)
     program, names = _exported(model, "onnx", example, streaming, lengths, dynamic_shapes)
     with _in_one_line(), _quiet():
         found = torch.onnx.export(
@@ -71,7 +72,7 @@ def to_onnx(
     assert found is not None
     weights = sum(value.nbytes for value in program.state_dict.values())
     with _quiet():
-        found.save(str(path), external_data=weights > ONE_FILE)
+        found.save(str(file), external_data=weights > ONE_FILE)
 
 
 def to_torch(
@@ -91,12 +92,13 @@ def to_torch(
     Raises:
         ExportError: what cannot be exported.
     """
+    file = file_at(path)
     program, _ = _exported(model, "torch", example, streaming, lengths, dynamic_shapes)
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # the paths of whoever exports are nobody else's
     with _in_one_line(), _quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, file)
 
 
 @dataclass(frozen=True)

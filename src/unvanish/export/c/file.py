@@ -14,7 +14,7 @@ from unvanish.export.c.arrays import Arrays
 from unvanish.export.c.part import Step, step_of
 from unvanish.export.c.template import NUMBERS, SYMBOLS
 from unvanish.export.c.text import Functions
-from unvanish.export.form import Parts, parts_of, ready
+from unvanish.export.form import Parts, file_at, parts_of, ready
 from unvanish.record.files import write_atomically
 
 
@@ -50,7 +50,7 @@ def to_c(model: Any, path: str | Path, *, name: str = "model") -> None:
         raise ExportError(
             "batch_norm counts steps from the start of a sequence, and C gets one step: use layer_norm"
         )
-    write_atomically(Path(path), _File(parts, name).text().encode())
+    write_atomically(file_at(path), _File(parts, name).text().encode())
 
 
 class _File:
