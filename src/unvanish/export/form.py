@@ -120,7 +120,7 @@ def form_of(parts: Parts, streaming: bool) -> Sequences:
     """Return what is exported of these parts.
 
     Raises:
-        ExportError: a step of a layer with two directions, or that normalises over the batch.
+        ExportError: a step of a layer with two directions.
     """
     layer = parts.recurrent
     if streaming and layer.bidirectional:
