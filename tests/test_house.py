@@ -28,10 +28,11 @@ LAW = {
     "diagnosis": {"cells", "nn", "flow", "remedies", "data"},
     "data": set(),
     "tasks": {"data"},
+    "export": {"equations", "engine", "nn"},
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "report": set(),
     "figures": set(),
-    "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report"},
+    "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report", "export"},
 }
 OPEN = {"checks", "errors", "layer_options", "record", "torch_internals"}
 LATE = {"record": {"figures"}}  # what draws a result is imported inside its methods
@@ -122,7 +123,19 @@ def test_every_room_is_in_the_law() -> None:
 
 def test_public_names() -> None:
     fixed = {"Cell", "Diagnosis", "Drawn", "Grouped", "Recurrent", "cells", "diagnose", "errors", "flow", "watch"}
-    fixed |= {"MLP", "ResidualMLP", "DenseMLP", "HighwayMLP", "clip", "convert", "init", "pace", "penalty", "tasks"}
+    fixed |= {
+        "MLP",
+        "ResidualMLP",
+        "DenseMLP",
+        "HighwayMLP",
+        "clip",
+        "convert",
+        "init",
+        "pace",
+        "penalty",
+        "tasks",
+        "export",
+    }
     classes = {class_name(cell) for cell in unvanish.cells.values()}
     assert set(unvanish.__all__) == fixed | classes
     assert {"RNN", "LSTM", "GRU", "GRUResetBefore", "PeepholeLSTM", "LeakyRNN", "ClockworkRNN"} <= classes
@@ -166,7 +179,7 @@ def test_package_is_typed() -> None:
 FACTORIES = {"arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros"}
 
 
-@pytest.mark.parametrize("name", ["engine", "nn", "flow", "remedies"])
+@pytest.mark.parametrize("name", ["engine", "nn", "flow", "remedies", "export"])
 def test_no_tensor_is_made_on_the_default_device_of_whoever_calls(name: str) -> None:
     for path in (SOURCE / name).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -193,3 +193,20 @@ def test_lightning_validates_inside_a_training_that_ends() -> None:
     )  # fmt: skip
     trainer.fit(module, data, data)
     assert module.validated == 1
+
+
+def test_a_scan_is_a_loop_in_a_graph_and_runs_for_any_length() -> None:
+    class Sums(torch.nn.Module):
+        def forward(self, x_TB: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            def body(total_B: torch.Tensor, x_B: torch.Tensor, factor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+                new_B = total_B + x_B * factor
+                return new_B, new_B.clone()
+
+            return internals.scan(body, [torch.zeros_like(x_TB[0])], [x_TB], [torch.full_like(x_TB[0], 2.0)])
+
+    dims = ({0: torch.export.Dim("time")},)
+    program = torch.export.export(Sums(), (torch.ones(4, 2),), dynamic_shapes=dims)
+    x_TB = torch.randn(7, 2)
+    total_B, sums_TB = program.module()(x_TB)
+    torch.testing.assert_close(sums_TB, 2 * x_TB.cumsum(0))
+    torch.testing.assert_close(total_B, 2 * x_TB.sum(0))

@@ -6,6 +6,7 @@
     ├── FlowError          a measurement that has nothing to measure
     ├── DataError          a file or a text that cannot be trained on
     ├── RunError           a run folder, a checkpoint, a disk
+    ├── ExportError        a model that cannot be written for others to run
     ├── NonFiniteError     a loss or a gradient became NaN or infinite
     └── MissingExtraError  an optional dependency is not installed
 
@@ -66,6 +67,10 @@ class DataError(UnvanishError, ValueError):
 
 class RunError(UnvanishError):
     """A run folder, a checkpoint or a disk is not usable."""
+
+
+class ExportError(UnvanishError, ValueError):
+    """A model, or a part of it, cannot be written for others to run."""
 
 
 class NonFiniteError(UnvanishError, ArithmeticError):

@@ -1,6 +1,6 @@
 """The public names. `unvanish` loads them when the first of them is asked for, as they need torch."""
 
-from unvanish import errors, flow, tasks
+from unvanish import errors, export, flow, tasks
 from unvanish.cells import CATALOGUE as cells
 from unvanish.diagnosis import Diagnosis, diagnose, watch
 from unvanish.equations import Cell, Drawn, Grouped
@@ -22,6 +22,7 @@ __all__ = [
     "convert",
     "diagnose",
     "errors",
+    "export",
     "flow",
     "init",
     "pace",

@@ -7,7 +7,7 @@ test keeps that), and each has a test of its own, so that a new version that cha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
@@ -108,6 +108,30 @@ foreach_clamp_max_ = torch._foreach_clamp_max_
 
 # Nested lists, tuples and mappings of tensors, as torch itself takes them apart.
 pytree = _pytree
+
+# -- loops in graphs ---------------------------------------------------------------------------------------
+
+
+def scan(
+    body: Callable[..., tuple[Tensor, ...]],
+    carried: Sequence[Tensor],
+    over_time: Sequence[Tensor],
+    constants: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """Put a loop over time into a graph: what is carried after the last step, then what each step gave.
+
+    `body` takes what is carried, slices of what lies over time, and constants; its graph is not differentiated.
+    """
+    groups = ([_apart(array) for array in arrays] for arrays in (carried, over_time, constants))
+    carried, over_time, constants = groups
+    found: tuple[Tensor, ...] = torch.ops.higher_order.scan(body, carried, over_time, tuple(constants))
+    return found
+
+
+def _apart(array: Tensor) -> Tensor:
+    """Return an array outside of any graph of autograd, with memory of its own, as a scan wants them."""
+    return (array.detach() if array.requires_grad else array).clone()
+
 
 # -- functions and loops -----------------------------------------------------------------------------------
 

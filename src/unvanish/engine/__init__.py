@@ -5,6 +5,7 @@ from unvanish.engine.clipping import StepClip
 from unvanish.engine.dispatch import BACK_ENDS, ENGINES, check_engine, check_memory, register, run, stepper
 from unvanish.engine.ir.plan import Plan, make_plan
 from unvanish.engine.layout import Stack, Weights, layout
+from unvanish.engine.leaving import Target, leaving_python
 from unvanish.engine.operator import Registered
 from unvanish.engine.sequence import Pass, Result, final_time
 from unvanish.engine.stepper import Stepper
@@ -24,6 +25,7 @@ __all__ = [
     "Stepper",
     "Tap",
     "Tape",
+    "Target",
     "Weights",
     "chain",
     "check_engine",
@@ -31,6 +33,7 @@ __all__ = [
     "evaluate",
     "final_time",
     "layout",
+    "leaving_python",
     "make_plan",
     "register",
     "run",

@@ -64,27 +64,30 @@ def evaluate(expr: Expr, lookup: Lookup, time: Tensor | None, like: Tensor) -> V
 
 
 @functools.lru_cache(maxsize=4096)
-def program(expr: Expr) -> Program:
-    """Turn an expression into nested closures, so that its tree is not walked anew at every step."""
+def program(expr: Expr, guarded: bool = True) -> Program:
+    """Turn an expression into nested closures, so that its tree is not walked anew at every step.
+
+    Where it is not `guarded` it is for values alone: what a branch that is not taken sends back is nobody's care.
+    """
     match expr:
         case Number(value):
             return lambda lookup, time, like: value
         case Ref():
             return lambda lookup, time, like: lookup(expr)
         case Negate(operand):
-            inner = program(operand)
+            inner = program(operand, guarded)
             return lambda lookup, time, like: -inner(lookup, time, like)
         case Binary(op, left, right) | Compare(op, left, right):
-            return _binary(_OPERATORS[op], program(left), program(right))
+            return _binary(_OPERATORS[op], program(left, guarded), program(right, guarded))
         case Call("where", (condition, yes, no)):
-            return _where(program(condition), _branch(yes), _branch(no))
-        case Call(function, args) if function in GATES and not all(map(is_linear, args)):
+            return _where(program(condition, guarded), _branch(yes, guarded), _branch(no, guarded))
+        case Call(function, args) if guarded and function in GATES and not all(map(is_linear, args)):
             return _gate(function, tuple(map(program, args)), tuple(map(_branch, args)))
         case Call(function, args):
-            called = _surrogate(function) if WORDS[function].surrogate else TORCH[function]
-            return _call(called, tuple(program(arg) for arg in args))
+            called = _surrogate(function) if guarded and WORDS[function].surrogate else TORCH[function]
+            return _call(called, tuple(program(arg, guarded) for arg in args))
         case Phase(period):
-            return _phase(program(period))
+            return _phase(program(period, guarded))
     raise AssertionError(expr)  # pragma: no cover  (the parser makes nothing else)
 
 
@@ -111,12 +114,12 @@ def is_linear(expr: Expr) -> bool:
 Branch = Callable[[Lookup, Tensor | None, Tensor, Tensor], Value]
 
 
-def _branch(expr: Expr) -> Branch:
+def _branch(expr: Expr, guarded: bool = True) -> Branch:
     """An expression that is taken where a mask says so: elsewhere it sends nothing to what it reads, not even NaN.
 
     Torch sends zero there, times the slope of what was not taken: 0 · inf.
     """
-    inner, linear = program(expr), is_linear(expr)
+    inner, linear = program(expr, guarded), is_linear(expr) or not guarded
 
     def run(lookup: Lookup, time: Tensor | None, like: Tensor, taken: Tensor) -> Value:
         def masked(ref: Ref) -> Tensor:
@@ -169,7 +172,7 @@ def _phase(period: Program) -> Program:
 
 def as_tensor(value: Value, like: Tensor) -> Tensor:
     """Return a plain number as a tensor of the type of `like`, a tensor as it is."""
-    return value if isinstance(value, Tensor) else like.new_tensor(value)
+    return value if isinstance(value, Tensor) else like.new_full((), value)  # an operator: a graph can hold it
 
 
 def _surrogate(function: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -14,6 +14,7 @@ from unvanish.engine.backend import BackEnd
 from unvanish.engine.builtin import Builtin
 from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Stack
+from unvanish.engine.leaving import leaves_python, write_out
 from unvanish.engine.native.backend import Native
 from unvanish.engine.native.build import no_compiler
 from unvanish.engine.operator import Registered, run_as_operator
@@ -22,7 +23,7 @@ from unvanish.engine.reference import Reference
 from unvanish.engine.segments import run_in_segments
 from unvanish.engine.sequence import Pass, Result
 from unvanish.engine.stepper import PlainStepper, Stepper
-from unvanish.errors import OptionError, nearest
+from unvanish.errors import ExportError, OptionError, nearest
 
 _ALL: tuple[BackEnd, ...] = (Native(), Builtin(), Reference())
 BACK_ENDS = {back_end.name: back_end for back_end in _ALL}  # in the order in which `auto` tries them
@@ -63,11 +64,13 @@ def run(
 
     `memory` is `fast`, `lean` (segments of ⌈√T⌉ steps are recomputed in the backward pass) or the number of steps
     in such a segment. `registered` is what `register` returned: while a graph is traced, or a mode of torch looks
-    at every operation, the pass becomes one operator.
+    at every operation, the pass becomes one operator; in a graph that leaves Python, operators of torch or ONNX.
     """
     listens = bool(job.normalisers) or any(tap.needs != "norms" for tap in job.taps)
     if not torch.compiler.is_compiling() and torch_internals.by_example():
         return _traced(job, engine, None if listens else registered)
+    if leaves_python():
+        return write_out(job)
     graph = registered is not None and engine in ("auto", "native") and not listens
     if graph and job.x_TBI.device.type == "cpu" and torch_internals.sees_operators(job.x_TBI):
         assert registered is not None
@@ -80,6 +83,8 @@ def _traced(job: Pass, engine: str, registered: Registered | None) -> Result:
     fused = BACK_ENDS["builtin"]
     if engine != "reference" and fused.unsupported(job) is None:
         return fused.run(job)
+    if torch.onnx.is_in_onnx_export():
+        raise ExportError(f"torch.onnx.export(dynamo=False) knows no loop for {job.name}: use dynamo=True")
     if registered is None:
         raise OptionError(
             "torch.jit.trace records one length of this layer's loop, which would be wrong for any other, because "

@@ -5,13 +5,14 @@ Shapes: T time, B batch, I input, W any width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unvanish.engine.arrays import rowwise
+from unvanish.engine.arrays import as_tensor, rowwise
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.sequence import Pass
 from unvanish.equations.expression import Ref
@@ -38,6 +39,30 @@ class Timeless:
         return self.values[name]
 
 
+class Outside(Protocol):
+    """What the steps of a run read that none of them makes."""
+
+    @property
+    def timeless(self) -> Lookup:
+        """Parameters, fixed numbers, what follows from them, masks of rows, by name."""
+        ...
+
+    @property
+    def over_time(self) -> Mapping[str, Tensor] | Mapping[str, tuple[Tensor]]:
+        """The input, what follows from it, masks of steps, by name: (B, W) for each step."""
+        ...
+
+    def beside(self, group: Group) -> tuple[Tensor, list[int]]:
+        """The matrices of a group side by side, and how wide the product of each is."""
+        ...
+
+
+class Lookup(Protocol):
+    """What gives an array by its name."""
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+
+
 class Hoisted:
     """The values of a run that no state changes.
 
@@ -59,9 +84,13 @@ class Hoisted:
         found = self.over_time.get(ref.name)
         return self.timeless[ref.name] if found is None else found
 
+    def beside(self, group: Group) -> tuple[Tensor, list[int]]:
+        """The matrices of a group side by side, and how wide the product of each is."""
+        return self.job.weights.side_by_side(group.matrices), part_widths(group, self.job)
+
     def _products(self, group: Group) -> None:
-        side_by_side = F.linear(self._read(group.operand), self.job.weights.side_by_side(group.matrices))
-        parts = torch.split(side_by_side, part_widths(group, self.job), -1)
+        weight, widths = self.beside(group)
+        parts = torch.split(F.linear(self._read(group.operand), weight), widths, -1)
         for product, part in zip(group.products, parts, strict=True):
             self.over_time[product.target.name] = part
 
@@ -69,8 +98,7 @@ class Hoisted:
 def value(statement: Statement, read: Callable[[Ref], Tensor], job: Pass) -> Tensor:
     """Compute a statement that no state changes."""
     if isinstance(statement, Elementwise):  # torch.compile before torch 2.8 cannot trace a match
-        found = job.plan.programs[statement.target.name](read, None, job.x_TBI)
-        return found if isinstance(found, Tensor) else job.x_TBI.new_tensor(found)
+        return as_tensor(job.plan.programs[statement.target.name](read, None, job.x_TBI), job.x_TBI)
     operand = read(statement.operand)
     if isinstance(statement, Product):
         return F.linear(operand, job.weights[statement.matrix])

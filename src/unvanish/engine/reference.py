@@ -5,7 +5,7 @@ Any dtype, any device, differentiable to any order. Shapes: T time, B batch, I i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unvanish.engine.arrays import as_tensor, rowwise
 from unvanish.engine.backend import BackEnd
-from unvanish.engine.hoist import Hoisted, part_widths
+from unvanish.engine.hoist import Hoisted, Outside
 from unvanish.engine.ir.plan import Group, Stage
 from unvanish.engine.sequence import Pass, Result
 from unvanish.engine.tap import Border
@@ -30,19 +30,20 @@ class Reference(BackEnd):
 
     def run(self, job: Pass) -> Result:
         """Run a plan over a sequence."""
-        return _Steps(job).run()
+        return Walk(job, Hoisted(job)).run()
 
 
-class _Steps:
-    def __init__(self, job: Pass) -> None:
-        self.job, self.plan, self.x_TBI = job, job.plan, job.x_TBI
-        self.hoisted = Hoisted(job)
-        self.timeless = self.hoisted.timeless
+class Walk:
+    """The steps of a pass, one after the other, with what was worked out before them."""
+
+    def __init__(self, job: Pass, outside: Outside) -> None:
+        self.job, self.plan, self.x_TBI, self.outside = job, job.plan, job.x_TBI, outside
+        self.timeless = outside.timeless
         system = job.plan.system
         self.present: dict[str, Tensor] = {}
         # For each state, its past in order of time, as later steps read it; [-1] is the last step.
         self.past: dict[str, list[Tensor]] = {
-            state.name: list(reversed(job.states[state.name].chunk(state.depth, dim=-1))) for state in system.states
+            state.name: list(reversed(_cut(job.states[state.name], state.depth))) for state in system.states
         }
         self.depth = {state.name: state.depth for state in system.states}
         self.time_B1, self.step = job.time_B1, 0
@@ -50,19 +51,24 @@ class _Steps:
         self.every: dict[str, list[Tensor]] = {name: [] for name in self.depth}
 
     def run(self) -> Result:
+        """Run all steps."""
+        self.go()
+        return self.result()
+
+    def go(self) -> None:
+        """Run all steps, and leave it to `outputs`, `every` and `carried` to say what came of them."""
         stages = [self.prepared(stage) for stage in self.plan.stages]
         for step in range(self.x_TBI.shape[0]):
             self.step = step
             if self.job.reset_TB is not None:
                 self.start_anew(self.job.reset_TB[step, :, None])
-            self.present = {name: values[step] for name, values in self.hoisted.over_time.items()}
+            self.present = {name: values[step] for name, values in self.outside.over_time.items()}
             for products, statements in stages:
                 for product in products:
                     product()
                 for name, value in statements:
                     self.present[name] = value(self.time_B1)
             self.finish_step(step)
-        return self.result()
 
     def start_anew(self, reset_B1: Tensor) -> None:
         """Let rows forget all that later steps could read, and the time."""
@@ -79,11 +85,12 @@ class _Steps:
 
     def products(self, group: Group) -> Callable[[], None]:
         """Run the products of one operand as one, and cut the result into its parts."""
-        weight, widths = self.job.weights.side_by_side(group.matrices), part_widths(group, self.job)
+        weight, widths = self.outside.beside(group)
         names = [product.target.name for product in group.products]
 
         def run() -> None:
-            parts = torch.split(F.linear(self.read(group.operand), weight), widths, -1)
+            beside = F.linear(self.read(group.operand), weight)
+            parts = torch.split(beside, widths, -1) if len(widths) > 1 else [beside]
             self.present.update(zip(names, parts, strict=True))
 
         return run
@@ -98,8 +105,8 @@ class _Steps:
                 return lambda time: normaliser(self.read(operand), self.step)
             case Rowwise(_, function, operand):
                 return lambda time: rowwise(function, self.read(operand))
-            case Product(_, matrix, operand):
-                return lambda time: F.linear(self.read(operand), self.job.weights[matrix])
+            case Product():
+                raise AssertionError("the products of a stage are in its groups")  # pragma: no cover
 
     def read(self, ref: Ref) -> Tensor:
         if ref.is_past:
@@ -151,3 +158,8 @@ class _Steps:
         rows = torch.arange(past_SBW.shape[1], device=past_SBW.device)
         newest_B = depth - 1 + self.job.lengths_B
         return torch.cat([past_SBW[newest_B - back, rows] for back in range(depth)], -1)
+
+
+def _cut(values: Tensor, depth: int) -> Sequence[Tensor]:
+    """Cut the last values of a state apart."""
+    return values.chunk(depth, -1) if depth > 1 else [values]

@@ -63,6 +63,6 @@ def final_time(job: Pass) -> Tensor | None:
     if job.reset_TB is None:
         return job.time_B1 + steps
     # Time begins at 0 with the last step at which a row starts anew; counted from 1, so that 0 means none.
-    count_T1 = torch.arange(1, len(job.reset_TB) + 1, device=job.reset_TB.device)[:, None]
+    count_T1 = torch.arange(1, job.reset_TB.shape[0] + 1, device=job.reset_TB.device)[:, None]
     begin_B1 = (count_T1 * job.reset_TB).amax(0)[:, None]
     return torch.where(begin_B1 > 0, steps - begin_B1 + 1, job.time_B1 + steps)

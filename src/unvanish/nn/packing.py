@@ -44,7 +44,9 @@ def turn_borders(reset_TB1: Tensor, lengths_B: Tensor | None) -> Tensor:
     The border between steps t - 1 and t lies before step t on the way forth, and before step t - 1 on the way back.
     What starts anew past the end of a row must have been left out.
     """
-    return turn_round(torch.cat([reset_TB1[1:], torch.zeros_like(reset_TB1[:1])]), lengths_B)
+    steps = reset_TB1.shape[0]
+    next_T = torch.arange(1, steps + 1, device=reset_TB1.device)  # one less than T steps would bind a graph's T
+    return turn_round(reset_TB1[next_T % steps] & (next_T < steps)[:, None, None], lengths_B)
 
 
 def blank_padding(x_TBW: Tensor, lengths_B: Tensor) -> Tensor:
