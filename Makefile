@@ -38,7 +38,7 @@ check: lint types bench-engine-quick bench-remedies-quick test ## Run all that C
 # In random order, so that no test leans on another: make test SEED=17 runs in the order of that number.
 # make test ONLY='-k word' runs some; make test-engine and make test-rest run one half alone.
 ENGINE_TESTS := tests/engine tests/nn tests/cells tests/flow tests/remedies tests/outside \
-	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py
+	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py tests/export tests/data tests/figures
 ifndef SEED
 SEED := $(shell date +%s)
 endif

@@ -17,6 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.support.whole import usual
 from unvanish.data.dependency import Dependency, dependency
 from unvanish.data.dependency.needed import Curve, Need
 from unvanish.data.dependency.numbers import Correlation
@@ -101,8 +102,8 @@ INDEPENDENT = {
 
 @pytest.mark.parametrize("name", INDEPENDENT)
 def test_independent_data_keep_the_promise(name: str) -> None:
-    """Any lag at all in at most `level` of runs, within the error of counting 50; and p-values are uniform."""
-    runs, level = 50, 0.1
+    """Any lag at all in at most `level` of runs, within the error of counting them; and p-values are uniform."""
+    runs, level = usual(30, 50), 0.1
     found = [
         dependency(*INDEPENDENT[name](np.random.default_rng(seed)), lags=12, level=level, draws=40, seed=seed)
         for seed in range(runs)

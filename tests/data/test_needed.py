@@ -326,7 +326,7 @@ def _symbols(s: Values, seed: int) -> int:
 @pytest.mark.parametrize("name", DRAWS)
 def test_false_alarms_keep_their_level(name: str) -> None:
     """Of 2,000 draws at most 5 % may need anything (`make test-full`); of fewer, within the error of it."""
-    draws = usual(40, 2000)
+    draws = usual(25, 2000)
     alarms = sum(DRAWS[name](np.random.default_rng(seed), seed) > 0 for seed in range(draws))
     assert alarms <= draws * 0.05 + 2 * math.sqrt(draws * 0.05 * 0.95)
 

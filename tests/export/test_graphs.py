@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import unvanish
 from tests.export.together import near
 from tests.nn.layers import as_tuple, random_states
+from tests.support.whole import usual
 from unvanish import Recurrent
 from unvanish.errors import ExportError, MissingExtraError
 from unvanish.export import graphs, to_c, to_onnx, to_torch
@@ -128,7 +129,7 @@ torch.save(program.module()(*given), sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("name", ["lstm", "clockwork_rnn"])
+@pytest.mark.parametrize("name", usual(["clockwork_rnn"], ["lstm", "clockwork_rnn"]))
 def test_a_file_of_torch_runs_in_a_process_without_this_package(name: str, tmp_path: Path) -> None:
     layer = Recurrent(name, 3, 8, bidirectional=True)
     to_torch(layer, tmp_path / "model.pt2", lengths=True)
