@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unvanish.cli import cells, diagnose, env, generate, predict, report, train
+from unvanish.cli import cells, diagnose, env, export, generate, predict, report, train
 from unvanish.cli.show import plain
 from unvanish.errors import OptionError
 
@@ -41,6 +41,7 @@ app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("predict")(predict.predict)
 app.command("evaluate")(predict.evaluate)
+app.command("export")(export.export)
 app.command("diagnose")(diagnose.diagnose)
 app.command("cells")(cells.cells)
 app.command("env")(env.env)

@@ -1,0 +1,55 @@
+"""`unvanish export`: a trained network taken out of Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unvanish.cli.show import note, plain
+from unvanish.cli.starting import at_once
+from unvanish.errors import ExportError, OptionError, nearest
+
+ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "c": ".c"}
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    to: Annotated[
+        str, typer.Option("--to", help="onnx, torch (torch.export's file) or c (one file of C99).")
+    ] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write. Default: beside the run.")
+    ] = None,
+    streaming: Annotated[bool, typer.Option("--streaming", help="One step per run; C always is.")] = False,
+    lengths: Annotated[bool, typer.Option("--lengths", help="Take the length of each row too.")] = False,
+) -> None:
+    """Write the network of a run as ONNX, torch.export's file, or C99, and beside it what its numbers mean.
+
+    Example: unvanish export runs/plays --to c -o speller.c
+    """
+    if to not in ENDINGS:
+        raise OptionError(f"--to {to} is not known: {nearest(to, ENDINGS)}")
+    if to == "c" and (streaming or lengths):
+        raise OptionError("--streaming and --lengths are for onnx and torch: a file of C runs step by step")
+    with at_once():
+        from unvanish import export as room
+        from unvanish import train
+        from unvanish.train.parts import beside, parts_of_run
+
+    loaded = train.load_run(run, say=note)
+    path = out or run / f"model{ENDINGS[to]}"
+    if not path.parent.is_dir():
+        raise ExportError(f"there is no folder {path.parent}: make it first")
+    parts = parts_of_run(loaded)
+    if to == "c":
+        name = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in path.stem)
+        room.to_c(parts, path, name=name if name[:1].isalpha() else f"model_{name}")
+    else:
+        write = room.to_onnx if to == "onnx" else room.to_torch
+        write(parts, path, streaming=streaming, lengths=lengths)
+    described = path.with_name(f"{path.name}.json")
+    described.write_text(json.dumps(beside(loaded), ensure_ascii=False) + "\n", encoding="utf-8")
+    plain(f"{path}, and what its numbers mean: {described}")

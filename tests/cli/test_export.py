@@ -1,0 +1,61 @@
+"""A run that is taken out of Python answers as its network does, and what its numbers mean lies beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tests.support.runs import forecast, labelled, small, straight
+from unvanish.cli import main
+from unvanish.data.tokens import symbols_of
+from unvanish.train import load_run
+
+
+def test_a_run_of_words_as_onnx_goes_on_as_the_network(tmp_path: Path) -> None:
+    settings = dataclasses.replace(small(tmp_path, 2600, epochs=1), kind="words", tied=True)
+    run = straight(settings, tmp_path / "run")
+    out = tmp_path / "words.onnx"
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    told = json.loads((tmp_path / "words.onnx.json").read_text(encoding="utf-8"))
+    symbols = symbols_of(told["question"])
+    x_TB = symbols.encode("the storm of the sea")[:, None]
+    session = onnxruntime.InferenceSession(out)
+    zeros = {one.name: np.zeros((2, 1, 8), np.float32) for one in session.get_inputs() if one.name != "input"}
+    found = session.run(None, {"input": x_TB.numpy(), **zeros})[0]
+    with torch.no_grad():
+        expected, _ = load_run(run).model(x_TB)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    assert (told["kind"], told["answers"]) == ("text", "every step")
+
+
+@pytest.mark.parametrize("kind", ["labels", "forecast"])
+def test_runs_on_numbers_become_one_file_of_c(kind: str, tmp_path: Path) -> None:
+    settings = labelled(tmp_path, epochs=1) if kind == "labels" else forecast(tmp_path, length=20, epochs=1)
+    run = straight(settings, tmp_path / "run")
+    assert main(["export", str(run), "--to", "c"]) == 0
+    assert "model_step" in (run / "model.c").read_text(encoding="utf-8")
+    told = json.loads((run / "model.c.json").read_text(encoding="utf-8"))
+    assert told["answers"] == "the last step"
+    assert told["question"]["encoding"] == load_run(run).question.kept()["encoding"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--to", "onxx"], "did you mean 'onnx'"),
+        (["--to", "c", "--streaming"], "runs step by step"),
+        (["--out", "nowhere/model.onnx"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = straight(labelled(tmp_path, epochs=1), tmp_path / "run")
+    assert main(["export", str(run), *arguments]) == 2
+    assert words in capsys.readouterr().err
