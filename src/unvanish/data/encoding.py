@@ -77,11 +77,8 @@ class Encoding:
         mark = len(self.columns)
         for place, column in enumerate(self.columns):
             if column.name not in places:
-                if not _left_out(data, column.name):
-                    raise _missing(data, column.name)
-                values_N = np.full(len(found), np.nan, np.float32)
-            else:
-                values_N = data.numbers_NF[:, places[column.name]]
+                raise _missing(data, column.name)
+            values_N = data.numbers_NF[:, places[column.name]]
             gap_N = np.isnan(values_N)
             found[:, place] = np.where(gap_N, 0, (values_N - column.centre) / column.scale)
             if column.gaps:
@@ -99,9 +96,7 @@ class Encoding:
         found = np.zeros((len(data.numbers_NF), len(self.categories)), np.int64)
         for place, wanted in enumerate(self.categories):
             if wanted.name not in columns:
-                if not _left_out(data, wanted.name):
-                    raise _missing(data, wanted.name)
-                continue
+                raise _missing(data, wanted.name)
             column = columns[wanted.name]
             number = {level: code for code, level in enumerate(wanted.levels, 1)}
             table = np.array([*(number.get(level, 0) for level in column.levels), 0])
@@ -140,11 +135,6 @@ def spread(values_N: NDArray[Any], how: str) -> tuple[float, float]:
             return centre, scale
     centre, scale = float(known.mean()), float(known.std())
     return centre, scale if scale > 1e-12 * max(1.0, abs(centre)) else 1.0
-
-
-def _left_out(data: Sequences, name: str) -> bool:
-    """Whether the reader left the column out, as it holds nothing that could tell one step from another."""
-    return any(line.startswith(f"column {printable(name)} ") for line in data.told)
 
 
 def _missing(data: Sequences, name: str) -> DataError:

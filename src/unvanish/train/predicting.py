@@ -81,7 +81,7 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
     source = Path(source)
     kind = look(source).kind
     if kind == "table":
-        return read_as_table(source, loaded.settings, unlabelled=not labelled)
+        return read_as_table(source, loaded.settings, unlabelled=not labelled, keep=_read_by(loaded))
     if kind == "arrays":
         return read_arrays(source)
     if kind == "archive" and source.is_file():
@@ -93,7 +93,14 @@ def _given(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
     settings = loaded.settings
     names = ("target", "time", "group", "horizon", "known", "words", "ignore", "decimal")
     options = {name: getattr(settings, name) for name in names}
-    return sequences_of(source, options={**options, "unlabelled": not labelled})
+    return sequences_of(source, options={**options, "unlabelled": not labelled, "keep": _read_by(loaded)})
+
+
+def _read_by(loaded: Loaded) -> tuple[str, ...]:
+    """The columns that a run reads."""
+    assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
+    encoding = loaded.question.encoding
+    return (*(one.name for one in encoding.columns), *(one.name for one in encoding.categories))
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:

@@ -196,3 +196,32 @@ def test_a_run_of_given_data_goes_on_with_these_and_no_others(tmp_path: Path) ->
     assert once.predict(x).shape == more.predict(x).shape
     with pytest.raises(Exception, match="has changed since the run began"):
         fit(x + 1, y, folder=tmp_path / "run", resume=True, epochs=5)
+
+
+def test_a_column_that_never_changes_in_new_data_keeps_its_value() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(2, 300))
+    frame = pl.DataFrame({"t": range(300), "a": a, "b": b, "label": [("q", "p")[int(x > 0)] for x in a + b]})
+    found = fit(frame, target=["label"], **{**QUICK, "epochs": 20, "lr": 0.02})
+    new = frame.drop("label").with_columns(pl.lit(4.0).alias("b"))
+    constant = found.predict(new)
+    rising = found.predict(new.with_columns((pl.lit(4.0) + 1e-6 * pl.int_range(300)).alias("b")))
+    np.testing.assert_allclose(constant["p(p)"], rising["p(p)"], atol=1e-4)
+    assert constant["p(p)"].mean() > 0.8
+
+
+def test_a_class_that_was_not_there_in_training_is_refused(tmp_path: Path) -> None:
+    x = RNG.normal(size=(60, 4, 1)).astype(np.float32)
+    found = fit(x, np.arange(60) % 2, **QUICK)
+    np.savez(tmp_path / "new.npz", x=x, y=np.arange(60) % 3)
+    with pytest.raises(DataError, match="not there in training: 2"):
+        evaluate(found, tmp_path / "new.npz")
+
+
+def test_a_point_forecast_has_no_band_but_calibrated_intervals() -> None:
+    found = fit(sales().drop("price"), horizon=7, likelihood="point", **{**QUICK, "length": 28})
+    answer = found.predict(sales().drop("price"))
+    assert (answer["y-hi-80"] > answer["y"]).any()
+    assert "coverage" not in found.question.metrics(
+        {name: torch.ones(()) for name in ("loss", "count", "absolute", "squared", "scaled", "within")}
+    )

@@ -212,10 +212,10 @@ def _built(
     for name in (*chosen.target, *chosen.inputs) if target is not None and target.ahead else chosen.inputs:
         found = columns.numbers(name)
         if found is not None:
-            _keep_numbers(name, _laid(found, table, grid, np.nan), numbers, told)
+            _keep_numbers(name, _laid(found, table, grid, np.nan), numbers, told, always=name in asked.keep)
         else:
             levels, codes_N = columns.words(name)
-            if len(levels) > LEVELS and len(levels) > OWN * len(codes_N):
+            if len(levels) > LEVELS and len(levels) > OWN * len(codes_N) and name not in asked.keep:
                 told.append(f"column {printable(name)} has a word of its own on most rows: it is left out")
             else:
                 categories.append(Categories(name, levels, _laid(codes_N, table, grid, -1)))
@@ -248,9 +248,13 @@ def _built(
     )
 
 
-def _keep_numbers(name: str, values_N: Any, numbers: dict[str, Any], told: list[str]) -> None:
+def _keep_numbers(
+    name: str, values_N: Any, numbers: dict[str, Any], told: list[str], *, always: bool = False
+) -> None:
     known = values_N[~np.isnan(values_N)]
-    if not len(known):
+    if always:
+        numbers[name] = values_N
+    elif not len(known):
         told.append(f"column {printable(name)} has no values: it is left out")
     elif (known == known[0]).all() and len(known) == len(values_N):
         told.append(f"column {printable(name)} is {known[0]:g} on every row: it is left out")

@@ -27,6 +27,7 @@ class TableOptions:
         known: columns that are known beforehand.
         words: columns that are words, whatever they look like. ignore: columns that are left out.
         decimal: the mark before decimals; by default told by the values.
+        keep: columns that are never left out, however little they say: a run was trained with them.
         unlabelled: whether the target may be missing, as there is nothing to learn from the table.
     """
 
@@ -39,6 +40,7 @@ class TableOptions:
     ignore: tuple[str, ...] = ()
     decimal: str | None = None
     unlabelled: bool = False
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.horizon < 0:

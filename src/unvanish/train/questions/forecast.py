@@ -151,13 +151,17 @@ class ForecastQuestion(Question):
 
     def metrics(self, sums: Sums) -> dict[str, float]:
         """Return the loss with MAE and RMSE in own units, MASE, and the share within the first interval."""
-        return forecast_metrics({name: float(value) for name, value in sums.items()})
+        found = forecast_metrics({name: float(value) for name, value in sums.items()})
+        if self.named == "point":  # it has no band of its own
+            del found["coverage"]
+        return found
 
     def line(self, metrics: Mapping[str, float]) -> str:
         """Say the metrics in few words."""
         return (
             f"loss {metrics['loss']:.4f}  MASE {metrics['mase']:.3f}  MAE {metrics['mae']:.4g}  "
-            f"RMSE {metrics['rmse']:.4g}  within {COVERED[0]:.0%} band {metrics['coverage']:.0%}"
+            f"RMSE {metrics['rmse']:.4g}"
+            + (f"  within {COVERED[0]:.0%} band {metrics['coverage']:.0%}" if "coverage" in metrics else "")
         )
 
     def count(self, x: Inputs) -> int:

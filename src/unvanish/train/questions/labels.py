@@ -28,6 +28,7 @@ from unvanish.train.settings import TrainSettings
 PROBE_ROWS, PROBE_STEPS = 8, 1000
 NEED_SEQUENCES, NEED_STEPS = 500, 40_000
 NEED_LEVELS = 20
+SHOWN = 5  # names of classes
 
 
 class LabelQuestion(Question):
@@ -88,11 +89,21 @@ class LabelQuestion(Question):
         )
 
     def wanted(self, target: Target) -> NDArray[Any]:
-        """Return what is to be predicted, classes by their numbers here, numbers in units of their spread."""
+        """Return what is to be predicted, classes by their numbers here, numbers in units of their spread.
+
+        Raises:
+            DataError: a class that was not there in training.
+        """
         if self.asked == "class":
             number = {level: code for code, level in enumerate(self.levels)}
             table = np.array([*(number.get(level, -1) for level in target.levels), -1])
             codes: NDArray[Any] = table[target.values]
+            new = np.unique(target.values[(codes < 0) & (target.values >= 0)])
+            if len(new):
+                listed = ", ".join(printable(target.levels[code]) for code in new[:SHOWN])
+                raise DataError(
+                    f"there are classes that were not there in training: {listed}; leave these rows out"
+                )
             return codes
         centres, scales = (np.array([getattr(one, name) for one in self.scales]) for name in ("centre", "scale"))
         scaled: NDArray[Any] = ((target.values - centres) / scales).astype(np.float32)

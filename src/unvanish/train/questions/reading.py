@@ -126,14 +126,16 @@ def _sequences(path: Path, kind: str, settings: TrainSettings) -> tuple[dict[str
     return parts, digest_of(sorted(one for one in path.iterdir() if "idx" in one.name))
 
 
-def read_as_table(path: Path, settings: TrainSettings, *, unlabelled: bool = False) -> Sequences:
+def read_as_table(
+    path: Path, settings: TrainSettings, *, unlabelled: bool = False, keep: tuple[str, ...] = ()
+) -> Sequences:
     """Read a table with the columns that the settings name; one that is unlabelled need not have the target."""
     from unvanish.data.table import TableOptions, read_table
 
-    names = {field.name for field in dataclasses.fields(TableOptions)} - {"unlabelled"}
+    names = {field.name for field in dataclasses.fields(TableOptions)} - {"unlabelled", "keep"}
     asked: dict[str, Any] = {name: getattr(settings, name) for name in names}
     lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-    return read_table(path, TableOptions(**{**asked, **lists}, unlabelled=unlabelled))
+    return read_table(path, TableOptions(**{**asked, **lists}, unlabelled=unlabelled, keep=keep))
 
 
 def _archive_files(path: Path) -> list[Path]:
