@@ -80,7 +80,7 @@ Scheduling = Annotated[
     _training("constant, cosine, one-cycle or plateau. Default: constant for text, else cosine."),
 ]
 WarmUp = Annotated[int, _training("Steps over which the learning rate rises to its height.")]
-Patience = Annotated[int, _training("End after so many validations without a better one. 0: after all epochs.")]
+Patience = Annotated[int, _training("End after so many validations without a better one; keep the best. 0: never.")]
 TimeLimit = Annotated[float, _training("Stop and save after so many minutes. 0: never.")]
 Clip = Annotated[
     str,

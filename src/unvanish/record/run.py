@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # the models come with the app; a diagnosis needs neither the
 CONFIG, RECORDS = "config.yaml", "records.jsonl"
 REPORT = "report.html"
 VOCABULARY = "vocabulary.json"
-HERE = (CONFIG, RECORDS, REPORT, VOCABULARY)
+BEST = "best.safetensors"  # the weights of the best validation, where validations decide
+HERE = (CONFIG, RECORDS, REPORT, VOCABULARY, BEST)
 
 
 class RunRecord(Result):

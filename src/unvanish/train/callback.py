@@ -13,7 +13,7 @@ import torch
 from unvanish import flow
 from unvanish.record import RunRecord
 from unvanish.torch_internals import validate_now
-from unvanish.train.checkpoint import Checkpoints, checkpoint_name
+from unvanish.train.checkpoint import Checkpoints, checkpoint_name, keep_best
 from unvanish.train.material import MaterialData
 from unvanish.train.measure import measure, plain_profiles, probe_seed
 from unvanish.train.module import NetworkModule
@@ -216,6 +216,8 @@ class RunKeeper(pl.Callback):
         self.steps_read, self.training_seconds = 0, 0.0
         self.validated_at = step
         self.enough = ours.schedule.validated(metrics["loss"])
+        if ours.settings.patience and ours.schedule.waited == 0:
+            keep_best(self.record.folder, ours.model)
         if not trainer.is_last_batch:
             self._save(trainer)
 

@@ -25,10 +25,11 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from unvanish.errors import RunError
-from unvanish.record.files import remove_leftovers, sync_folder, write_through
+from unvanish.record.files import remove_leftovers, sync_folder, write_atomically, write_through
+from unvanish.record.run import BEST
 
 CHECKPOINTS, STATE, WEIGHTS, SUMS = "checkpoints", "state.ckpt", "weights.safetensors", "SHA256SUMS"
 MODEL_PREFIX = "model."
@@ -217,6 +218,26 @@ def _step(path: Path) -> int:
 
 def _first_line(fault: Exception) -> str:
     return (str(fault) or type(fault).__name__).strip().splitlines()[0]
+
+
+def keep_best(run: Path, model: nn.Module) -> None:
+    """Keep the weights of the best validation so far."""
+    weights = {name: array.detach().cpu().contiguous() for name, array in model.state_dict().items()}
+    write_atomically(run / BEST, save(weights))
+
+
+def best_weights(run: Path) -> dict[str, Tensor] | None:
+    """Return the weights of the best validation; None where none were kept.
+
+    Raises:
+        RunError: they cannot be read.
+    """
+    try:
+        return load((run / BEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as fault:
+        raise RunError(f"{run / BEST} does not hold weights: {_first_line(fault)}; restore it") from fault
 
 
 class SafeCheckpoints(TorchCheckpointIO):

@@ -14,8 +14,9 @@ from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
 from unvanish.record.config import Config
+from unvanish.record.run import BEST
 from unvanish.record.schema import Calibration
-from unvanish.train.checkpoint import Checkpoints
+from unvanish.train.checkpoint import Checkpoints, best_weights
 from unvanish.train.model import Network, TextModel, fitting_memory
 from unvanish.train.questions import Question, kept_question
 from unvanish.train.questions.symbols import SymbolQuestion
@@ -128,7 +129,10 @@ def load_run(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> Loa
     checkpoint = Checkpoints(folder).latest(say)
     weights = checkpoint.read_weights()
     model = kept.build(weights, checkpoint.path)
-    model.load_state_dict(weights)
+    best = best_weights(folder) if kept.settings.patience else None
+    if best is not None:
+        check_weights(best, model.state_dict(), folder / BEST)
+    model.load_state_dict(weights if best is None else best)
     model.eval()
     return Loaded(model, kept.question, kept.settings, record.config, folder)
 

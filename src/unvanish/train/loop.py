@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 from unvanish.errors import NonFiniteError
 from unvanish.train.advice import say_advice
 from unvanish.train.callback import Enough, RunKeeper, Stopped
-from unvanish.train.checkpoint import SafeCheckpoints
+from unvanish.train.checkpoint import SafeCheckpoints, best_weights
 from unvanish.train.ending import write_calibration, write_sample, write_test
 from unvanish.train.material import MaterialData
 from unvanish.train.module import NetworkModule
@@ -41,6 +41,9 @@ def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[i
     if stopped is not None:
         record.append("event", step, keeper.seconds, what="stopped", text=stopped or "interrupted and saved")
     else:
+        best = best_weights(record.folder) if session.settings.patience else None
+        if best is not None:
+            module.model.load_state_dict(best)
         for write in (write_calibration, write_test, write_sample):
             write(session, step, keeper.seconds)
         if told := say_advice(session, step, keeper.seconds):

@@ -162,3 +162,12 @@ def test_patience_ends_a_run_which_has_the_best_validation_behind_it(tmp_path: P
     assert len(losses) < 60
     assert losses.index(min(losses)) == len(losses) - 3
     assert list(RunRecord(run).read("event"))[-1]["text"] == "no better validation was to be hoped for"
+    found = load_run(run)
+    material = read_material(TrainSettings.from_dict(found.config["settings"]), found.question)
+    sums, states = {"loss": 0.0, "count": 0.0}, None
+    with torch.no_grad():
+        for x, y in material.valid():
+            answer, states = found.model(x, states)
+            for name, value in found.question.judge(found.model, answer, y).items():
+                sums[name] += float(value)
+    assert sums["loss"] / sums["count"] == pytest.approx(min(losses), rel=1e-5), "the network is that of the best"
