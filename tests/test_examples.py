@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+from tests.support.whole import WHOLE
+
+LONG = ("diagnose_a_language_model",)
+EXAMPLES = sorted(
+    path for path in (Path(__file__).parents[1] / "examples").glob("*.py") if WHOLE or path.stem not in LONG
+)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

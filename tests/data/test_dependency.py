@@ -100,7 +100,7 @@ INDEPENDENT = {
 }
 
 
-@pytest.mark.parametrize("name", INDEPENDENT)
+@pytest.mark.parametrize("name", usual(("rare symbols", "labels", "mixed steps"), INDEPENDENT))
 def test_independent_data_keep_the_promise(name: str) -> None:
     """Any lag at all in at most `level` of runs, within the error of counting them; and p-values are uniform."""
     runs, level = usual(30, 50), 0.1

@@ -323,7 +323,7 @@ def _symbols(s: Values, seed: int) -> int:
     return needed_of_symbols(s, s, np.array([400]), lags, 1 / lags, 0.05, np.random.default_rng(seed)).steps
 
 
-@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("name", usual(("numbers", "one symbol rare", "labels"), DRAWS))
 def test_false_alarms_keep_their_level(name: str) -> None:
     """Of 2,000 draws at most 5 % may need anything (`make test-full`); of fewer, within the error of it."""
     draws = usual(25, 2000)

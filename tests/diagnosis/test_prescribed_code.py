@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import unvanish
 from tests.diagnosis import people, zoo
-from tests.support.whole import usual
+from tests.support.whole import usual, whole_only
 from unvanish.diagnosis import Diagnosis, Prescription, diagnose
 
 T, B, I, H = 60, 4, 3, 8
@@ -145,6 +145,7 @@ def test_another_layer_has_the_options_of_the_old_one(options: dict[str, Any]) -
             assert new.options == {"nonlinearity": options.get("nonlinearity", "tanh")}
 
 
+@whole_only
 def test_another_layer_of_ours_has_what_the_old_one_was_given() -> None:
     torch.manual_seed(0)
     cell = unvanish.Cell("mine", "h[t] = tanh(scale * (W @ x[t] + U @ h[t-1]))", numbers={"scale": 1.0})
@@ -266,6 +267,7 @@ class Stepping(nn.Module):
 LEAKS = [(torch.tensor(0.5), "dict"), (torch.full((H,), 0.6), "list")]
 
 
+@whole_only
 @pytest.mark.parametrize(("leak", "returns"), usual(LEAKS[:1], LEAKS))
 def test_the_share_that_a_cell_of_ones_own_keeps_is_set_to_the_need(leak: Tensor, returns: str) -> None:
     torch.manual_seed(0)

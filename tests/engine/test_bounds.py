@@ -8,6 +8,7 @@ import weakref
 import torch
 
 import unvanish
+from tests.support.whole import whole_only
 from unvanish import Cell, Recurrent
 from unvanish.engine import make_plan
 from unvanish.engine.ir.lower import lower
@@ -20,6 +21,7 @@ from unvanish.engine.operator import _known, _recent
 LAYERS = 1_000
 
 
+@whole_only
 def test_thousand_layers_made_and_dropped_leave_nothing_behind() -> None:
     x_TBI, dropped, others = torch.randn(3, 2, 4), [], len(_known)
     for hidden in range(1, LAYERS + 1):

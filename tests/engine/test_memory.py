@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import unvanish
-from tests.support.whole import usual
+from tests.support.whole import usual, whole_only
 from unvanish import Recurrent
 from unvanish.engine.native.kernel import Arena
 
@@ -52,6 +52,7 @@ def test_what_a_backward_pass_will_read_is_not_written_over() -> None:
         assert torch.equal(torch.autograd.grad(layer(x_TBI)[0].sum(), x_TBI)[0], gradient)
 
 
+@whole_only
 def test_no_growth_over_many_steps_of_changing_shapes() -> None:
     layer = unvanish.LSTM(3, 16, engine="native")
     generator = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ import pytest
 
 import unvanish
 from tests.support.pairs import assert_agree
+from tests.support.whole import whole_only
 from unvanish import Cell
 from unvanish.engine import make_plan
 from unvanish.engine.ir.lower import lower
@@ -31,6 +32,7 @@ def identifiers(*cells: str) -> list[str]:
     return sorted(found - RESERVED - {"x", "h", *keyword.kwlist})
 
 
+@whole_only
 def test_lines_named_as_the_kernel_names_things_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         build, "FLAGS", ("-O0", *build.FLAGS[1:])

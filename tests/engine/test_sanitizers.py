@@ -27,7 +27,7 @@ from hypothesis import Phase, given, settings
 from torch import Tensor
 
 from tests.support.strategies import cells as random_cells
-from tests.support.whole import usual
+from tests.support.whole import usual, whole_only
 from unvanish import Cell, Recurrent, cells
 from unvanish.engine.native import backend, backward, build, forward, kernel, memory
 from unvanish.equations.backends import unsupported_by_native
@@ -201,6 +201,7 @@ def under_sanitizers(tmp_path: Path, what: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment)
 
 
+@whole_only
 def test_kernels_keep_to_their_arrays(tmp_path: Path) -> None:
     done = under_sanitizers(tmp_path, "whole")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[:4000]

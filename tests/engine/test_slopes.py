@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.support.whole import usual
 from unvanish import Cell, Recurrent
 
-POINTS, WIDTH, UNITS = usual(1500, 20_000), 50, 8
+POINTS, WIDTH, UNITS = usual(600, 20_000), 50, 8
 TOGETHER = 8  # functions in one kernel
 TINY, HUGE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 Truth = Callable[[Any, Any], Any]

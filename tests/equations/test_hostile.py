@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.strategies import cells as random_cells
+from tests.support.whole import whole_only
 from unvanish import Cell, Recurrent, cells
 from unvanish.equations.calculus import linearise
 from unvanish.errors import CellError, OptionError
@@ -191,6 +192,7 @@ def test_plain_data_that_is_no_cell_is_refused(name: str, value: Any) -> None:
         Cell.from_dict(plain)
 
 
+@whole_only
 def test_a_cell_whose_value_doubles_with_every_line_is_never_multiplied_out() -> None:
     lines = [f"a{i} = tanh(a{i - 1} * sigmoid(a{i - 1}) + a{i - 1})" for i in range(1, 40)]
     cell = Cell("doubling", "\n".join(["a0 = W @ x[t] + U @ h[t-1]", *lines, "h[t] = a39"]))

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import unvanish
+from tests.support.whole import whole_only
 from unvanish.errors import NonFiniteError, OptionError
 from unvanish.remedies import clip
 
@@ -288,6 +289,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@whole_only
 def test_two_processes_stay_the_same(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", WORKER, str(rank), str(tmp_path / "meet")] for rank in range(2)]
     with contextlib.ExitStack() as stack:

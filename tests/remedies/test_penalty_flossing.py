@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import unvanish
-from tests.support.whole import usual
+from tests.support.whole import usual, whole_only
 from unvanish import flow, penalty
 from unvanish.errors import FlowError, OptionError
 
@@ -110,6 +110,7 @@ def test_an_exploding_recurrence_is_calmed() -> None:
     assert np.abs(done.after["l0"]).max() < 0.1
 
 
+@whole_only
 def test_beside_a_loss_it_holds_the_exponents() -> None:
     layer, out = unvanish.RNN(1, 10), torch.nn.Linear(10, 1)
     found = {}

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import unvanish
+from tests.support.whole import whole_only
 from unvanish.errors import OptionError
 from unvanish.report import write_diagnosis
 
@@ -533,6 +534,7 @@ def test_a_profile_with_lags_that_cannot_be_is_left_out(
     assert [trace["name"] for trace in overview(page)["data"] if "reach" in trace["name"]] == ["rnn.l1: reach 23"]
 
 
+@whole_only
 def test_every_value_may_be_junk(write: Callable[[Any], Page], found: Found) -> None:
     for at, way in enumerate(leaves(found)):
         changed = put(found, way, JUNK[at % len(JUNK)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
+import pytest
+
 Anything = TypeVar("Anything")
 WHOLE = os.environ.get("TESTS") == "whole"
 
@@ -21,3 +23,7 @@ def usual(part: Anything, whole: Anything) -> Anything:
 def engine_of(cell: str) -> str:
     """The kernels for one cell of each kind, the reference for others: where each would need one kernel more."""
     return "native" if WHOLE or cell in KINDS else "reference"
+
+
+# What takes long and seldom finds what the others do not.
+whole_only = pytest.mark.skipif(not WHOLE, reason="make test-full runs it")

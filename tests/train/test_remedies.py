@@ -23,7 +23,7 @@ from tests.support.runs import (
     small,
     straight,
 )
-from tests.support.whole import usual
+from tests.support.whole import usual, whole_only
 from unvanish import Cell
 from unvanish.cells import find
 from unvanish.data.text import Vocabulary, Windows, load_corpus
@@ -252,7 +252,7 @@ def test_an_adjoint_that_is_lost_in_one_step_is_told_with_its_place(tmp_path: Pa
 # -- what a remedy did to the profile ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NETWORK)
+@pytest.mark.parametrize("name", usual(list(NETWORK)[::3], NETWORK))
 def test_without_a_remedy_is_the_profile_of_the_run_without_it(tmp_path: Path, name: str) -> None:
     bare = remedies(straight(small(tmp_path, **PLAIN), tmp_path / "bare"))
     run = straight(small(tmp_path, **PLAIN, **NETWORK[name]), tmp_path / "run")
@@ -263,6 +263,7 @@ def test_without_a_remedy_is_the_profile_of_the_run_without_it(tmp_path: Path, n
     assert set(bare) == {"clip"}
 
 
+@whole_only
 def test_each_of_several_remedies_is_measured_without_itself_alone(tmp_path: Path) -> None:
     both: dict[str, Any] = {**PLAIN, "init": ["orthogonal", "forget:3"], "skips": [4]}
     lines = numbers(straight(small(tmp_path, **both), tmp_path / "both"), "remedy")
@@ -279,6 +280,7 @@ def test_each_of_several_remedies_is_measured_without_itself_alone(tmp_path: Pat
         assert lines[place]["profiles"] == lines[3]["profiles"]
 
 
+@whole_only
 def test_a_connection_is_measured_along_depth(tmp_path: Path) -> None:
     settings = small(tmp_path, **PLAIN, connect="residual", layers=4, zoneout=0.1)
     depth = remedies(straight(settings, tmp_path / "run"))["connect"]["depth"]
@@ -314,7 +316,7 @@ STATEFUL: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("name", "act"),
     [
-        *((name, kill) for name in usual(("percentile", "terms", "noise"), STATEFUL)),
+        *((name, kill) for name in usual(("terms", "noise"), STATEFUL)),
         *((name, interrupt) for name in usual(("omega",), ("percentile", "omega"))),
     ],
 )
