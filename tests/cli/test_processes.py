@@ -61,7 +61,7 @@ def test_ctrl_c_twice_ends_at_once(
     at_step(5, twice, monkeypatch)
     assert main(["train", str(text), *SMALL, "--out", str(run)]) == 130
     out, err = capsys.readouterr()
-    assert out.splitlines()[3:] == [
+    assert out.splitlines()[4:] == [
         f"stopped at once; go on from the last checkpoint with  unvanish train --resume {run}"
     ]
     assert err == ""
