@@ -98,7 +98,7 @@ def _folder(path: Path) -> Look:
         return Look("archive", "it has a file that ends in _TRAIN.ts")
     if list(path.glob("train-images*idx3-ubyte*")):
         return Look("images", "it has idx files of images")
-    if (path / "train.txt").is_file():
+    if (path / "train.txt").exists():
         return Look("text", "it has a train.txt")
     raise DataError(
         f"{path} holds nothing that is known: name a file, or a folder with train.txt and valid.txt, with the "
