@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from tests.support.compilers import forget
+from tests.support.whole import WHOLE
 
 hypothesis.settings.register_profile("laws", deadline=None, derandomize=True, print_blob=False, max_examples=60)
 hypothesis.settings.load_profile("laws")
@@ -56,3 +58,33 @@ def _same_numbers() -> None:
 def _hears_ctrl_c() -> None:
     """Let Ctrl-C be heard, whatever the test before has left."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Rooms whose tests are tried on many parameters: of these CI takes a half, another one for each SEED.
+BATTERIES = (
+    "engine",
+    "nn",
+    "cells",
+    "flow",
+    "remedies",
+    "outside",
+    "data",
+    "export",
+    "figures",
+    "train",
+    "diagnosis",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out every second parameter of the batteries, unless all are asked for (`make test-full`), or few."""
+    if WHOLE or len(items) < 1000:
+        return
+    seed = getattr(config.option, "randomly_seed", 0)
+    left, kept = [], []
+    for item in items:
+        room = item.nodeid.split("/")[1] if item.nodeid.startswith("tests/") else ""
+        odd = hashlib.sha256(f"{seed}:{item.nodeid}".encode()).digest()[0] % 2
+        (left if room in BATTERIES and "[" in item.nodeid and odd else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
