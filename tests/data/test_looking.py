@@ -64,5 +64,5 @@ def test_what_is_asked_for_goes_first(tmp_path: Path) -> None:
     assert str(look(tmp_path / "a.csv")) == "table, by its name, .csv"
     with pytest.raises(OptionError, match="--as tabel is not known: did you mean 'table'"):
         look(tmp_path / "a.csv", "tabel")
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match="does not exist"):
         look(tmp_path / "none.csv")

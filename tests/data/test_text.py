@@ -118,7 +118,10 @@ def unix_socket(folder: Path) -> Path:
 
 
 FAULTS = {
-    "missing": (lambda folder: folder / "no.txt", "there is no file .*no.txt: name a text file, or a folder with"),
+    "missing": (
+        lambda folder: folder / "no.txt",
+        "the file .*no.txt does not exist: name a text file, or a folder with",
+    ),
     "name too long": (lambda folder: folder / ("x" * 300), "cannot be read: File name too long"),
     "empty": (write(b""), "text.txt is empty: name a file"),
     "binary": (write(b"ab\0cd"), r"is a binary file \(byte 0 at offset 2\)"),
@@ -136,8 +139,8 @@ FAULTS = {
         lambda folder: fifo(folder).rename(folder / "train.txt").parent,
         "it is a device, a pipe",
     ),
-    "folder without both": (folder_with("valid.txt"), "there is no file .*train.txt"),
-    "folder without valid": (folder_with("train.txt"), "there is no file .*valid.txt"),
+    "folder without both": (folder_with("valid.txt"), "the file .*train.txt does not exist"),
+    "folder without valid": (folder_with("train.txt"), "the file .*valid.txt does not exist"),
     "folder for a file": (lambda folder: (folder / "train.txt").mkdir() or folder, "train.txt cannot be read"),
 }
 

@@ -134,5 +134,5 @@ def test_a_vocabulary_that_is_none_is_refused(plain: object) -> None:
 
 
 def test_a_text_without_a_word_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no text in it"):
+    with pytest.raises(DataError, match="the source holds no text"):
         read_tokens(written(tmp_path, "   "), "words")

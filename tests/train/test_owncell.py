@@ -45,7 +45,7 @@ def test_a_name_of_the_catalogue_is_no_file() -> None:
         ("{file}", "say which cell in it"),
         ("{file}:NONE", "is not a Cell: it has LEAKY"),
         ("{file}:number", "is not a Cell"),
-        ("nowhere.py:A", "there is no file"),
+        ("nowhere.py:A", "does not exist"),
         ("nowhere.yaml", "cannot be read"),
     ],
 )

@@ -17,7 +17,7 @@ WRITERS = {".csv": "write_csv", ".parquet": "write_parquet", ".jsonl": "write_nd
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    source: Annotated[Path, typer.Argument(help="A file like that which the run was trained on.")],
+    source: Annotated[Path, typer.Argument(help="A file like the one that the run was trained on.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write to this .csv, .parquet or .jsonl. Default: CSV to the terminal."),

@@ -25,8 +25,7 @@ def plain(text: str) -> None:
 
 def written(text: str) -> None:
     """Print what a network wrote: to a file or a pipe as it is, every character of it; to a terminal as `plain`."""
-    sys.stdout.write(f"{printable(text) if sys.stdout.isatty() else text}\n")
-    sys.stdout.flush()
+    going_on(f"{text}\n")
 
 
 def going_on(text: str) -> None:

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unvanish.data.sequences import numbered
+
 NEAR = 16  # so many batches are sorted by length at a time
 
 
@@ -63,9 +65,7 @@ class Rows:
             lengths_B = np.minimum(self.lengths_B, longest)
             starts_B = self.starts_B + self.lengths_B - lengths_B
         else:
-            pieces_B = -(-self.lengths_B // longest)
-            row_P = np.repeat(np.arange(len(self)), pieces_B)
-            piece_P = np.arange(len(row_P)) - np.repeat(np.cumsum(pieces_B) - pieces_B, pieces_B)
+            row_P, piece_P = numbered(-(-self.lengths_B // longest))
             starts_B = self.starts_B[row_P] + piece_P * longest
             lengths_B = np.minimum(self.lengths_B[row_P] - piece_P * longest, longest)
         return Rows(self.numbers_NF, self.codes_NC, starts_B, lengths_B, self.wanted, self.per_step)

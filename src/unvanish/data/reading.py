@@ -56,7 +56,7 @@ def size_of(path: Path) -> int:
         found = path.stat()
     except FileNotFoundError:
         raise DataError(
-            f"there is no file {path}: name a text file, or a folder with train.txt and valid.txt"
+            f"the file {path} does not exist: name a text file, or a folder with train.txt and valid.txt"
         ) from None
     except ValueError:
         raise DataError(f"{str(path)!r} is not a path: name a text file") from None

@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 Kind = Literal["class", "number"]
 
 
+def numbered(counts_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of so many entries for each row, one after the other, which row each is of and its place there.
+
+    >>> [one.tolist() for one in numbered(np.array([2, 0, 3]))]
+    [[0, 0, 2, 2, 2], [0, 1, 0, 1, 2]]
+    """
+    row_N = np.repeat(np.arange(len(counts_B)), counts_B)
+    return row_N, np.arange(len(row_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+
+
 @dataclass(frozen=True, eq=False)
 class Categories:
     """A column of words: `levels` names them, and a code is the place of one there; -1 where it is missing."""
@@ -98,6 +108,11 @@ class Sequences:
         """Where each begins."""
         found: NDArray[np.int64] = np.cumsum(self.lengths_B) - self.lengths_B
         return found
+
+    @property
+    def place_N(self) -> NDArray[np.int64]:
+        """Where each step lies in its own sequence, from 0 on."""
+        return numbered(self.lengths_B)[1]
 
     def places(self) -> Iterator[slice]:
         """Where each lies among all steps."""

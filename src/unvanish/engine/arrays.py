@@ -65,7 +65,7 @@ def evaluate(expr: Expr, lookup: Lookup, time: Tensor | None, like: Tensor) -> V
 
 @functools.lru_cache(maxsize=4096)
 def program(expr: Expr, guarded: bool = True) -> Program:
-    """Turn an expression into nested closures, so that its tree is not walked anew at every step.
+    """Turn an expression into nested closures, so that its tree is not walked again at every step.
 
     Where it is not `guarded` it is for values alone: what a branch that is not taken sends back is nobody's care.
     """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WHOLE = "all"  # in plain data: the full state
 BUCKETS = 1000  # of a band, whose outline no file needs more finely
-STEEPEST = 600  # nats: the exponential of more is no number
+STEEPEST = 600  # nats: the exponential of more overflows
 
 
 def columns(plain: Plain) -> Columns:

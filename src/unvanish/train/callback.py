@@ -13,6 +13,7 @@ import torch
 from unvanish import flow
 from unvanish.record import RunRecord
 from unvanish.torch_internals import validate_now
+from unvanish.train.answering import add
 from unvanish.train.checkpoint import Checkpoints, checkpoint_name, keep_best
 from unvanish.train.material import MaterialData
 from unvanish.train.measure import measure, plain_profiles, probe_seed
@@ -267,13 +268,6 @@ def time_text(seconds: float) -> str:
         return f"about {seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 90 else f"about {minutes} min"
-
-
-def add(sums: Sums, others: Sums) -> None:
-    """Add sums of a batch to those of others."""
-    for name, value in others.items():
-        value = value.detach().double().cpu()
-        sums[name] = sums[name] + value if name in sums else value
 
 
 def validation_line(values: dict[str, Any], line: str, unit: str, epoch: int, epochs: int, step: int) -> str:

@@ -27,7 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "softmax": SOFTMAX,
 }
 # What the command line calls otherwise.
-NAMED = {"kind": "as", "likelihood": "loss", "decimal": "decimal"}
+NAMED = {"kind": "as", "likelihood": "loss"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

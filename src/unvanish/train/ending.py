@@ -6,18 +6,14 @@ Shapes: B forecasts, H steps ahead, G targets.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unvanish.train.callback import add
-from unvanish.train.measure import on
+from unvanish.train.answering import answers, judged
 from unvanish.train.model import TextModel
-from unvanish.train.questions import Sums
 from unvanish.train.questions.forecast import ForecastQuestion
-from unvanish.train.questions.likelihoods import COVERED, LEVELS
+from unvanish.train.questions.likelihoods import COVERED, bounds
 from unvanish.train.questions.series import SeriesMaterial
 from unvanish.train.questions.symbols import (
     SAMPLE_LENGTH,
@@ -44,30 +40,12 @@ def write_test(session: Session, step: int, seconds: float) -> None:
     batches, question = session.material.test(), session.material.question
     if batches is None or _has(session, "test", step):
         return
-    sums: Sums = {}
-    for _, y, answer in answers(session, batches):
-        add(sums, question.judge(session.module.model, answer, y))
-    session.record.append("test", step, seconds, metrics=question.metrics(sums))
+    metrics = question.metrics(judged(session.module.model, question, batches))
+    session.record.append("test", step, seconds, metrics=metrics)
     if isinstance(session.material, SeriesMaterial):
         found = session.material
         naive = found.naive_metrics(found.tested())
         session.record.append("baseline", step, seconds, name=found.naive_name, on="test", metrics=naive)
-
-
-@torch.no_grad()
-def answers(session: Session, batches: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield inputs, what was wanted, and the network's answer, batch by batch."""
-    model = session.module.model
-    was_training, states = model.training, None
-    model.eval()
-    try:
-        for x, y in batches:
-            x, y = on(model.device, x), on(model.device, y)
-            answer, after = model(x, states)
-            states = after if session.material.question.carries else None
-            yield x, y, answer
-    finally:
-        model.train(was_training)
 
 
 def _has(session: Session, kind: str, step: int) -> bool:
@@ -87,7 +65,7 @@ def write_calibration(session: Session, step: int, seconds: float) -> None:
     if not isinstance(question, ForecastQuestion) or _has(session, "calibration", step):
         return
     outside: list[list[Tensor]] = [[] for _ in COVERED]
-    for _, y, answer in answers(session, material.valid()):
+    for answer, y in answers(session.module.model, question, material.valid()):
         scale = y.scale_BG[:, None].expand_as(y.values)
         quantiles = question.likelihood.quantiles(answer, scale)
         for place, share in enumerate(COVERED):
@@ -96,12 +74,6 @@ def write_calibration(session: Session, step: int, seconds: float) -> None:
     widths = [_widths(torch.cat(found), share) for found, share in zip(outside, COVERED, strict=True)]
     count = sum(len(found) for found in outside[0])
     session.record.append("calibration", step, seconds, shares=list(COVERED), widths=widths, of=count)
-
-
-def bounds(quantiles: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Take both ends of an interval from quantiles at `LEVELS`."""
-    low = min(range(len(LEVELS)), key=lambda place: abs(LEVELS[place] - (1 - share) / 2))
-    return quantiles[..., low], quantiles[..., len(LEVELS) - 1 - low]
 
 
 def _widths(outside_BHG: Tensor, share: float) -> list[list[float]]:

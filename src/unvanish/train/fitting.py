@@ -87,7 +87,7 @@ def _trained(
     if outcome.interrupted:
         warnings.warn(f"training was interrupted; what was reached is in {folder}", stacklevel=3)
     found = load_run(folder)
-    found.calibrated()  # read now: a temporary folder goes
+    _ = found.calibration  # read now: a temporary folder goes
     return found
 
 

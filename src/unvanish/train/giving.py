@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from unvanish.data.arrays import of_arrays, of_dataset
@@ -22,10 +21,7 @@ def sequences_of(data: Any, y: Any = None, lengths: Any = None, options: dict[st
     if frame is not None:
         from unvanish.data.table import TableOptions, of_frame
 
-        names = {field.name for field in dataclasses.fields(TableOptions)}
-        asked = {name: value for name, value in (options or {}).items() if name in names}
-        lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-        return of_frame(frame, TableOptions(**{**asked, **lists}))
+        return of_frame(frame, TableOptions.of(options or {}))
     if y is None and not hasattr(data, "__array__"):
         return of_dataset(data)
     return of_arrays(data, y, lengths)

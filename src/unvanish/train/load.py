@@ -48,8 +48,7 @@ class Kept:
             part = "settings" if isinstance(fault, OptionError) else "cell.definition"
             path = record.folder / CONFIG
             raise RunError(f"{path}: in {part}, {fault}; restore it or start a new run") from fault
-        kept = {"kind": config.data.kind, **config.data.model_dump()}
-        return cls(config, settings, cell, kept_question(kept, record.folder))
+        return cls(config, settings, cell, kept_question(config.data, record.folder))
 
     def build(self, weights: Mapping[str, Any], path: Path) -> Network:
         """Make the network that the weights are of.
@@ -103,12 +102,9 @@ class Loaded:
 
         return evaluate(self, Path(source))
 
-    def calibrated(self) -> list[tuple[float, list[list[float]]]]:
-        """By how much the intervals of a forecast are widened, by the share that they cover."""
-        return list(self._calibrated)
-
     @functools.cached_property
-    def _calibrated(self) -> list[tuple[float, list[list[float]]]]:
+    def calibration(self) -> list[tuple[float, list[list[float]]]]:
+        """By how much the intervals of a forecast are widened, by the share that they cover."""
         lines = [Calibration.read(line) for line in RunRecord.open(self.folder).read("calibration")]
         return [
             (share, [[0.0 if one is None else one for one in row] for row in widths])

@@ -13,6 +13,8 @@ from torch import Tensor
 from unvanish import flow
 from unvanish.train.model import Network, unheard
 
+RECORDED = ("lags", "norms", "rate", "level", "reach", "censored")  # of a profile
+
 
 def measure(model: Network, x: Any, seed: int, *, draws_noise: bool = False) -> dict[str, flow.Profile]:
     """Measure the profile of each part on a stretch of data, of the network by itself: no clip, no penalty.
@@ -60,14 +62,5 @@ def probe_seed(seed: int, step: int) -> int:
 
 def plain_profiles(found: dict[str, flow.Profile]) -> dict[str, Any]:
     """Return profiles as a record keeps them."""
-    return {
-        name: {
-            "lags": profile.lags.tolist(),
-            "norms": {"all": profile.norms.tolist()} | {s: n.tolist() for s, n in profile.state_norms.items()},
-            "rate": profile.rate,
-            "level": profile.level,
-            "reach": profile.reach,
-            "censored": profile.censored,
-        }
-        for name, profile in found.items()
-    }
+    plain = {name: profile.to_dict() for name, profile in found.items()}
+    return {name: {field: one[field] for field in RECORDED} for name, one in plain.items()}

@@ -38,6 +38,12 @@ class Inputs(NamedTuple):
     lengths_B: Tensor | None = None
     ahead: Tensor | None = None
 
+    @property
+    def steps(self) -> int:
+        """How many steps there are, without what only fills rows up."""
+        whole = self.numbers_TBF.shape[0] * self.numbers_TBF.shape[1]
+        return whole if self.lengths_B is None else int(self.lengths_B.sum())
+
 
 class Steps(nn.Module):
     """Makes one vector of the numbers and categories of a step."""
@@ -141,7 +147,7 @@ class TextModel(Network):
     """Predict the next symbol at every step."""
 
     def __init__(self, cell: Cell, vocabulary_size: int, settings: TrainSettings) -> None:
-        width = settings.proj_size or settings.hidden
+        width = output_width(settings)
         embedding = nn.Embedding(vocabulary_size, width)
         recurrent = make_layers(cell, width, settings)
         super().__init__(embedding, recurrent, _symbol_head(embedding, width, settings))
@@ -178,6 +184,12 @@ def _symbol_head(embedding: nn.Embedding, width: int, settings: TrainSettings) -
             )
         return nn.AdaptiveLogSoftmaxWithLoss(width, count, cutoffs)
     return TiedHead(embedding) if settings.tied else nn.Linear(width, count)
+
+
+def output_width(settings: TrainSettings) -> int:
+    """How wide the output of the layers of a run is."""
+    width: int = settings.proj_size or settings.hidden
+    return 2 * width if settings.bidirectional else width
 
 
 def make_layers(cell: Cell, width: int, settings: TrainSettings) -> Recurrent:

@@ -29,7 +29,7 @@ def own_cell(name: str) -> Cell | None:
 
 def _of_python(path: Path, name: str) -> Cell:
     if not path.is_file():
-        raise OptionError(f"--cell {path}:{name}: there is no file {path}")
+        raise OptionError(f"--cell {path}:{name}: the file {path} does not exist")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -20,14 +20,13 @@ from unvanish.data.batches import SequenceBatches
 from unvanish.data.looking import look
 from unvanish.data.sequences import Sequences
 from unvanish.errors import DataError, MissingExtraError, OptionError, printable
-from unvanish.train.ending import bounds
 from unvanish.train.giving import sequences_of
 from unvanish.train.load import Loaded
 from unvanish.train.measure import on
 from unvanish.train.model import Inputs
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
-from unvanish.train.questions.likelihoods import COVERED
+from unvanish.train.questions.likelihoods import COVERED, bounds
 from unvanish.train.questions.reading import read_as_table
 from unvanish.train.questions.series import Borders, SeriesMaterial, Windows
 
@@ -77,7 +76,8 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
         DataError: they are of another kind.
     """
     if not isinstance(source, str | os.PathLike):
-        return _given(loaded, source, labelled=labelled)
+        more = {"unlabelled": not labelled, "keep": _read_by(loaded)}
+        return sequences_of(source, options=loaded.settings.to_dict() | more)
     source = Path(source)
     kind = look(source).kind
     if kind == "table":
@@ -87,13 +87,6 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
     if kind == "archive" and source.is_file():
         return read_ts(source)
     raise DataError(f"{source} is read as {kind}, and the run answers of tables, arrays and .ts files: name one")
-
-
-def _given(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
-    settings = loaded.settings
-    names = ("target", "time", "group", "horizon", "known", "words", "ignore", "decimal")
-    options = {name: getattr(settings, name) for name in names}
-    return sequences_of(source, options={**options, "unlabelled": not labelled, "keep": _read_by(loaded)})
 
 
 def _read_by(loaded: Loaded) -> tuple[str, ...]:
@@ -144,8 +137,7 @@ def _keys(data: Sequences, per: str) -> dict[str, Any]:
     if data.times_N is not None:
         found[data.called[1]] = times(data.times_N)
     else:
-        place_N = np.arange(int(data.lengths_B.sum())) - np.repeat(data.starts_B, data.lengths_B)
-        found["step"] = (place_N + 1).tolist()
+        found["step"] = (data.place_N + 1).tolist()
     return found
 
 
@@ -197,8 +189,7 @@ def _last_known(data: Sequences) -> NDArray[np.int64]:
     """The last step of each series at which a target is known; -1 where none is."""
     assert data.target is not None
     known_N = np.isfinite(data.target.values).any(1)
-    place_N = np.arange(len(known_N)) - np.repeat(data.starts_B, data.lengths_B)
-    found: NDArray[np.int64] = np.maximum.reduceat(np.where(known_N, place_N, -1), data.starts_B)
+    found: NDArray[np.int64] = np.maximum.reduceat(np.where(known_N, data.place_N, -1), data.starts_B)
     if not (found >= 0).any():
         raise DataError(f"{data.source}: {printable(data.target.names[0])} has no values to forecast from")
     return found
@@ -223,7 +214,7 @@ def _own_units(
     middle = quantiles[..., quantiles.shape[-1] // 2]
     ends = {"": middle}
     lower, upper = middle, middle
-    for share, widths in loaded.calibrated():
+    for share, widths in loaded.calibration:
         if share not in COVERED:
             continue
         low, high = bounds(quantiles, share)

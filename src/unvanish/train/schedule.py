@@ -1,7 +1,7 @@
 """The learning rate of every step, and when to stop for want of progress.
 
-A rate is a function of the step, but for `plateau`, which goes by the validations; so a resumed run has that which
-it would have had.
+The rate depends on the step alone, except for `plateau`, which follows the validations: a resumed run has the rates
+that it would have had without the break.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def test_intervals_cover_what_they_say_on_what_they_are_calibrated_on(tmp_path: 
     (line,) = RunRecord(run).read("calibration")
     assert line["shares"] == [0.8, 0.95]
     assert np.shape(line["widths"]) == (2, 5, 1)
-    from unvanish.train.ending import bounds
     from unvanish.train.questions import read_material
+    from unvanish.train.questions.likelihoods import bounds
     from unvanish.train.settings import TrainSettings
 
     loaded = load_run(run)

@@ -5,8 +5,10 @@ Names of the ecosystem are known without being named: `unique_id`, `ds`, `y`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unvanish.errors import DataError, OptionError, nearest, printable
 
@@ -41,6 +43,15 @@ class TableOptions:
     decimal: str | None = None
     unlabelled: bool = False
     keep: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> TableOptions:
+        """Take the options of a table among others."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        asked: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in given.items() if name in names
+        }
+        return cls(**asked)
 
     def __post_init__(self) -> None:
         if self.horizon < 0:

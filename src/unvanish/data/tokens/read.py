@@ -69,7 +69,7 @@ def read_tokens(
         symbols: those of a run, in the place of what this text would give.
 
     Raises:
-        DataError: there is no text in it.
+        DataError: the source holds no text.
         OptionError: an unknown cut, or `most` for what has a fixed number of symbols.
     """
     if cut not in CUTS:
@@ -165,7 +165,7 @@ def _smallest(top: int) -> type[np.integer[Any]]:
 
 def _not_empty(numbers: NDArray[Any]) -> NDArray[Any]:
     if not len(numbers):
-        raise DataError("there is no text in it: name a file with text")
+        raise DataError("the source holds no text: name a file with text")
     return numbers
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from unvanish.data.encoding import Column, Encoding
 from unvanish.equations import Cell
 from unvanish.errors import OptionError
-from unvanish.train.model import Inputs, Network, Readout, Steps, make_layers
+from unvanish.train.model import Inputs, Network, Readout, Steps, make_layers, output_width
 from unvanish.train.questions.likelihoods import COVERED, LEVELS, LIKELIHOODS
-from unvanish.train.questions.question import Question, Sums
+from unvanish.train.questions.question import Question, Sums, unfit
 from unvanish.train.settings import TrainSettings
 
 
@@ -64,7 +64,6 @@ class ForecastQuestion(Question):
     """
 
     kind, unit = "forecast", "step"
-    leads = ("mase", False)
 
     def __init__(
         self,
@@ -84,11 +83,6 @@ class ForecastQuestion(Question):
         self.every = how != "window"
 
     @property
-    def known_width(self) -> int:
-        """How many numbers are known of a step to come."""
-        return len(self.known)
-
-    @property
     def width(self) -> int:
         """How many numbers a step has: the targets and marks of their gaps, and the other columns."""
         return len(self.targets) + sum(one.gaps for one in self.scales) + self.encoding.width
@@ -99,21 +93,20 @@ class ForecastQuestion(Question):
             raise OptionError("--bidirectional reads what is to be predicted: leave it away for forecasts")
         steps = Steps(self.width, [len(one.levels) for one in self.encoding.categories])
         layers = make_layers(cell, steps.width, settings)
-        width = settings.proj_size or settings.hidden
-        head = ForecastHead(width, self.horizon, len(self.targets), self.likelihood.size, self.known_width)
+        head = ForecastHead(
+            output_width(settings), self.horizon, len(self.targets), self.likelihood.size, len(self.known)
+        )
         return Network(steps, layers, head)
 
     def check(self, weights: Mapping[str, Any], settings: TrainSettings) -> str:
         """Say what in weights cannot be of a network of this question."""
         rows = self.horizon * len(self.targets) * self.likelihood.size
-        wanted = (rows, (settings.proj_size or settings.hidden) + self.horizon * self.known_width)
-        shape = tuple(getattr(weights.get("head.linear.weight"), "shape", ()))
-        return "" if shape == wanted else f"its head is {shape}, not {wanted}"
+        return unfit(weights, "head.linear.weight", (rows, output_width(settings) + self.horizon * len(self.known)))
 
     def example(self) -> Inputs:
         """Return a window of one step."""
         codes = torch.zeros(1, 1, len(self.encoding.categories), dtype=torch.long)
-        return Inputs(torch.zeros(1, 1, self.width), codes, None, torch.zeros(1, self.horizon * self.known_width))
+        return Inputs(torch.zeros(1, 1, self.width), codes, None, torch.zeros(1, self.horizon * len(self.known)))
 
     def loss(self, network: Network, answer: Tensor, y: Wanted) -> Tensor:
         """Return the mean loss over all values that are known."""
@@ -166,7 +159,7 @@ class ForecastQuestion(Question):
 
     def count(self, x: Inputs) -> int:
         """Count the steps of a batch, without what only fills it up."""
-        return int(x.numbers_TBF.shape[0] * x.numbers_TBF.shape[1] if x.lengths_B is None else x.lengths_B.sum())
+        return x.steps
 
     def at_steps(self, network: Network, answer: Tensor, y: Wanted) -> Tensor | None:
         """Return the loss at every time step and row, (T, B), where each step answers."""

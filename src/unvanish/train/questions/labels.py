@@ -5,6 +5,7 @@ Shapes: T time, B batch, K classes, G targets, N steps of all sequences.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,8 @@ from unvanish.data.encoding import Column, Encoding, spread
 from unvanish.data.sequences import Sequences, Target
 from unvanish.equations import Cell
 from unvanish.errors import DataError, UnvanishError, printable
-from unvanish.train.model import Inputs, Network, Readout, Steps, make_layers
-from unvanish.train.questions.question import Batches, Material, Need, Question, Sums
+from unvanish.train.model import Inputs, Network, Readout, Steps, make_layers, output_width
+from unvanish.train.questions.question import Batches, Material, Need, Question, Sums, unfit
 from unvanish.train.settings import TrainSettings
 
 PROBE_ROWS, PROBE_STEPS = 8, 1000
@@ -52,7 +53,6 @@ class LabelQuestion(Question):
         self.encoding, self.asked, self.per = encoding, asked, per
         self.names, self.levels, self.scales = names, levels, scales
         self.unit = per
-        self.leads = ("accuracy", True) if asked == "class" else ("rmse", False)
 
     @property
     def outputs(self) -> int:
@@ -63,16 +63,14 @@ class LabelQuestion(Question):
         """Make a network that answers it."""
         steps = Steps(self.encoding.width, [len(one.levels) for one in self.encoding.categories])
         layers = make_layers(cell, steps.width, settings)
-        directions = 2 if settings.bidirectional else 1
-        width = (settings.proj_size or settings.hidden) * directions
         per = "step" if self.per == "step" else settings.pool
-        return Network(steps, layers, Readout(width, self.outputs, per, directions))
+        return Network(
+            steps, layers, Readout(output_width(settings), self.outputs, per, 2 if settings.bidirectional else 1)
+        )
 
     def check(self, weights: Mapping[str, Any], settings: TrainSettings) -> str:
         """Say what in weights cannot be of a network of this question."""
-        width = (settings.proj_size or settings.hidden) * (2 if settings.bidirectional else 1)
-        shape = tuple(getattr(weights.get("head.linear.weight"), "shape", ()))
-        return "" if shape == (self.outputs, width) else f"its head is {shape}, not {(self.outputs, width)}"
+        return unfit(weights, "head.linear.weight", (self.outputs, output_width(settings)))
 
     def example(self) -> Inputs:
         """Return a sequence of one step."""
@@ -172,7 +170,7 @@ class LabelQuestion(Question):
 
     def count(self, x: Inputs) -> int:
         """Count the steps of a batch, without what only fills it up."""
-        return int(x.numbers_TBF.shape[0] * x.numbers_TBF.shape[1] if x.lengths_B is None else x.lengths_B.sum())
+        return x.steps
 
     def at_steps(self, network: Network, answer: Tensor, y: Tensor) -> Tensor | None:
         """Return the loss at every time step and row, (T, B), where each step is judged."""
@@ -224,7 +222,6 @@ class LabelMaterial(Material):
 
     question: LabelQuestion
     rows: dict[str, Rows]
-    data: Sequences
 
     @classmethod
     def of(
@@ -242,12 +239,12 @@ class LabelMaterial(Material):
             assert part.target is not None
             found = question.inputs(part)
             wanted, per_step = question.wanted(part.target), part.target.per == "step"
-            found = Rows(found.numbers_NF, found.codes_NC, found.starts_B, found.lengths_B, wanted, per_step)
-            rows[name] = found.cut(settings.length)
+            rows[name] = dataclasses.replace(found, wanted=wanted, per_step=per_step).cut(settings.length)
         told = (*train.told, *_told(rows, settings, train))
-        return cls(question, settings, train.source, digest, told, rows, train)
+        return cls(question, settings, train.source, digest, told, rows)
 
-    def _batches(self, part: str, seed: int | None = None) -> SequenceBatches:
+    def batches(self, part: str, seed: int | None = None) -> SequenceBatches:
+        """Return the batches of a part, in its order or in one that is drawn for each epoch."""
         rows = self.rows[part]
 
         def make(places: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
@@ -258,15 +255,15 @@ class LabelMaterial(Material):
 
     def train(self) -> Batches:
         """Return the batches of an epoch, in an order of their own."""
-        return self._batches("train", self.settings.seed)
+        return self.batches("train", self.settings.seed)
 
     def valid(self) -> Batches:
         """Return the batches to validate on."""
-        return self._batches("valid")
+        return self.batches("valid")
 
     def test(self) -> Batches | None:
         """Return the batches to test on."""
-        return self._batches("test") if "test" in self.rows else None
+        return self.batches("test") if "test" in self.rows else None
 
     def probe(self) -> Inputs:
         """Return some of the longest sequences, cut to the shortest of these."""

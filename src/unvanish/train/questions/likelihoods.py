@@ -19,6 +19,12 @@ LEVELS = (0.025, 0.1, 0.5, 0.9, 0.975)  # their ends and the median
 TINY = 1e-4
 
 
+def bounds(quantiles: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Take both ends of an interval from quantiles at `LEVELS`."""
+    low = min(range(len(LEVELS)), key=lambda place: abs(LEVELS[place] - (1 - share) / 2))
+    return quantiles[..., low], quantiles[..., len(LEVELS) - 1 - low]
+
+
 class Likelihood(ABC):
     """One way to say what is to come.
 

@@ -14,7 +14,6 @@ from unvanish.train.model import Network
 from unvanish.train.settings import TrainSettings
 
 Sums = dict[str, Tensor]
-NEED_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,11 @@ class Question(ABC):
         kind: its name in a run's configuration.
         unit: what one loss is of: `character`, `sequence`, `step`.
         carries: whether a batch goes on where the last one ended, so that states are carried.
-        leads: the metric that says most, and whether more of it is better.
     """
 
     kind: ClassVar[str]
     carries: ClassVar[bool] = False
     unit: str
-    leads: tuple[str, bool] = ("loss", False)
 
     @abstractmethod
     def network(self, cell: Cell, settings: TrainSettings) -> Network:
@@ -102,6 +99,12 @@ class Question(ABC):
     def at_steps(self, network: Network, answer: Any, y: Any) -> Tensor | None:
         """Return the loss at every time step and row, (T, B), where there is one."""
         return None
+
+
+def unfit(weights: Mapping[str, Any], name: str, wanted: tuple[int, ...]) -> str:
+    """Say that an array of weights has another shape than is wanted; nothing if it has that."""
+    shape = tuple(getattr(weights.get(name), "shape", ()))
+    return "" if shape == wanted else f"its {name.partition('.')[0]} is {shape}, not {wanted}"
 
 
 @dataclass

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from unvanish.data.split import split
 from unvanish.data.tokens import Symbols, read_tokens, symbols_of
 from unvanish.data.tokens.symbols import Characters
 from unvanish.errors import DataError, OptionError, RunError
+from unvanish.record.config import DataPart, LabelsPart
 from unvanish.record.run import VOCABULARY
 from unvanish.train.datasettings import GIVEN
 from unvanish.train.questions.forecast import ForecastQuestion
@@ -132,10 +133,7 @@ def read_as_table(
     """Read a table with the columns that the settings name; one that is unlabelled need not have the target."""
     from unvanish.data.table import TableOptions, read_table
 
-    names = {field.name for field in dataclasses.fields(TableOptions)} - {"unlabelled", "keep"}
-    asked: dict[str, Any] = {name: getattr(settings, name) for name in names}
-    lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-    return read_table(path, TableOptions(**{**asked, **lists}, unlabelled=unlabelled, keep=keep))
+    return read_table(path, TableOptions.of(settings.to_dict() | {"unlabelled": unlabelled, "keep": keep}))
 
 
 def _archive_files(path: Path) -> list[Path]:
@@ -224,34 +222,32 @@ def _series(data: Sequences, settings: TrainSettings, digest: str, question: Que
 # -- what a run keeps --------------------------------------------------------------------------------------------
 
 
-def kept_question(part: Mapping[str, Any], folder: Path) -> Question:
+def kept_question(part: DataPart, folder: Path) -> Question:
     """Make the question of a run from what its configuration keeps of it.
 
     Raises:
         RunError: it is damaged.
     """
-    kind = part["kind"]
-    if kind == "text":
+    if part.question is None:
         return SymbolQuestion(_kept_symbols(part, folder))
+    kind = LabelQuestion if isinstance(part.question, LabelsPart) else ForecastQuestion
     try:
-        if kind == "labels":
-            return LabelQuestion.of_kept(part["question"])
-        return ForecastQuestion.of_kept(part["question"])
+        return kind.of_kept(part.question.model_dump())
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise RunError(
             f"{folder}: what the run keeps of its data is damaged ({fault!r}); restore config.yaml"
         ) from fault
 
 
-def _kept_symbols(part: Mapping[str, Any], folder: Path) -> Symbols:
-    if part.get("cut", "chars") == "chars":
-        return Characters(part["characters"])
+def _kept_symbols(part: DataPart, folder: Path) -> Symbols:
+    if part.cut == "chars":
+        return Characters(part.characters or "")
     path = folder / VOCABULARY
     try:
         content = path.read_bytes()
     except OSError as fault:
         raise RunError(f"{path} cannot be read: {fault.strerror}; restore it") from fault
-    if hashlib.sha256(content).hexdigest() != part["vocabulary"]:
+    if hashlib.sha256(content).hexdigest() != part.vocabulary:
         raise RunError(f"{path} has changed since the run began: restore it")
     try:
         return symbols_of(json.loads(content))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from unvanish.data.batches import SequenceBatches
 from unvanish.data.dependency import dependency
 from unvanish.data.encoding import Column, Encoding
-from unvanish.data.sequences import Sequences
+from unvanish.data.sequences import Sequences, numbered
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 from unvanish.train.model import Inputs
 from unvanish.train.questions.forecast import ForecastQuestion, Wanted, forecast_metrics
@@ -168,8 +168,7 @@ class SeriesMaterial(Material):
         last_S = self.borders.train_S - 1 - self.question.horizon  # the last step with a whole future
         stride = self._stride
         count_S = np.where(last_S >= 0, last_S // stride + 1, 0)
-        series_B = np.repeat(np.arange(len(count_S)), count_S)
-        place_B = np.arange(len(series_B)) - np.repeat(np.cumsum(count_S) - count_S, count_S)
+        series_B, place_B = numbered(count_S)
         return Windows(series_B, last_S[series_B] - place_B * stride)
 
     @property
@@ -203,9 +202,7 @@ class SeriesMaterial(Material):
         count_S = np.maximum(to_S - from_S - self.question.horizon + 1, 0)
         if stride is None:
             stride = max(1, math.ceil(int(count_S.sum()) / ORIGINS))
-        taken_S = -(-count_S // stride)
-        series_B = np.repeat(np.arange(len(taken_S)), taken_S)
-        place_B = np.arange(len(series_B)) - np.repeat(np.cumsum(taken_S) - taken_S, taken_S)
+        series_B, place_B = numbered(-(-count_S // stride))
         found = Windows(series_B, (from_S - 1)[series_B] + place_B * stride)
         if len(found) <= ORIGINS:
             return found

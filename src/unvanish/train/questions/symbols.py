@@ -25,8 +25,8 @@ from unvanish.equations import Cell
 from unvanish.errors import DataError, OptionError, UnvanishError
 from unvanish.record.measures import perplexity_text
 from unvanish.record.run import VOCABULARY
-from unvanish.train.model import Network, TextModel
-from unvanish.train.questions.question import Batches, Material, Need, Question, Sums
+from unvanish.train.model import Network, TextModel, output_width
+from unvanish.train.questions.question import Batches, Material, Need, Question, Sums, unfit
 from unvanish.train.settings import TrainSettings
 
 PROBE_STEPS, PROBE_ROWS = 200, 8
@@ -51,9 +51,7 @@ class SymbolQuestion(Question):
 
     def check(self, weights: Mapping[str, Any], settings: TrainSettings) -> str:
         """Say what in weights cannot be of a network of this question."""
-        wanted = (len(self.symbols), settings.proj_size or settings.hidden)
-        shape = tuple(getattr(weights.get("embedding.weight"), "shape", ()))
-        return "" if shape == wanted else f"its embedding is {shape}, not {wanted}"
+        return unfit(weights, "embedding.weight", (len(self.symbols), output_width(settings)))
 
     def example(self) -> Tensor:
         """Return one symbol."""

@@ -54,8 +54,7 @@ def others(data: Sequences, targets: tuple[str, ...]) -> Sequences:
 
 
 def in_train(data: Sequences, train_S: NDArray[np.int64]) -> NDArray[np.bool_]:
-    place_N = np.arange(int(data.lengths_B.sum())) - np.repeat(data.starts_B, data.lengths_B)
-    return place_N < np.repeat(train_S, data.lengths_B)
+    return data.place_N < np.repeat(train_S, data.lengths_B)
 
 
 def units(values_N: NDArray[Any], how: str, counts: bool) -> tuple[float, float]:
@@ -110,8 +109,7 @@ def naive_errors(
     Of a series in which nothing is known of it, that of all series together.
     """
     error_NG = np.full(values_NG.shape, np.nan, np.float64)
-    place_N = np.arange(len(values_NG)) - np.repeat(data.starts_B, data.lengths_B)
-    later = np.flatnonzero((place_N >= season) & in_train(data, train_S))
+    later = np.flatnonzero((data.place_N >= season) & in_train(data, train_S))
     error_NG[later] = np.abs(values_NG[later].astype(np.float64) - values_NG[later - season])
     known_NG = np.isfinite(error_NG)
     sum_SG = np.add.reduceat(np.where(known_NG, error_NG, 0), data.starts_B)
