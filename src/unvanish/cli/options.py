@@ -101,6 +101,15 @@ Resume = Annotated[
 ]
 ValidEvery = Annotated[int, _training("Steps between validations; 0: once an epoch.")]
 Probes = Annotated[int, _training("Measurements of the gradient, beside one a validation.")]
+Precision = Annotated[str, _training("Bits of the numbers: 32, 64, or bf16 or 16 with parameters of 32.")]
+Accumulate = Annotated[int, _training("Batches whose gradients are gathered for one step.")]
+Logger = Annotated[list[str] | None, _training("Beside the record: tensorboard, csv, wandb or mlflow. Repeatable.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="Settings from a YAML file, or of a run, which makes it again; options beside it win."),
+]
+FindRate = Annotated[bool, _training("Look for the learning rate in a short trial.", "--lr-find")]
+Seeds = Annotated[int, _training("Train so many networks, from one seed after the other, and compare them.")]
 Engine = Annotated[str, _training("auto, reference, builtin or native.")]
 Device = Annotated[str, _training("auto, cpu or cuda.")]
 

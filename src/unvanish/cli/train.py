@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from unvanish.cli import options
+from unvanish.cli.seeds import go_on, runs_in, train_seeds
 from unvanish.cli.show import console, note, parse_settings, plain
 from unvanish.cli.starting import at_once
 from unvanish.errors import NonFiniteError, OptionError, RunError
@@ -21,7 +23,9 @@ from unvanish.record import RunRecord
 if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come first
     from unvanish.train import Training, TrainSettings
 
-LISTS = ("penalty", "init", "target", "known", "words", "ignore")
+# What the command line calls otherwise than the settings.
+SETTING = {"set_": "cell_options"}
+LISTS = ("penalty", "init", "target", "known", "words", "ignore", "logger")
 
 
 def _with_listed_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,6 +53,7 @@ def train(
     batch_size: options.BatchSize = 0,
     epochs: options.Epochs = 0,
     lr: options.Rate = 5e-3,
+    lr_find: options.FindRate = False,
     optimizer: options.Optimizer = "adam",
     weight_decay: options.WeightDecay = 0.0,
     schedule: options.Scheduling = "",
@@ -58,12 +63,17 @@ def train(
     clip: options.Clip = "norm:5",
     penalty: options.Penalty = None,
     seed: options.Seed = 1,
+    seeds: options.Seeds = 1,
+    config: options.Config = None,
     out: options.Out = None,
     resume: options.Resume = None,
     valid_every: options.ValidEvery = 0,
     probes: options.Probes = 8,
     engine: options.Engine = "auto",
     device: options.Device = "auto",
+    precision: options.Precision = "32",
+    accumulate: options.Accumulate = 1,
+    logger: options.Logger = None,
     set_: options.Set = None,
     **listed: Any,
 ) -> None:
@@ -77,12 +87,27 @@ def train(
     if resume is not None:
         _resume(context, resume)
         return
+    _begin(context, config, out, seeds, lr_find)
+
+
+def _begin(context: typer.Context, config: Path | None, out: Path | None, seeds: int, lr_find: bool) -> None:
+    """Train from the start: one network, or one for each of some seeds."""
     with at_once():
         from unvanish import train as room
 
     settings = _settings(context.params)
-    own = room.own_cell(settings.cell)
-    _finish(room.prepare(settings, out, cell=own, say=plain))
+    found = None if config is None else room.read_settings(config)
+    if found is not None:
+        beside = {SETTING.get(name, name) for name in context.params if _given(context, name)}
+        asked = {name: getattr(settings, name) for name in beside & set(settings.to_dict())}
+        settings = room.TrainSettings.from_dict({**found.settings, **asked})
+    own = found.cell if found is not None and not _given(context, "cell") else None
+    own = own or room.own_cell(settings.cell)
+    prepare = functools.partial(room.prepare, cell=own, digest="" if found is None else found.digest)
+    if seeds > 1:
+        train_seeds(settings, seeds, out, prepare, lr_find)
+    else:
+        _finish(prepare(settings, out, say=plain, lr_find=lr_find))
 
 
 def _settings(given: dict[str, Any]) -> TrainSettings:
@@ -116,7 +141,10 @@ def _resume(context: typer.Context, folder: Path) -> None:
             f"--resume goes on with a run as it was begun: leave {_shown(sorted(fixed)[0])} away "
             "(--epochs, --lr and --clip may change)"
         )
-    _finish(room.prepare_resume(folder, **changes, say=note))
+    if runs_in(folder):
+        go_on(folder, changes)
+    else:
+        _finish(room.prepare_resume(folder, **changes, say=note))
 
 
 def _given(context: typer.Context, name: str) -> bool:

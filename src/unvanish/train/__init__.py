@@ -1,5 +1,6 @@
 """Training on Lightning: the module, truncated backpropagation through time, the run's record."""
 
+from unvanish.train.configured import Configured, read_settings
 from unvanish.train.evaluating import Evaluation, evaluate, per_token
 from unvanish.train.fitting import fit
 from unvanish.train.load import Loaded, load_model, load_run
@@ -12,6 +13,7 @@ from unvanish.train.watching import WatchGradient
 from unvanish.train.writing import generate, stream, written
 
 __all__ = [
+    "Configured",
     "Evaluation",
     "Loaded",
     "Network",
@@ -30,6 +32,7 @@ __all__ = [
     "predict",
     "prepare",
     "prepare_resume",
+    "read_settings",
     "resume",
     "stream",
     "train",

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from unvanish.train.measure import on
-from unvanish.train.model import Network
+from unvanish.train.model import Network, on
 from unvanish.train.questions import Question, Sums
 
 
@@ -19,9 +18,9 @@ def answers(model: Network, question: Question, batches: Iterable[tuple[Any, Any
     model.eval()
     try:
         for x, y in batches:
-            answer, after = model(on(model.device, x), states)
+            answer, after = model(on(model, x), states)
             states = after if question.carries else None
-            yield answer, on(model.device, y)
+            yield answer, on(model, y)
     finally:
         model.train(was_training)
 

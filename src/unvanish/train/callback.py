@@ -15,6 +15,7 @@ from unvanish.record import RunRecord
 from unvanish.torch_internals import validate_now
 from unvanish.train.answering import add
 from unvanish.train.checkpoint import Checkpoints, checkpoint_name, keep_best
+from unvanish.train.loggers import scalars
 from unvanish.train.material import MaterialData
 from unvanish.train.measure import measure, plain_profiles, probe_seed
 from unvanish.train.module import NetworkModule
@@ -54,7 +55,8 @@ class RunKeeper(pl.Callback):
         self.pace = Progress(say) if tells else None
         self.interrupted = 0
         self.hear: Callable[[], None] = lambda: None
-        self.loss = torch.tensor(math.nan)
+        self.losses: list[torch.Tensor] = []  # of the batches of a step
+        self.step_before = 0
         self.tally, self.steps_read = Tally(), 0
         self.training_seconds, self.window_began = 0.0, 0.0
         self.sums: Sums = {}
@@ -93,7 +95,7 @@ class RunKeeper(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Plan when to probe; make sure that there is a checkpoint from the first step on."""
         self.hear()  # Lightning has put a handler of SIGTERM before ours, which ends a run without saving it
-        total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
+        total = _ours(trainer).steps_per_epoch * int(trainer.max_epochs or 1)
         probes = _ours(trainer).settings.probes
         self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}
         self.every = max(1, total // STEP_RECORDS)
@@ -119,15 +121,21 @@ class RunKeeper(pl.Callback):
         """Save, and where a stop was asked for, stop."""
         _ours(trainer).refuse_non_finite()
         self.record.sync()
+        for logger in trainer.loggers:
+            logger.save()
         trainer.save_checkpoint(self.checkpoints.folder / checkpoint_name(trainer.global_step))
         if self.interrupted:
             raise Stopped
         if self.enough:
             raise Enough
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """At a moment to probe, let the coming step be recorded."""
-        _ours(trainer).record_next = trainer.global_step in self.moments
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_index: int, *_: Any
+    ) -> None:
+        """At a moment to probe, let the coming step be recorded, in the last of its batches."""
+        ours, self.step_before = _ours(trainer), trainer.global_step
+        steps = (batch_index + 1) % ours.settings.accumulate == 0 or batch_index + 1 == trainer.num_training_batches
+        ours.record_next = steps and trainer.global_step in self.moments
         self.window_began = time.monotonic()
 
     def on_train_batch_end(
@@ -135,9 +143,15 @@ class RunKeeper(pl.Callback):
     ) -> None:
         """Count; write down every so many steps; stop where that was asked for."""
         ours = _ours(trainer)
-        self.loss = outputs["task"]
+        self.losses.append(outputs["task"])
         self.training_seconds += time.monotonic() - self.window_began
         self.steps_read += ours.question.count(batch[0])
+        if trainer.global_step == self.step_before:  # the gradients are gathered for a later one
+            return
+        self.loss, self.losses = torch.stack(self.losses).mean(), []
+        self._after_step(trainer, ours)
+
+    def _after_step(self, trainer: pl.Trainer, ours: NetworkModule) -> None:
         assert ours.clip_record is not None
         self.tally.add(ours, ours.clip_record)
         step = trainer.global_step
@@ -158,10 +172,9 @@ class RunKeeper(pl.Callback):
 
     def _write_step(self, trainer: pl.Trainer, ours: NetworkModule, gradient_norm: float) -> None:
         norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])
-        self.record.append(
+        self._write(
+            trainer,
             "step",
-            trainer.global_step,
-            self.seconds,
             epoch=self.epoch(trainer),
             loss=float(self.loss),
             gradient_norm=gradient_norm,
@@ -169,6 +182,13 @@ class RunKeeper(pl.Callback):
             learning_rate=ours.learning_rate,
             **self.tally.line(ours),
         )
+
+    def _write(self, trainer: pl.Trainer, kind: str, **values: Any) -> None:
+        """Write a line of the record, and give its numbers to the loggers."""
+        self.record.append(kind, trainer.global_step, self.seconds, **values)
+        numbers = dict(scalars(kind, values))
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, trainer.global_step)
 
     def _write_flow(self, trainer: pl.Trainer, ours: NetworkModule, recording: flow.Recording | None) -> None:
         """Measure the profile, and write it down with the gradient norms of the loss, if they were recorded."""
@@ -208,7 +228,7 @@ class RunKeeper(pl.Callback):
             "tokens_per_second": speed,
             "reach": {n: {"steps": p.reach, "censored": p.censored, "rate": p.rate} for n, p in found.items()},
         }
-        self.record.append("valid", step, self.seconds, epoch=self.epoch(trainer), **values)
+        self._write(trainer, "valid", epoch=self.epoch(trainer), **values)
         line, unit = ours.question.line(metrics), SHORT.get(ours.question.unit, "step")
         told = validation_line(values, line, unit, self.epoch(trainer) + 1, int(trainer.max_epochs or 1), step)
         self.say(told)

@@ -62,7 +62,7 @@ class Kept:
             raise RunError(f"{path} does not fit {CONFIG}: it has no {self.settings.layers} layers; restore it")
         try:
             with fitting_memory():
-                model = self.question.network(self.cell, self.settings)
+                model = self.question.network(self.cell, self.settings).to(self.settings.dtype)
         except OptionError as fault:
             raise RunError(f"{path.parent} cannot be loaded: {fault}; restore {CONFIG}") from fault
         check_weights(weights, model.state_dict(), path)

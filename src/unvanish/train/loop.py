@@ -16,10 +16,12 @@ from unvanish.train.advice import say_advice
 from unvanish.train.callback import Enough, RunKeeper, Stopped
 from unvanish.train.checkpoint import SafeCheckpoints, best_weights
 from unvanish.train.ending import write_calibration, write_sample, write_test
+from unvanish.train.loggers import make_loggers
 from unvanish.train.material import MaterialData
 from unvanish.train.module import NetworkModule
 from unvanish.train.needing import say_need, write_baselines, write_need
 from unvanish.train.session import Session
+from unvanish.train.settings import PRECISIONS
 
 VALIDATIONS = 25  # in a run of more epochs
 
@@ -30,7 +32,7 @@ def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[i
     keeper = RunKeeper(record, session.checkpoints, say, fresh=session.state is None, tells=not progress)
     say_need(write_need(session, keeper.seconds), session, say)
     write_baselines(session, keeper.seconds)
-    with _quiet(), _stop_on_interrupt(keeper):
+    with quiet(), _stop_on_interrupt(keeper):
         plugin = SafeCheckpoints(session.checkpoints, session.state)
         trainer = _trainer(session, keeper, plugin, progress)
         data = MaterialData(material, lambda: module.windows_done, lambda: trainer.current_epoch)
@@ -80,14 +82,18 @@ def _trainer(session: Session, keeper: RunKeeper, plugin: SafeCheckpoints, progr
         callbacks.append(RichProgressBar(refresh_rate=20))
     every: dict[str, Any] = {}
     if session.settings.valid_every:
-        every = {"val_check_interval": session.settings.valid_every, "check_val_every_n_epoch": None}
+        batches = session.settings.valid_every * session.settings.accumulate
+        every = {"val_check_interval": batches, "check_val_every_n_epoch": None}
     elif session.settings.epochs > VALIDATIONS:
         every = {"check_val_every_n_epoch": -(-session.settings.epochs // VALIDATIONS)}
+    step = 0 if session.state is None else int(session.state["global_step"])
     return pl.Trainer(
         accelerator=session.accelerator,
         devices=1,
         max_epochs=session.settings.epochs,
-        logger=False,
+        logger=make_loggers(session.settings.logger, session.record, step) or False,
+        precision=PRECISIONS[session.settings.precision],  # type: ignore[arg-type]
+        accumulate_grad_batches=session.settings.accumulate,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=progress,
@@ -129,7 +135,7 @@ def _stop_on_interrupt(keeper: RunKeeper) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Lightning's advice on hardware and data loaders out of the run's own lines."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unvanish import flow
-from unvanish.train.model import Network, unheard
+from unvanish.train.model import Network, on, unheard
 
 RECORDED = ("lags", "norms", "rate", "level", "reach", "censored")  # of a profile
 
@@ -36,15 +36,8 @@ def measure(model: Network, x: Any, seed: int, *, draws_noise: bool = False) -> 
 @torch.no_grad()
 def _embedded(model: Network, x: Any) -> Tensor:
     """What the layers read of an input."""
-    found: Tensor = model.embedding(on(model.device, x))
+    found: Tensor = model.embedding(on(model, x))
     return found
-
-
-def on(device: torch.device, given: Any) -> Any:
-    """Move what a network reads, or is to answer, to a device."""
-    if isinstance(given, Tensor):
-        return given.to(device)
-    return type(given)(*(None if one is None else one.to(device) for one in given))
 
 
 def along_depth(model: Network, x: Any, seed: int) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class Network(nn.Module):
         """Where its weights are."""
         return next(self.recurrent.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its weights."""
+        return next(self.recurrent.parameters()).dtype
+
     def forward(self, x: Any, states: States | None = None) -> tuple[Any, States]:
         """Return the answer, and the states to carry on."""
         answer, states, _ = self.run(x, states)
@@ -218,6 +223,15 @@ def unheard(layer: Recurrent) -> Iterator[None]:
         yield
     finally:
         layer.taps = before
+
+
+def on(model: Network, given: Any) -> Any:
+    """Move what a network reads, or is to answer, to where it is, numbers as numbers of its type."""
+    if given is None:
+        return None
+    if isinstance(given, Tensor):
+        return given.to(model.device, model.dtype if given.is_floating_point() else given.dtype)
+    return type(given)(*(on(model, one) for one in given))
 
 
 def detached(states: States) -> States:

@@ -76,13 +76,18 @@ class NetworkModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Take the learning rate of the settings: a checkpoint brings that of before a change."""
-        self.schedule.total = int(self.trainer.num_training_batches) * int(self.trainer.max_epochs or 1)
+        self.schedule.total = self.steps_per_epoch * int(self.trainer.max_epochs or 1)
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate of the coming step."""
         self.learning_rate = self.schedule.rate(self.trainer.global_step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps of the optimiser an epoch has."""
+        return -(-int(self.trainer.num_training_batches) // self.settings.accumulate)
 
     def on_train_epoch_start(self) -> None:
         """Every epoch begins at the head of the streams, with zero states, except one resumed midway."""
@@ -143,8 +148,13 @@ class NetworkModule(pl.LightningModule):
         """Let penalties that look at the backward pass add their gradient, then clip; keep what was done."""
         self.penalties.after_backward()
         self.clip_record = self._measured() if self.clip is None else self.clip(self.model)
-        if self.clip_record.nonfinite:
+        if self.clip_record.nonfinite and not self._scaled():
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
+
+    def _scaled(self) -> bool:
+        """Whether the loss was scaled up: gradients that are not finite then lower the scale."""
+        scaler = self.trainer.scaler
+        return scaler is not None and float(scaler.get_scale()) > 1
 
     def _measured(self) -> ClipRecord:
         """Measure the gradient where nothing clips it."""

@@ -22,8 +22,7 @@ from unvanish.data.sequences import Sequences
 from unvanish.errors import DataError, MissingExtraError, OptionError, printable
 from unvanish.train.giving import sequences_of
 from unvanish.train.load import Loaded
-from unvanish.train.measure import on
-from unvanish.train.model import Inputs
+from unvanish.train.model import Inputs, on
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.likelihoods import COVERED, bounds
@@ -112,7 +111,6 @@ def _labels(loaded: Loaded, question: LabelQuestion, data: Sequences) -> pl.Data
     rows = question.inputs(data)
     if question.per != "step":
         rows = rows.cut(loaded.settings.length)
-    device = loaded.model.device
 
     def make(places: NDArray[np.int64]) -> tuple[NDArray[np.int64], Inputs]:
         numbers, codes, lengths, _ = rows.padded(places)
@@ -120,7 +118,7 @@ def _labels(loaded: Loaded, question: LabelQuestion, data: Sequences) -> pl.Data
 
     answers = []
     for places, x in SequenceBatches(rows.lengths_B, loaded.settings.batch_size, make):
-        answer = loaded.model(on(device, x))[0].float().cpu()
+        answer = loaded.model(on(loaded.model, x))[0].float().cpu()
         if question.per == "step":
             answers += [answer[: rows.lengths_B[row], place] for place, row in enumerate(places)]
         else:
@@ -175,7 +173,7 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
     for start in range(0, len(every), settings.batch_size):
         series = every[start : start + settings.batch_size]
         x, y = material.window(Windows(series, origin_S[series]), every=False)
-        answer = loaded.model(on(loaded.model.device, x))[0].cpu()
+        answer = loaded.model(on(loaded.model, x))[0].cpu()
         bands.append(_own_units(loaded, question, answer, y.centre_BG[:, None], y.scale_BG[:, None]))
     found = {name: torch.cat([band[name] for band in bands]).numpy() for name in bands[0]}
     horizon = question.horizon

@@ -88,7 +88,7 @@ def made(ours: NetworkModule, settings: TrainSettings, cell: Cell | None = None)
     with torch.random.fork_rng([]):
         torch.manual_seed(settings.seed)
         network = ours.question.network(cell or ours.model.recurrent.cell, settings)
-    return network.to(ours.model.device)
+    return network.to(ours.model.device, settings.dtype)
 
 
 def _depth(ours: NetworkModule, settings: TrainSettings, x: Any) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from unvanish.errors import OptionError, RunError
 from unvanish.record import Claim, RunRecord, remove_leftovers
 from unvanish.record.run import HERE, check_free
 from unvanish.train.checkpoint import Checkpoints, model_weights
+from unvanish.train.finding import HIGHEST, LOWEST, TRIED, find_rate
 from unvanish.train.load import Kept
-from unvanish.train.loop import fit
-from unvanish.train.model import fitting_memory
+from unvanish.train.loggers import check_loggers
+from unvanish.train.loop import fit, quiet
+from unvanish.train.model import fitting_memory, on
 from unvanish.train.module import OURS, NetworkModule
 from unvanish.train.questions import Material, Question, read_material
 from unvanish.train.questions.symbols import TextMaterial
@@ -66,7 +68,8 @@ class Training:
     def _start(self) -> list[str]:
         """Say what is trained on what, and where it is kept."""
         module, material, settings = self.session.module, self.session.material, self.session.settings
-        batches, size = len(material.train()), sum(p.numel() for p in module.model.parameters())
+        batches = -(-len(material.train()) // settings.accumulate)
+        size = sum(p.numel() for p in module.model.parameters())
         epochs = "1 epoch" if settings.epochs == 1 else f"{settings.epochs:,} epochs"
         return [
             f"data     {material.describe()}",
@@ -116,8 +119,12 @@ def prepare(
     cell: Cell | None = None,
     say: Callable[[str], None] = print,
     given: Sequences | None = None,
+    lr_find: bool = False,
+    digest: str = "",
 ) -> Training:
     """Check what a run is asked for, and claim its folder; nothing is written where it is refused.
+
+    `lr_find` looks for a learning rate first. Where the data are not those of `digest` that is said.
 
     Raises:
         OptionError: the settings do not go together, or with the cell.
@@ -125,9 +132,14 @@ def prepare(
         RunError: the folder is not empty, or another process trains there.
     """
     cell = find(settings.cell) if cell is None else cell
+    check_loggers(settings.logger)
     _, accelerator = choose_device(settings.device)
     material = read_material(settings, say=say, given=given)
+    if digest and material.digest != digest:
+        say(f"{material.source} is not what the run of --config was trained on: expect other numbers")
     module = _fresh(cell, material.question, material.settings)
+    if lr_find:
+        module = _with_found_rate(module, material, accelerator, say)
     claim, folder = _claim(folder, cell.name)
     try:
         files = material.question.files()
@@ -214,6 +226,8 @@ def _check_epochs(folder: Path, changes: dict[str, Any], state: dict[str, Any]) 
 
 def _mark_resumed(record: RunRecord, state: dict[str, Any] | None, say: Callable[[str], None]) -> None:
     """Drop the lines that are written again, and tell of those that a power cut took."""
+    if state is None and [line.get("what") for line in record.read()] == ["started"]:
+        return  # prepared, and not begun
     step = -1 if state is None else int(state["global_step"])
     record.truncate(step)
     text = f"from step {max(step, 0)}"
@@ -236,10 +250,24 @@ def _fresh(cell: Cell, question: Question, settings: TrainSettings) -> NetworkMo
     """Make the network as its seed makes it and run it once: what cannot be run is refused before it is kept."""
     torch.manual_seed(settings.seed)
     with fitting_memory():
-        model = question.network(cell, settings)
+        model = question.network(cell, settings).to(settings.dtype)
     with torch.no_grad():
-        model.eval()(question.example())
+        model.eval()(on(model, question.example()))
     return NetworkModule(model.train(), question, settings)
+
+
+def _with_found_rate(
+    module: NetworkModule, material: Material, accelerator: str, say: Callable[[str], None]
+) -> NetworkModule:
+    """Look for a learning rate, and make the network anew for a training with it."""
+    with quiet():
+        rate = find_rate(module, material, accelerator)
+    if rate is None:
+        say(f"rate     no learning rate lowers the loss within {TRIED} steps: --lr {module.settings.lr:g} is kept")
+        return module
+    say(f"rate     {rate:g}, where the loss falls fastest in {TRIED} steps from {LOWEST:g} to {HIGHEST:g}")
+    material.settings = dataclasses.replace(material.settings, lr=rate)
+    return _fresh(module.model.recurrent.cell, module.question, material.settings)
 
 
 def _threads() -> str:

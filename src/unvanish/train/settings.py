@@ -34,6 +34,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
 }
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
+PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # ours, and Lightning's
+LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")
 MAX_SEED = 2**32 - 1
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 
@@ -86,6 +88,9 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 1
     engine: str = "auto"
     device: str = "auto"
+    precision: str = "32"  # bits of the numbers; bf16 and 16 keep the parameters in 32
+    accumulate: Size = 1  # batches whose gradients are gathered for a step
+    logger: Sequence[str] = ()
     valid_every: Annotated[int, Field(ge=0, le=2**32)] = 0  # steps; 0: once an epoch
     # times the gradient's reach is measured between validations, over the whole run
     probes: Annotated[int, Field(ge=0, le=1_000_000)] = 8
@@ -97,13 +102,25 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
             _types().model_validate(values)
         except ValidationError as fault:
             raise OptionError(_dashed(explain(fault))) from fault
-        if self.optimizer not in OPTIMIZERS:
-            raise OptionError(f"unknown optimizer '{self.optimizer}': {nearest(self.optimizer, OPTIMIZERS)}")
-        if self.schedule and self.schedule not in SCHEDULES:
-            raise OptionError(f"unknown schedule '{self.schedule}': {nearest(self.schedule, SCHEDULES)}")
+        self._check_words()
         check_engine(self.engine)
         self.check_data()
         self._check_remedies()
+
+    def _check_words(self) -> None:
+        for what, word, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule or SCHEDULES[0], SCHEDULES),
+            ("precision", self.precision, PRECISIONS),
+            *(("logger", word, LOGGERS) for word in self.logger),
+        ):
+            if word not in known:
+                raise OptionError(f"unknown {what} '{word}': {nearest(word, known)}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the parameters."""
+        return torch.float64 if self.precision == "64" else torch.float32
 
     def _check_remedies(self) -> None:
         """Read every word; whether the cell can do with it shows when the network is made."""
@@ -117,6 +134,11 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
 
     def _check_penalties(self) -> None:
         kinds = [type(penalties.parse(word)) for word in self.penalty]
+        if self.accumulate > 1 and penalties.Omega in kinds:
+            raise OptionError(
+                "--penalty omega is worked out from one backward pass, and --accumulate makes a step of several: "
+                "leave one of them away"
+            )
         for word, kind in zip(self.penalty, kinds, strict=True):
             if kinds.count(kind) > 1:
                 raise OptionError(

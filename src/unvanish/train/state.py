@@ -119,6 +119,16 @@ class _Ours(Strict):
     schedule: _Schedule = Field(default_factory=lambda: _Schedule())
 
 
+class _Scaler(Strict):
+    """By how much a loss in half precision is scaled up."""
+
+    scale: float = Field(gt=0, lt=1e30)
+    growth_factor: float = Field(gt=1, le=1e3)
+    backoff_factor: float = Field(gt=0, lt=1)
+    growth_interval: int = Field(ge=1, le=2**31)
+    grown: Count = Field(alias="_growth_tracker")
+
+
 class _State(Strict):
     version: str = Field(
         alias="pytorch-lightning_version", pattern=r"^2\.\d{1,4}\.\d{1,4}(\.?(dev|rc|post)\d{1,8})?$"
@@ -131,6 +141,7 @@ class _State(Strict):
     state_dict: dict[str, InstanceOf[Tensor]]
     optimizer_states: list[_OptimizerState] = Field(min_length=1, max_length=1)
     ours: _Ours = Field(alias="unvanish")
+    scaler: _Scaler | None = Field(default=None, alias="MixedPrecision")
 
 
 # -- whether a state fits a run ----------------------------------------------------------------------------------
@@ -152,7 +163,7 @@ def read_state(checkpoint: Checkpoint, module: NetworkModule, windows: int) -> d
         if checkpoint.path.name not in (STATE, checkpoint_name(checked.global_step)):
             raise _UnfitError(f"it is of step {checked.global_step}")
         _check_weights(checked, module)
-        _check_progress(checked, windows)
+        _check_progress(checked, windows, module.settings.accumulate)
         options = _check_optimizer(checked.optimizer_states[0], module, checked.global_step)
         _check_ours(checked.ours, module, windows)
     except ValidationError as fault:
@@ -162,7 +173,8 @@ def read_state(checkpoint: Checkpoint, module: NetworkModule, windows: int) -> d
     state["optimizer_states"][0]["param_groups"] = [options]
     state["loops"] = {"fit_loop": state["loops"]["fit_loop"]}
     # What else may stand in it Lightning would take in as well.
-    return {name: state[name] for name in (field.alias or key for key, field in _State.model_fields.items())}
+    names = [field.alias or key for key, field in _State.model_fields.items()]
+    return {name: state[name] for name in names if name in state}
 
 
 def check_weights(found: Mapping[str, Any], wanted: Mapping[str, Tensor], path: Any) -> None:
@@ -183,27 +195,30 @@ def _check_weights(state: _State, module: NetworkModule) -> None:
         raise _UnfitError("the weights are those of another network")
 
 
-def _check_progress(state: _State, windows: int) -> None:
+def _check_progress(state: _State, windows: int, accumulate: int) -> None:
     fit, step = state.loops.fit_loop, state.global_step
+    passed = _passed(state, windows, -(-windows // accumulate))
+    epochs, rest = divmod(passed, windows)
     counts = {
         "optimiser steps": fit.automatic.optimizer.step.total.completed,
-        "batches": fit.batches.total.ready,
-        "windows of earlier epochs and this one": _passed(state, windows),
+        "steps of earlier epochs and this one": epochs * -(-windows // accumulate) + -(-rest // accumulate),
     }
     for name, count in counts.items():
         if count != step:
             raise _UnfitError(f"global_step is {step}, the {name} are {count}")
+    if fit.batches.total.ready != passed or rest % accumulate:
+        raise _UnfitError(f"global_step is {step}, the batches are {fit.batches.total.ready}")
     if fit.batches.is_last_batch != (step > 0 and state.ours.windows_done == 0):
         raise _UnfitError("is_last_batch is not what the windows that are done say")
     if fit.epochs.current.completed != state.epoch:
         raise _UnfitError(f"epoch is {state.epoch}, the epochs completed are {fit.epochs.current.completed}")
 
 
-def _passed(state: _State, windows: int) -> int:
-    """Count steps by epochs: within one, windows are done; between two, all of the last one are."""
+def _passed(state: _State, windows: int, steps: int) -> int:
+    """Count windows by epochs of so many steps: within one, some are done; between two, all of the last."""
     done = state.ours.windows_done
-    if done == 0 and state.global_step == (state.epoch + 1) * windows:
-        return state.global_step  # an epoch is over that Lightning has not counted yet
+    if done == 0 and state.global_step == (state.epoch + 1) * steps:
+        return (state.epoch + 1) * windows  # an epoch is over that Lightning has not counted yet
     return state.epoch * windows + done
 
 
@@ -225,7 +240,8 @@ def _check_optimizer(found: _OptimizerState, module: NetworkModule, step: int) -
     for name, value in options.items():
         if name != "lr" and repr(given.get(name, value)) != repr(value):  # there may be anything, also arrays
             raise _UnfitError(f"the optimiser's {name} is not that of {module.settings.optimizer}")
-    _compare("optimiser's states", found.state, wanted["state"])
+    if found.state or module.settings.precision != "16":  # there all steps may have been left out so far
+        _compare("optimiser's states", found.state, wanted["state"])
     return options
 
 

@@ -1,0 +1,209 @@
+"""What a training is asked for beside data and network: steps of several batches, precision, loggers, seeds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.support.runs import (
+    assert_same_run,
+    at_step,
+    events,
+    interrupt,
+    labelled,
+    latest_of,
+    numbers,
+    silent,
+    small,
+    stopped_run,
+    straight,
+)
+from unvanish.cli import main
+from unvanish.errors import MissingExtraError, OptionError
+from unvanish.train import TrainSettings, load_run, prepare, read_settings, resume
+from unvanish.train.checkpoint import WEIGHTS
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(latest_of(folder) / WEIGHTS)
+
+
+# -- steps of several batches ------------------------------------------------------------------------------------
+
+
+def equal_lengths(folder: Path, **changes: Any) -> TrainSettings:
+    """Settings for 36 labelled sequences of one length, of which 32 are trained on."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(36, 7, 2)).astype(np.float32)
+    np.savez(folder / "equal.npz", x=x, y=(x[:, 0, 0] > 0).astype(np.int64))
+    usual = {"hidden": 6, "layers": 1, "device": "cpu", "epochs": 3, "valid": 0.1, "optimizer": "sgd", "lr": 0.1}
+    return TrainSettings(**{**usual, "source": str(folder / "equal.npz"), **changes})
+
+
+def test_gathered_over_two_batches_it_is_trained_as_by_batches_twice_as_large(tmp_path: Path) -> None:
+    whole = straight(equal_lengths(tmp_path, batch_size=8), tmp_path / "whole")
+    halves = straight(equal_lengths(tmp_path, batch_size=4, accumulate=2), tmp_path / "halves")
+    steps = [line["step"] for line in numbers(whole, "step")]
+    assert steps == [line["step"] for line in numbers(halves, "step")]
+    assert len(steps) >= 9
+    for name, array in trained(whole).items():
+        torch.testing.assert_close(trained(halves)[name], array, atol=1e-6, rtol=1e-5)
+    for one, other in zip(numbers(whole, "step"), numbers(halves, "step"), strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_a_step_of_several_batches_is_not_broken_off_within(tmp_path: Path, every: int) -> None:
+    asked = {"accumulate": 3, "dropout": 0.3, "epochs": 3, "valid_every": every}
+    whole = straight(small(tmp_path, **asked), tmp_path / "whole")
+    assert [line["step"] for line in numbers(whole, "step")] == list(range(1, 10)), "8 windows are 3 steps"
+    (tmp_path / "stopped").mkdir()
+    stopped = stopped_run(tmp_path / "stopped", **asked)
+    assert numbers(stopped, "step")[-1]["step"] == 5
+    assert resume(stopped, say=silent).interrupted == 0
+    assert_same_run(whole, stopped)
+
+
+def test_omega_is_of_one_backward_pass() -> None:
+    with pytest.raises(OptionError, match="--accumulate"):
+        TrainSettings(penalty=["omega:2"], accumulate=2)
+
+
+# -- precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [small, labelled], ids=["text", "labels"])
+def test_in_64_bits_it_is_the_same_training(tmp_path: Path, make: Any) -> None:
+    settings = dataclasses.replace(make(tmp_path), epochs=1)
+    usual = straight(settings, tmp_path / "usual")
+    exact = straight(dataclasses.replace(settings, precision="64"), tmp_path / "exact")
+    assert {array.dtype for array in trained(exact).values()} == {torch.float64}
+    for name, array in trained(usual).items():
+        torch.testing.assert_close(trained(exact)[name].float(), array, atol=2e-3, rtol=0)
+    assert load_run(exact).model.dtype == torch.float64
+    assert resume(exact, epochs=2, say=silent).interrupted == 0
+    if make is labelled:
+        answered = load_run(exact).predict(Path(settings.source or ""))
+        assert answered.height == load_run(usual).predict(Path(settings.source or "")).height
+
+
+def test_bf16_keeps_the_parameters_in_32_bits(tmp_path: Path) -> None:
+    run = straight(small(tmp_path, precision="bf16", epochs=1), tmp_path / "run")
+    assert {array.dtype for array in trained(run).values()} == {torch.float32}
+    usual = straight(small(tmp_path, epochs=1), tmp_path / "usual")
+    one, other = (numbers(folder, "valid")[-1]["loss"] for folder in (run, usual))
+    assert one == pytest.approx(other, abs=0.05)
+
+
+# -- loggers -----------------------------------------------------------------------------------------------------
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    with (run / "csv" / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_logger_gets_what_the_record_gets_and_all_of_it_after_a_break(tmp_path: Path) -> None:
+    run = stopped_run(tmp_path, logger=["csv", "tensorboard"])
+    resume(run, say=silent)
+    rows = table(run)
+    losses = {int(row["step"]): float(row["train/loss"]) for row in rows if row["train/loss"]}
+    assert losses == {line["step"]: line["loss"] for line in numbers(run, "step")}
+    reach = {int(row["step"]): float(row["reach/l0"]) for row in rows if row["reach/l0"]}
+    assert reach == {line["step"]: line["reach"]["l0"]["steps"] for line in numbers(run, "valid")}
+    assert len(list((run / "tensorboard").glob("events*"))) == 2
+
+
+def test_a_logger_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtraError, match="pip install wandb"):
+        prepare(small(tmp_path, logger=["wandb"]), tmp_path / "run", say=silent)
+    assert not (tmp_path / "run").exists()
+
+
+# -- settings from a file ----------------------------------------------------------------------------------------
+
+
+def test_the_configuration_of_a_run_makes_it_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nequations: |\n  h[t] = tanh(W @ x[t] + U @ h[t-1] + b)\n", encoding="utf-8"
+    )
+    text = tmp_path / "text.txt"
+    small(tmp_path)
+    first, again = tmp_path / "first", tmp_path / "again"
+    asked = ["--cell", str(tmp_path / "mine.yaml"), "--hidden", "8", "--length", "12", "--batch-size", "4"]
+    assert main(["train", str(text), *asked, "--epochs", "1", "--out", str(first)]) == 0
+    (tmp_path / "mine.yaml").unlink()  # the run has it
+    assert main(["train", "--config", str(first), "--out", str(again)]) == 0
+    assert_same_run(first, again)
+    assert main(["train", "--config", str(first), "--hidden", "4", "--out", str(tmp_path / "other")]) == 0
+    assert load_run(tmp_path / "other").settings.hidden == 4
+    assert load_run(tmp_path / "other").settings.length == 12
+
+
+def test_settings_by_their_names_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"hidden": 8, "init": ["orthogonal"], "epochs": 1}), encoding="utf-8")
+    assert read_settings(path).settings["init"] == ["orthogonal"]
+    for content, told in (("hiden: 8", "did you mean 'hidden'?"), ("- 8", "NAME: VALUE"), ("a: [", "line 1")):
+        path.write_text(content, encoding="utf-8")
+        assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_than_those_of_the_configuration_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = straight(small(tmp_path, epochs=1), tmp_path / "run")
+    found = read_settings(run)
+    small(tmp_path, 500)  # writes another text
+    settings = TrainSettings.from_dict(found.settings)
+    prepare(settings, tmp_path / "again", digest=found.digest, say=said.append).claim.release()
+    assert any("expect other numbers" in line for line in said)
+
+
+# -- the learning rate, and seeds --------------------------------------------------------------------------------
+
+
+def test_a_rate_that_was_looked_for_trains_as_one_that_was_given(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = prepare(small(tmp_path, dropout=0.2), tmp_path / "found", lr_find=True, say=said.append)
+    rate = found.session.settings.lr
+    assert 1e-5 < rate < 1
+    assert f"{rate:g}" in next(line for line in said if line.startswith("rate"))
+    found.run(silent)
+    given = straight(small(tmp_path, dropout=0.2, lr=rate), tmp_path / "given")
+    assert_same_run(given, tmp_path / "found")
+
+
+def test_seeds_side_by_side_and_after_a_break(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(tmp_path)
+    asked = ["--hidden", "8", "--layers", "1", "--length", "12", "--batch-size", "4", "--epochs", "1"]
+    base = tmp_path / "seeds"
+    with monkeypatch.context() as patch:
+        at_step(4, interrupt, patch)
+        assert main(["train", str(tmp_path / "text.txt"), *asked, "--seeds", "3", "--out", str(base)]) == 130
+    assert f"--resume {base}" in capsys.readouterr().out
+    assert main(["train", "--resume", str(base)]) == 0
+    told = capsys.readouterr().out
+    assert [events(base / f"seed-{seed}") for seed in (1, 2, 3)] == [
+        ["started", "stopped", "resumed", "finished"],
+        ["started", "finished"],
+        ["started", "finished"],
+    ]
+    losses = [numbers(base / f"seed-{seed}", "valid")[-1]["loss"] for seed in (1, 2, 3)]
+    assert len(set(losses)) == 3
+    row = next(line.split() for line in told.splitlines() if line.startswith("loss "))
+    assert row[1:] == [f"{one:.4g}" for one in (*losses, sum(losses) / 3, min(losses), max(losses))]
+    alone = straight(small(tmp_path, seed=2, layers=1, epochs=1, probes=8), tmp_path / "alone")
+    assert_same_run(alone, base / "seed-2")
