@@ -29,7 +29,7 @@ LAW = {
     "data": set(),
     "tasks": {"data"},
     "export": {"equations", "engine", "nn"},
-    "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
+    "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data", "tasks"},
     "report": set(),
     "figures": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report", "export"},

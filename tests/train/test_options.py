@@ -28,6 +28,8 @@ from tests.support.runs import (
 )
 from unvanish.cli import main
 from unvanish.errors import MissingExtraError, OptionError
+from unvanish.report.run.read import Run
+from unvanish.report.run.remedies import remedy_summary
 from unvanish.train import TrainSettings, load_run, prepare, read_settings, resume
 from unvanish.train.checkpoint import WEIGHTS
 
@@ -76,6 +78,46 @@ def test_a_step_of_several_batches_is_not_broken_off_within(tmp_path: Path, ever
 def test_omega_is_of_one_backward_pass() -> None:
     with pytest.raises(OptionError, match="--accumulate"):
         TrainSettings(penalty=["omega:2"], accumulate=2)
+
+
+# -- update rates of their own -----------------------------------------------------------------------------------
+
+
+PACED: dict[str, Any] = {"pace": ["U_*=1,3", "b_f=2"], "dropout": 0.3, "valid_every": 3}
+
+
+def test_parameters_at_rates_of_their_own_stay_as_they_are_between_their_updates(tmp_path: Path) -> None:
+    run = straight(small(tmp_path, 360, **PACED), tmp_path / "run")
+    last = numbers(run, "step")[-1]
+    assert last["step"] == 14
+    assert last["paced"] == {"1": 14, "2": 7, "3": 4}
+    for stop, units in ((2, slice(4, 8)), (3, slice(0, 0))):
+        (tmp_path / str(stop)).mkdir()
+        part = stopped_run(tmp_path / str(stop), stop, characters=360, **PACED)
+        begun = prepare(small(tmp_path, 360, **PACED), tmp_path / f"begun {stop}", say=silent)
+        begun.claim.release()
+        before = begun.session.module.model.recurrent["U_i"].detach()
+        now = load_run(part).model.recurrent["U_i"].detach()
+        assert torch.equal(now[units], before[units])
+        assert not torch.equal(now[:4], before[:4])
+        resume(part, say=silent)
+        assert_same_run(run, part)
+    told = remedy_summary(Run.read(run))
+    assert [one["asked"] for one in told if one["name"] == "pace"] == PACED["pace"]
+
+
+def test_rates_of_one_are_the_plain_training(tmp_path: Path) -> None:
+    plain = straight(small(tmp_path, dropout=0.3), tmp_path / "plain")
+    paced = straight(small(tmp_path, dropout=0.3, pace=["*=1"]), tmp_path / "paced")
+    for name, array in trained(plain).items():
+        assert torch.equal(trained(paced)[name], array), name
+
+
+@pytest.mark.parametrize("word", ["U_*", "U_*=", "U_*=0", "U_*=a", "=2", "X_q=2"])
+def test_rates_that_cannot_be_are_refused(tmp_path: Path, word: str) -> None:
+    with pytest.raises(OptionError, match=r"pace|X_q"):
+        prepare(small(tmp_path, pace=[word]), tmp_path / "run", say=silent)
+    assert not (tmp_path / "run").exists()
 
 
 # -- precision ---------------------------------------------------------------------------------------------------

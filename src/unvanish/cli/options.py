@@ -56,6 +56,9 @@ Season = Annotated[int, _data("Steps after which a series repeats, for the naive
 Windows = Annotated[int, _data("Forecasts at the end of each series to test on.")]
 Stride = Annotated[int, _data("Steps between these. Default: the horizon.", "--step")]
 Valid = Annotated[float, _data("Share to validate on, where the source does not say.")]
+Task = Annotated[str | None, _data("A long-range problem instead of data: agreement. With a source, its corpus.")]
+Distance = Annotated[int, _data("Of agreement: steps from the subject to its verb.")]
+Attractors = Annotated[int, _data("Of agreement: nouns of the other number between them.")]
 Images = Annotated[str, _data("A step of an image: rows or pixels.")]
 Pool = Annotated[str, _data("Judge a sequence by its last output (last), or by the mean of all (mean).")]
 
@@ -93,6 +96,14 @@ Penalty = Annotated[
     list[str] | None,
     _training("omega:2, omega-paper:2, orthogonal:0.01, stabilise:50 or flossing:1. Repeatable."),
 ]
+Pacing = Annotated[
+    list[str] | None,
+    _training(
+        "NAME=RATES, as U_*=1,2,4: update parameters every so many steps, by groups of units. Repeatable.",
+        "--pace",
+    ),
+]
+PaceScaled = Annotated[bool, _training("Divide their learning rate instead.", "--pace-scaled")]
 Seed = Annotated[int, _training("Seed of everything random.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")]
 Resume = Annotated[
@@ -103,6 +114,8 @@ ValidEvery = Annotated[int, _training("Steps between validations; 0: once an epo
 Probes = Annotated[int, _training("Measurements of the gradient, beside one a validation.")]
 Precision = Annotated[str, _training("Bits of the numbers: 32, 64, or bf16 or 16 with parameters of 32.")]
 Accumulate = Annotated[int, _training("Batches whose gradients are gathered for one step.")]
+Strategy = Annotated[str, _training("How several devices share a batch: ddp.")]
+Devices = Annotated[int, _training("GPUs, or processes, that share each batch, with --batch-size rows each.")]
 Logger = Annotated[list[str] | None, _training("Beside the record: tensorboard, csv, wandb or mlflow. Repeatable.")]
 Config = Annotated[
     Path | None,
@@ -133,6 +146,9 @@ OF_DATA: list[tuple[str, Any, Any]] = [
     ("valid", Valid, 0.1),
     ("images", Images, "rows"),
     ("pool", Pool, "last"),
+    ("task", Task, None),
+    ("distance", Distance, 40),
+    ("attractors", Attractors, 2),
 ]
 
 # What the command line takes of a kind: its type, and its value where it is not given.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # Lightning takes seconds to import: help and errors come fir
 
 # What the command line calls otherwise than the settings.
 SETTING = {"set_": "cell_options"}
-LISTS = ("penalty", "init", "target", "known", "words", "ignore", "logger")
+LISTS = ("penalty", "init", "target", "known", "words", "ignore", "logger", "pace")
 
 
 def _with_listed_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -62,6 +62,8 @@ def train(
     time_limit: options.TimeLimit = 0.0,
     clip: options.Clip = "norm:5",
     penalty: options.Penalty = None,
+    pace: options.Pacing = None,
+    pace_scaled: options.PaceScaled = False,
     seed: options.Seed = 1,
     seeds: options.Seeds = 1,
     config: options.Config = None,
@@ -71,6 +73,8 @@ def train(
     probes: options.Probes = 8,
     engine: options.Engine = "auto",
     device: options.Device = "auto",
+    strategy: options.Strategy = "auto",
+    devices: options.Devices = 1,
     precision: options.Precision = "32",
     accumulate: options.Accumulate = 1,
     logger: options.Logger = None,

@@ -74,6 +74,9 @@ class Rows:
 class SequenceBatches:
     """Goes through sequences in batches.
 
+    With `share` (k, n) it gives the k-th of n even parts of each batch; where that has no rows, a row with nothing
+    that is wanted.
+
     Args:
         make: what is given for the numbers of some rows.
         seed: of the order; None for the order that they have.
@@ -91,14 +94,17 @@ class SequenceBatches:
     ) -> None:
         self.lengths_B, self.batch_size, self.make = lengths_B, batch_size, make
         self.seed, self.epoch, self.first = seed, epoch, 0
+        self.share = (0, 1)
 
     def __len__(self) -> int:
         return -(-len(self.lengths_B) // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         first, self.first = self.first, 0
+        rank, world = self.share
         for rows in self._order()[first:]:
-            yield self.make(rows)
+            own = np.array_split(rows, world)[rank]
+            yield self.make(own) if len(own) else (self.make(rows[:1])[0], None)
 
     def _order(self) -> list[NDArray[np.int64]]:
         count, size = len(self.lengths_B), self.batch_size

@@ -229,7 +229,8 @@ class Windows:
 
     Every character but the first of each stream is predicted once; the last window may be shorter. Iterating
     gives (x_TB, y_TB): the characters, and those that follow them, as int64 from numbers of any type. `first` is
-    the window to begin with, once: a resumed run goes on in the middle.
+    the window to begin with, once: a resumed run goes on in the middle. With `share` (k, n) it gives the k-th of n
+    even parts of the streams; where that has none, the first with nothing that is wanted.
 
     >>> windows = Windows(torch.arange(14), length=3, batch_size=2)
     >>> len(windows), [x.T.tolist() for x, _ in windows]
@@ -240,17 +241,20 @@ class Windows:
         steps = len(numbers) // batch_size
         self.streams_BN = numbers[: steps * batch_size].view(batch_size, steps)
         self.length, self.first = length, 0
+        self.share = (0, 1)
 
     def __len__(self) -> int:
         return max(0, -(-(self.streams_BN.shape[1] - 1) // self.length))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         first, self.first = self.first, 0
         for window in range(first, len(self)):
             start = window * self.length
             stop = min(start + self.length, self.streams_BN.shape[1] - 1)
             window_NB = self.streams_BN[:, start : stop + 1].t().long().contiguous()
-            yield window_NB[:-1], window_NB[1:]
+            rank, world = self.share
+            own_NB = window_NB.tensor_split(world, 1)[rank].contiguous()
+            yield (own_NB[:-1], own_NB[1:]) if own_NB.shape[1] else (window_NB[:-1, :1].contiguous(), None)
 
 
 def check_corpus(corpus: Corpus, length: int, batch_size: int) -> None:

@@ -47,7 +47,7 @@ def _loss(loss: float, known: Mapping[str, float], unit: str) -> str:
 def _written(name: str, value: float) -> str:
     if name == "perplexity":
         return perplexity_text(value)
-    if name in SHARES:
+    if name in SHARES or name.startswith("accuracy"):
         return f"{value:.2%}"
     return f"{value:.3f}" if name in ("f1", "r2", "mase") else f"{value:.4g}"
 

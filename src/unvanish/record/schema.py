@@ -214,7 +214,8 @@ class Step(Line):
     """Training: the loss without penalties, the gradient's norm before clipping.
 
     Of the `steps` steps since the last such line `clipped` were clipped; `factor` is what the gradient was
-    multiplied with in these, in the mean; `adjoints`: those that a clip inside the backward pass saw and clipped.
+    multiplied with in these, in the mean; `adjoints`: those that a clip inside the backward pass saw and clipped;
+    `paced`: how often parameters of each update rate have been updated.
     """
 
     epoch: Number = None
@@ -227,6 +228,7 @@ class Step(Line):
     factor: Number = None
     adjoints: Pair = (0.0, 0.0)
     penalties: named(of(Penalty)) = {}  # type: ignore[valid-type]
+    paced: named(Amount) = {}  # type: ignore[valid-type]
 
 
 class Valid(Line):

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 
 from unvanish import flow
+from unvanish.errors import NonFiniteError
 from unvanish.record import RunRecord
 from unvanish.torch_internals import validate_now
 from unvanish.train.answering import add
@@ -22,6 +23,7 @@ from unvanish.train.module import NetworkModule
 from unvanish.train.questions import Sums
 from unvanish.train.questions.symbols import SHORT
 from unvanish.train.remedies import Tally, lines_at_start
+from unvanish.train.sharing import ALONE, Share
 
 STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
 PATIENCE = 20.0  # seconds after which a line says how far it is; the step in between takes some, too
@@ -48,9 +50,17 @@ class RunKeeper(pl.Callback):
     """
 
     def __init__(
-        self, record: RunRecord, checkpoints: Checkpoints, say: Callable[[str], None], *, fresh: bool, tells: bool
+        self,
+        record: RunRecord,
+        checkpoints: Checkpoints,
+        say: Callable[[str], None],
+        *,
+        fresh: bool,
+        tells: bool,
+        share: Share = ALONE,
     ) -> None:
         self.record, self.checkpoints, self.say, self.fresh = record, checkpoints, say, fresh
+        self.share = share
         self.seconds_before, self.began = record.seconds, time.monotonic()
         self.pace = Progress(say) if tells else None
         self.interrupted = 0
@@ -102,10 +112,11 @@ class RunKeeper(pl.Callback):
         if self.pace is not None:
             self.pace.begin(trainer.global_step, total)
         if self.fresh:
-            for line in lines_at_start(_ours(trainer), _data(trainer).probe()):
-                self.record.append("remedy", 0, self.seconds, **line)
+            if self.share.leads:
+                for line in lines_at_start(_ours(trainer), _data(trainer).probe()):
+                    self.record.append("remedy", 0, self.seconds, **line)
             self._save(trainer)
-        else:
+        elif self.share.leads:
             self._write_changed_clip(trainer)
 
     def _write_changed_clip(self, trainer: pl.Trainer) -> None:
@@ -120,11 +131,12 @@ class RunKeeper(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         """Save, and where a stop was asked for, stop."""
         _ours(trainer).refuse_non_finite()
-        self.record.sync()
-        for logger in trainer.loggers:
-            logger.save()
+        if self.share.leads:
+            self.record.sync()
+            for logger in trainer.loggers:
+                logger.save()
         trainer.save_checkpoint(self.checkpoints.folder / checkpoint_name(trainer.global_step))
-        if self.interrupted:
+        if self.share.any(self.interrupted, _ours(trainer).device):
             raise Stopped
         if self.enough:
             raise Enough
@@ -135,7 +147,8 @@ class RunKeeper(pl.Callback):
         """At a moment to probe, let the coming step be recorded, in the last of its batches."""
         ours, self.step_before = _ours(trainer), trainer.global_step
         steps = (batch_index + 1) % ours.settings.accumulate == 0 or batch_index + 1 == trainer.num_training_batches
-        ours.record_next = steps and trainer.global_step in self.moments
+        ours.record_next = self.share.leads and steps and trainer.global_step in self.moments
+        ours.asks_stop = bool(self.interrupted) or self._over(ours)
         self.window_began = time.monotonic()
 
     def on_train_batch_end(
@@ -163,12 +176,14 @@ class RunKeeper(pl.Callback):
         saves_soon = trainer.is_last_batch or (every and step % every == 0)
         if self.pace is not None:
             self.pace.tell(step, float(self.loss))
-        if self.interrupted and not saves_soon:
-            self._save(trainer)
-        limit = 60 * ours.settings.time_limit
-        if limit and time.monotonic() - self.began > limit and not saves_soon:
+        asked = ours.stops if self.share.world > 1 else bool(self.interrupted) or self._over(ours)
+        if asked and not saves_soon:
             self._save(trainer)
             raise Stopped(f"the time limit of {ours.settings.time_limit:g} minutes is over")
+
+    def _over(self, ours: NetworkModule) -> bool:
+        limit = 60 * ours.settings.time_limit
+        return bool(limit) and time.monotonic() - self.began > limit
 
     def _write_step(self, trainer: pl.Trainer, ours: NetworkModule, gradient_norm: float) -> None:
         norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])
@@ -185,6 +200,8 @@ class RunKeeper(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, kind: str, **values: Any) -> None:
         """Write a line of the record, and give its numbers to the loggers."""
+        if not self.share.leads:
+            return
         self.record.append(kind, trainer.global_step, self.seconds, **values)
         numbers = dict(scalars(kind, values))
         for logger in trainer.loggers:
@@ -192,6 +209,8 @@ class RunKeeper(pl.Callback):
 
     def _write_flow(self, trainer: pl.Trainer, ours: NetworkModule, recording: flow.Recording | None) -> None:
         """Measure the profile, and write it down with the gradient norms of the loss, if they were recorded."""
+        if not self.share.leads:
+            return
         step = trainer.global_step
         found = measure(ours.model, _data(trainer).probe(), probe_seed(ours.settings.seed, step))
         self.measured = step, found
@@ -210,13 +229,16 @@ class RunKeeper(pl.Callback):
     ) -> None:
         """Add up what the metrics are made of."""
         add(self.sums, outputs)
-        if self.pace is not None:
+        if self.pace is not None and self.sums:
             loss = float(self.sums["loss"]) / max(float(self.sums["count"]), 1.0)
             self.pace.tell(trainer.global_step, loss, "validating, ")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write down the loss and the reach, say them, and save."""
         ours, step = _ours(trainer), trainer.global_step
+        self.sums = self.share.sums(self.sums)
+        if not bool(torch.isfinite(self.sums["loss"])):
+            raise NonFiniteError(f"non-finite numbers in the validation after training step {step}")
         metrics = ours.question.metrics(self.sums)
         if self.measured[0] != step:
             self._write_flow(trainer, ours, None)
@@ -237,7 +259,7 @@ class RunKeeper(pl.Callback):
         self.steps_read, self.training_seconds = 0, 0.0
         self.validated_at = step
         self.enough = ours.schedule.validated(metrics["loss"])
-        if ours.settings.patience and ours.schedule.waited == 0:
+        if ours.settings.patience and ours.schedule.waited == 0 and self.share.leads:
             keep_best(self.record.folder, ours.model)
         if not trainer.is_last_batch:
             self._save(trainer)

@@ -17,6 +17,7 @@ LIKELIHOODS = ("point", "quantiles", "gaussian", "student", "negbin")
 POOLS = ("last", "mean")
 IMAGES = ("rows", "pixels")
 SOFTMAX = ("full", "adaptive")
+TASKS = ("agreement",)
 Few = Annotated[int, Field(ge=0, le=1_000_000)]
 CHOICES: dict[str, tuple[str, ...]] = {
     "kind": (*KINDS, GIVEN),
@@ -25,6 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pool": POOLS,
     "images": IMAGES,
     "softmax": SOFTMAX,
+    "task": TASKS,
 }
 # What the command line calls otherwise.
 NAMED = {"kind": "as", "likelihood": "loss"}
@@ -47,6 +49,8 @@ class DataSettings:
         pool: whether a sequence is judged by its last output, or by the mean of all.
         season: steps after which a series repeats, for the naive forecast; 0 where the step tells it.
         windows, stride: of a forecast, how many times it is tested at the end of the series, so many steps apart.
+        task: a long-range problem in the place of data: `agreement`, of a `distance` in steps and so many
+            `attractors`; with a source a corpus of it.
         valid: the share that is kept to validate on, where the source does not say.
     """
 
@@ -69,6 +73,9 @@ class DataSettings:
     season: Few = 0
     windows: Annotated[int, Field(ge=1, le=10_000)] = 1
     stride: Few = 0
+    task: str | None = None
+    distance: Annotated[int, Field(ge=1, le=100_000)] = 40
+    attractors: Annotated[int, Field(ge=0, le=10_000)] = 2
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
     def check_data(self) -> None:

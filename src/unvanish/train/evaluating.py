@@ -40,6 +40,8 @@ def evaluate(loaded: Loaded, source: Path) -> Evaluation:
         DataError: it is not like the data of the run, or holds no answers.
     """
     if isinstance(loaded.question, SymbolQuestion):
+        if not loaded.question.writes:
+            raise DataError("the run of a task draws its own sentences: its record has what came of them")
         return _text(loaded, source)
     return _others(loaded, source)
 

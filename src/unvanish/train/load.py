@@ -48,7 +48,7 @@ class Kept:
             part = "settings" if isinstance(fault, OptionError) else "cell.definition"
             path = record.folder / CONFIG
             raise RunError(f"{path}: in {part}, {fault}; restore it or start a new run") from fault
-        return cls(config, settings, cell, kept_question(config.data, record.folder))
+        return cls(config, settings, cell, kept_question(config.data, record.folder, settings.task))
 
     def build(self, weights: Mapping[str, Any], path: Path) -> Network:
         """Make the network that the weights are of.
@@ -142,6 +142,10 @@ def load_model(
         RunError: the folder is not a run on text, or is damaged.
     """
     found = load_run(folder, say=say)
-    if not isinstance(found.question, SymbolQuestion) or not isinstance(found.model, TextModel):
+    if (
+        not isinstance(found.question, SymbolQuestion)
+        or not found.question.writes
+        or not isinstance(found.model, TextModel)
+    ):
         raise RunError(f"{folder} is not a run on text: its network answers another question; use predict")
-    return found.model, found.question.symbols, found.config
+    return found.model, question.symbols, found.config

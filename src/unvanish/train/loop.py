@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,32 +21,28 @@ from unvanish.train.loggers import make_loggers
 from unvanish.train.material import MaterialData
 from unvanish.train.module import NetworkModule
 from unvanish.train.needing import say_need, write_baselines, write_need
+from unvanish.train.processes import others
 from unvanish.train.session import Session
 from unvanish.train.settings import PRECISIONS
+from unvanish.train.sharing import strategy_of
 
 VALIDATIONS = 25  # in a run of more epochs
 
 
 def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[int, str]:
     """Train, and return the number of the signal that stopped it, or 0, and why else it stopped, or nothing."""
-    record, module, material = session.record, session.module, session.material
-    keeper = RunKeeper(record, session.checkpoints, say, fresh=session.state is None, tells=not progress)
-    say_need(write_need(session, keeper.seconds), session, say)
-    write_baselines(session, keeper.seconds)
-    with quiet(), _stop_on_interrupt(keeper):
-        plugin = SafeCheckpoints(session.checkpoints, session.state)
-        trainer = _trainer(session, keeper, plugin, progress)
-        data = MaterialData(material, lambda: module.windows_done, lambda: trainer.current_epoch)
-        if progress:
-            keeper.say = trainer.progress_bar_callback.print  # type: ignore[union-attr]
-        stopped = _run(trainer, module, data, keeper)
-    step = trainer.global_step
+    record = session.record
+    began = time.monotonic()
+    say_need(write_need(session, record.seconds), session, say)
+    write_baselines(session, record.seconds + time.monotonic() - began)
+    with others(record.folder, session.share):
+        keeper, step, stopped = train_with(session, say, progress, began)
     if stopped is not None:
         record.append("event", step, keeper.seconds, what="stopped", text=stopped or "interrupted and saved")
     else:
         best = best_weights(record.folder) if session.settings.patience else None
         if best is not None:
-            module.model.load_state_dict(best)
+            session.module.model.load_state_dict(best)
         for write in (write_calibration, write_test, write_sample):
             write(session, step, keeper.seconds)
         if told := say_advice(session, step, keeper.seconds):
@@ -54,6 +51,34 @@ def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[i
         record.append("event", step, keeper.seconds, what="finished", text=why)
     record.sync()
     return (0, "") if stopped is None else (keeper.interrupted, stopped)
+
+
+def train_with(
+    session: Session, say: Callable[[str], None] = lambda _: None, progress: bool = False, began: float = 0.0
+) -> tuple[RunKeeper, int, str | None]:
+    """Train, as one of the processes of a run; return its keeper, the step, and why it was stopped, if it was."""
+    module, share = session.module, session.share
+    module.share = share
+    keeper = RunKeeper(
+        session.record,
+        session.checkpoints,
+        say,
+        fresh=session.state is None,
+        tells=share.leads and not progress,
+        share=share,
+    )
+    keeper.began = began or keeper.began
+    with quiet(), _stop_on_interrupt(keeper) if share.leads else contextlib.nullcontext():
+        plugin = SafeCheckpoints(session.checkpoints, session.state)
+        trainer = _trainer(session, keeper, plugin, progress)
+        data = MaterialData(session.material, share, lambda: module.windows_done, lambda: trainer.current_epoch)
+        if progress:
+            keeper.say = trainer.progress_bar_callback.print  # type: ignore[union-attr]
+        try:
+            stopped = _run(trainer, module, data, keeper)
+        finally:
+            share.part()
+    return keeper, trainer.global_step, stopped
 
 
 def _run(trainer: pl.Trainer, module: NetworkModule, data: MaterialData, keeper: RunKeeper) -> str | None:
@@ -67,7 +92,8 @@ def _run(trainer: pl.Trainer, module: NetworkModule, data: MaterialData, keeper:
     except Enough:
         return None
     except NonFiniteError as fault:
-        keeper.record.append("event", trainer.global_step, keeper.seconds, what="non-finite", text=str(fault))
+        if keeper.share.leads:
+            keeper.record.append("event", trainer.global_step, keeper.seconds, what="non-finite", text=str(fault))
         raise
     except SystemExit:  # Lightning's answer to a second Ctrl-C
         raise KeyboardInterrupt from None
@@ -87,11 +113,14 @@ def _trainer(session: Session, keeper: RunKeeper, plugin: SafeCheckpoints, progr
     elif session.settings.epochs > VALIDATIONS:
         every = {"check_val_every_n_epoch": -(-session.settings.epochs // VALIDATIONS)}
     step = 0 if session.state is None else int(session.state["global_step"])
+    loggers = make_loggers(session.settings.logger, session.record, step) if session.share.leads else []
     return pl.Trainer(
         accelerator=session.accelerator,
-        devices=1,
+        devices=session.share.world,
+        strategy=strategy_of(session.share, session.settings, session.accelerator),
+        use_distributed_sampler=False,
         max_epochs=session.settings.epochs,
-        logger=make_loggers(session.settings.logger, session.record, step) or False,
+        logger=loggers or False,
         precision=PRECISIONS[session.settings.precision],  # type: ignore[arg-type]
         accumulate_grad_batches=session.settings.accumulate,
         enable_checkpointing=False,

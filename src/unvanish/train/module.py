@@ -19,14 +19,18 @@ from unvanish.errors import NonFiniteError
 from unvanish.nn import States
 from unvanish.remedies.clip import ClipRecord, PerStep, parse
 from unvanish.remedies.clip.gradients import collect, tensor_norms, together
+from unvanish.remedies.pace import Pace
 from unvanish.train.guard import FINITE, explain
 from unvanish.train.model import Network, detached
+from unvanish.train.pacing import paced
 from unvanish.train.penalties import Penalties
 from unvanish.train.questions import Question, Sums
 from unvanish.train.schedule import Schedule
 from unvanish.train.settings import OPTIMIZERS, TrainSettings
+from unvanish.train.sharing import Share
 
 OURS = "unvanish"  # the part of a training state that is ours, not Lightning's
+SEEDS_APART = 1_000_003  # of the random numbers of two processes
 _KEPT = "the last good checkpoint is kept: go on from it with --resume and a lower --lr, or a harder --clip"
 
 
@@ -49,6 +53,7 @@ class NetworkModule(pl.LightningModule):
 
     def __init__(self, model: Network, question: Question, settings: TrainSettings) -> None:
         super().__init__()
+        self.share, self.asks_stop, self.stops = Share(), False, False
         self.model, self.question, self.settings = model, question, settings
         self.schedule = Schedule(settings)
         self.clip = parse(settings.clip)
@@ -56,27 +61,40 @@ class NetworkModule(pl.LightningModule):
             self.clip.attach(model)
         self.penalties = Penalties(settings.penalty, model)
         self.clip_record: ClipRecord | None = None
+        self.pace: Pace | None = None
         self.states: States | None = None
         self.valid_states: States | None = None
         self.windows_done = 0
-        self.random_states: dict[str, Tensor] = {}
+        self.random_states: dict[str, Any] = {}
+        self.kept_pace: dict[str, Any] | None = None
         self.record_next = False
         self.recording: flow.Recording | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimiser by its name."""
-        return make_optimizer(self.settings, self.parameters())
+        """Return the optimiser by its name, with update rates of their own where those are asked for."""
+        optimizer = make_optimizer(self.settings, self.parameters())
+        self.pace = paced(self.model, optimizer, self.settings)
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Know how many steps there will be, and go on with the update rates."""
+        self.schedule.total = self.steps_per_epoch * int(self.trainer.max_epochs or 1)
+        if self.pace is not None and self.kept_pace is not None:
+            self.pace.load_state_dict(self.kept_pace)
+            self.kept_pace = None
 
     def on_fit_start(self) -> None:
-        """Go on with the random numbers where the checkpoint was made."""
-        if "cpu" in self.random_states:
+        """Go on with the random numbers where the checkpoint was made; each process has its own."""
+        if self.share.rank:
+            others = self.random_states.get("others", [])
+            if len(others) == self.share.world - 1:
+                torch.set_rng_state(others[self.share.rank - 1])
+            else:
+                torch.manual_seed(self.settings.seed + self.share.rank * SEEDS_APART)
+        elif "cpu" in self.random_states:
             torch.set_rng_state(self.random_states["cpu"])
         if "cuda" in self.random_states and self.device.type == "cuda":
             torch.cuda.set_rng_state(self.random_states["cuda"], self.device)
-
-    def on_train_start(self) -> None:
-        """Take the learning rate of the settings: a checkpoint brings that of before a change."""
-        self.schedule.total = self.steps_per_epoch * int(self.trainer.max_epochs or 1)
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate of the coming step."""
@@ -105,14 +123,36 @@ class NetworkModule(pl.LightningModule):
                 self.recording = stack.enter_context(flow.record(self.model))
             answer, states, every = self.model.run(x, before, all_states=self.penalties.needs_states)
         self.record_next = False
-        loss = self.question.loss(self.model, answer, y)
-        if not bool(torch.isfinite(loss)):
+        loss, task = self._loss(answer, y)
+        if not bool(torch.isfinite(task)):
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
         self.states = detached(states) if self.question.carries else None
         self.windows_done += 1
         terms = self.penalties.terms(x, before, every)
         self._check_terms(terms)
-        return {"loss": loss + sum(terms.values()), "task": loss.detach()}
+        return {"loss": loss + sum(terms.values()), "task": task}
+
+    def _loss(self, answer: Any, y: Any) -> tuple[Tensor, Tensor]:
+        """Return what this process trains on, and the loss of the batch.
+
+        Lightning takes the mean of the gradients of all processes, so the loss of each counts by its share of the
+        values that are answered for.
+        """
+        if self.share.world == 1:
+            loss = self.question.loss(self.model, answer, y)
+            return loss, loss.detach()
+        if y is None:  # none of the rows is here
+            loss = 0.0 * answer.sum()
+            answered = torch.zeros((), device=self.device)
+        else:
+            loss, answered = self.question.loss(self.model, answer, y), self.question.answered(y)
+        asks = torch.tensor(float(self.asks_stop), device=self.device)
+        found = self.share.total(
+            torch.stack([(loss * answered).detach().double(), answered.double(), asks.double()])
+        )
+        self.stops = bool(found[2])
+        count = found[1].clamp_min(1)
+        return loss * (answered * self.share.world / count).to(loss.dtype), (found[0] / count).to(loss.dtype)
 
     def _check_terms(self, terms: Mapping[str, Tensor]) -> None:
         for word, term in terms.items():
@@ -124,6 +164,8 @@ class NetworkModule(pl.LightningModule):
     def _stop_non_finite(self, moment: str) -> NoReturn:
         """Stop with the place where the numbers of the present window stopped being finite."""
         x, y, states, random_state = self.began_with
+        if self.share.world > 1:  # going through it again would wait for the others
+            raise NonFiniteError(f"non-finite numbers {moment}, in one of {self.share.world} processes; {_KEPT}")
         torch.set_rng_state(random_state)  # the same dropout again
         place = explain(self.model, self.question, x, y, states)
         if self.penalties.made and place.endswith(FINITE):
@@ -169,10 +211,12 @@ class NetworkModule(pl.LightningModule):
         """Return the sums over a batch that the question's metrics are made of."""
         x, y = batch
         self.began_with = (x, y, self.valid_states, torch.get_rng_state())
+        if y is None:
+            return {}
         answer, states = self.model(x, self.valid_states)
         self.valid_states = states if self.question.carries else None
         sums = self.question.judge(self.model, answer, y)
-        if not bool(torch.isfinite(sums["loss"])):
+        if self.share.world == 1 and not bool(torch.isfinite(sums["loss"])):
             self._stop_non_finite(f"in the validation after training step {self.trainer.global_step}")
         return sums
 
@@ -180,13 +224,16 @@ class NetworkModule(pl.LightningModule):
         """Add what a resumed run needs to go on with the same numbers."""
         checkpoint["loops"] = {"fit_loop": checkpoint["loops"]["fit_loop"]}  # nothing else is gone on with
         states = () if self.states is None else self.states
+        plain = [states] if isinstance(states, Tensor) else list(states)
+        random_states = self.share.all(torch.get_rng_state())
         checkpoint[OURS] = {
-            "states": [states] if isinstance(states, Tensor) else list(states),
+            "states": self.share.joined(self.model.recurrent, plain),
             "windows_done": self.windows_done % int(self.trainer.num_training_batches),
-            "random_states": {"cpu": torch.get_rng_state()},
+            "random_states": {"cpu": random_states[0], "others": random_states[1:]},
             "clip": None if self.clip is None else {"word": self.settings.clip, **self.clip.state_dict()},
             "penalties": self.penalties.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "pace": None if self.pace is None else self.pace.state_dict(),
         }
         if self.device.type == "cuda":
             checkpoint[OURS]["random_states"]["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -194,7 +241,8 @@ class NetworkModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what `on_save_checkpoint` added."""
         ours = checkpoint[OURS]
-        states = tuple(state.to(self.device) for state in ours["states"])
+        own = self.share.own(self.model.recurrent, ours["states"])
+        states = tuple(state.to(self.device) for state in own)
         self.states = None if not states else states[0] if len(states) == 1 else states
         self.windows_done, self.random_states = ours["windows_done"], ours["random_states"]
         clip = ours.get("clip")  # older checkpoints have none, nor penalties
@@ -202,3 +250,4 @@ class NetworkModule(pl.LightningModule):
             self.clip.load_state_dict(clip)
         self.penalties.load_state_dict(ours.get("penalties", {}))
         self.schedule.load_state_dict(ours.get("schedule", {}))
+        self.kept_pace = ours.get("pace")

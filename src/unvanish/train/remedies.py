@@ -51,6 +51,8 @@ def asked(settings: TrainSettings) -> Iterator[Asked]:
             yield Asked(name, _word(value), without, noise=option.draws)
     if settings.clip != "none":
         yield Asked("clip", settings.clip)
+    for word in settings.pace:
+        yield Asked("pace", word)
     for word in settings.penalty:
         if word != "none":
             yield Asked("penalty", word)
@@ -139,6 +141,8 @@ class Tally:
             said["factor"] = self.factors / self.clipped if self.clipped else None
         if within:
             said["adjoints"] = self.adjoints
+        if ours.pace is not None:
+            said["paced"] = {str(rate): count for rate, count in ours.pace.updates.items()}
         if ours.penalties.found:
             said["penalties"] = {
                 word: {**found, "acted": self.penalised.get(word, 0)}

@@ -24,11 +24,14 @@ from unvanish.train.load import Kept
 from unvanish.train.loggers import check_loggers
 from unvanish.train.loop import fit, quiet
 from unvanish.train.model import fitting_memory, on
-from unvanish.train.module import OURS, NetworkModule
+from unvanish.train.module import OURS, NetworkModule, make_optimizer
+from unvanish.train.pacing import paced
+from unvanish.train.processes import free_port
 from unvanish.train.questions import Material, Question, read_material
 from unvanish.train.questions.symbols import TextMaterial
 from unvanish.train.session import Session, choose_device, configuration
 from unvanish.train.settings import TrainSettings
+from unvanish.train.sharing import ALONE, Share, check_shared
 from unvanish.train.state import read_state
 
 RUNS = Path("runs")
@@ -75,7 +78,7 @@ class Training:
             f"data     {material.describe()}",
             *(f"         {line}" for line in material.told),
             f"network  {module.model.recurrent.cell.name}, {settings.layers} × {settings.hidden:,} units, {size:,} "
-            f"parameters, on {self.session.accelerator} ({_threads()})",
+            f"parameters, on {self.session.accelerator} ({_workers(settings)})",
             f"run      {self.folder}: {epochs} of {batches:,} steps",
         ]
 
@@ -132,6 +135,7 @@ def prepare(
         RunError: the folder is not empty, or another process trains there.
     """
     cell = find(settings.cell) if cell is None else cell
+    check_shared(settings, given is not None)
     check_loggers(settings.logger)
     _, accelerator = choose_device(settings.device)
     material = read_material(settings, say=say, given=given)
@@ -148,7 +152,9 @@ def prepare(
     except BaseException:
         claim.release()
         raise
-    return Training(Session(record, Checkpoints(folder), module, material, accelerator), claim)
+    return Training(
+        Session(record, Checkpoints(folder), module, material, accelerator, share=_share(settings)), claim
+    )
 
 
 def prepare_resume(
@@ -185,22 +191,44 @@ def _resumed(
     events = [line.get("what") for line in record.read("event")]
     if settings.epochs <= kept.settings.epochs and events[-1:] == ["finished"]:
         raise OptionError(f"{folder} is finished: go on with --epochs {kept.settings.epochs + 1} or more")
+    check_shared(settings, given is not None)
     _, accelerator = choose_device(settings.device)
     material = read_material(settings, kept.question, given=given)
     if material.digest != kept.config.data.digest or _other_symbols(material):
         raise RunError(f"{material.source} has changed since the run began: restore it, or start a new run")
     checkpoints = Checkpoints(folder)
-    if checkpoints.found() or any(line["step"] for line in record.read()):
-        module, state = _continued(checkpoints, kept, material, say)
+    module, state = _at_hand(record, checkpoints, kept, material, say)
+    if state is not None:
         _check_epochs(folder, changes, state)
-    else:  # killed before its first checkpoint
-        module, state = _fresh(kept.cell, kept.question, material.settings), None
     checkpoints.clean()
     remove_leftovers(folder, *HERE)
     if changes:
         record.configure({**record.config, "settings": settings.to_dict()})
     _mark_resumed(record, state, say)
+    return Session(record, checkpoints, module, material, accelerator, state, _share(settings))
+
+
+def joining(folder: Path) -> Session:
+    """Make another session of a run that is being trained, which reads its folder and changes nothing there."""
+    record = RunRecord.open(folder)
+    kept, checkpoints = Kept.read(record), Checkpoints(folder)
+    _, accelerator = choose_device(kept.settings.device)
+    material = read_material(kept.settings, kept.question)
+    module, state = _at_hand(record, checkpoints, kept, material, lambda _: None)
     return Session(record, checkpoints, module, material, accelerator, state)
+
+
+def _share(settings: TrainSettings) -> Share:
+    return Share(0, settings.devices, free_port()) if settings.devices > 1 else ALONE
+
+
+def _at_hand(
+    record: RunRecord, checkpoints: Checkpoints, kept: Kept, material: Material, say: Callable[[str], None]
+) -> tuple[NetworkModule, dict[str, Any] | None]:
+    """The network of the latest checkpoint and its state; of a run that has none yet, as its seed makes it."""
+    if checkpoints.found() or any(line["step"] for line in record.read()):
+        return _continued(checkpoints, kept, material, say)
+    return _fresh(kept.cell, material.question, material.settings), None
 
 
 def _continued(
@@ -209,7 +237,7 @@ def _continued(
     """Make the network of the latest checkpoint, and return it with the state, which fits it in everything."""
     checkpoint = checkpoints.latest(say)
     model = kept.build(checkpoint.read_weights(), checkpoint.path)
-    module = NetworkModule(model, kept.question, material.settings)
+    module = NetworkModule(model, material.question, material.settings)
     state = read_state(checkpoint, module, len(material.train()))
     model.load_state_dict(model_weights(state))
     return module, state
@@ -253,6 +281,7 @@ def _fresh(cell: Cell, question: Question, settings: TrainSettings) -> NetworkMo
         model = question.network(cell, settings).to(settings.dtype)
     with torch.no_grad():
         model.eval()(on(model, question.example()))
+    paced(model, make_optimizer(settings, model.parameters()), settings)
     return NetworkModule(model.train(), question, settings)
 
 
@@ -270,7 +299,9 @@ def _with_found_rate(
     return _fresh(module.model.recurrent.cell, module.question, material.settings)
 
 
-def _threads() -> str:
+def _workers(settings: TrainSettings) -> str:
+    if settings.devices > 1:
+        return f"{settings.devices} processes of {settings.batch_size:,} rows each"
     count = torch.get_num_threads()
     return "1 thread" if count == 1 else f"{count} threads"
 

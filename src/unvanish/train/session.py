@@ -20,6 +20,7 @@ from unvanish.train.checkpoint import Checkpoints
 from unvanish.train.module import NetworkModule
 from unvanish.train.questions import Material, Question
 from unvanish.train.settings import TrainSettings
+from unvanish.train.sharing import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Session:
     material: Material
     accelerator: str
     state: dict[str, Any] | None = None
+    share: Share = ALONE
 
     @property
     def settings(self) -> TrainSettings:

@@ -35,6 +35,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # ours, and Lightning's
+STRATEGIES = ("auto", "ddp", "fsdp")
 LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")
 MAX_SEED = 2**32 - 1
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
@@ -84,11 +85,15 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     patience: Annotated[int, Field(ge=0, le=2**31)] = 0  # validations without a better one; 0: to the end
     time_limit: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # minutes; 0: none
     clip: str = "norm:5"
+    pace: Sequence[str] = ()  # NAME=RATES: steps between two updates, of groups of units
+    pace_scaled: bool = False  # whether rates divide the learning rate instead
     penalty: Sequence[str] = ()
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 1
     engine: str = "auto"
     device: str = "auto"
     precision: str = "32"  # bits of the numbers; bf16 and 16 keep the parameters in 32
+    strategy: str = "auto"
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1  # processes that share each batch, with batch_size rows each
     accumulate: Size = 1  # batches whose gradients are gathered for a step
     logger: Sequence[str] = ()
     valid_every: Annotated[int, Field(ge=0, le=2**32)] = 0  # steps; 0: once an epoch
@@ -112,10 +117,16 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule or SCHEDULES[0], SCHEDULES),
             ("precision", self.precision, PRECISIONS),
+            ("strategy", self.strategy, STRATEGIES),
             *(("logger", word, LOGGERS) for word in self.logger),
         ):
             if word not in known:
                 raise OptionError(f"unknown {what} '{word}': {nearest(word, known)}")
+
+    @property
+    def rows(self) -> int:
+        """How many streams, or sequences, a batch has, over all processes."""
+        return self.batch_size * self.devices
 
     @property
     def dtype(self) -> torch.dtype:

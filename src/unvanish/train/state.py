@@ -15,8 +15,11 @@ from torch import Tensor
 
 from unvanish.errors import RunError
 from unvanish.record.config import Count, Strict, explain
+from unvanish.remedies.pace import Pace
 from unvanish.train.checkpoint import MODEL_PREFIX, STATE, Checkpoint, checkpoint_name
 from unvanish.train.module import NetworkModule, make_optimizer
+from unvanish.train.pacing import paced, plain_pace, steps_alike
+from unvanish.train.remedies import made
 
 # -- shapes of plain data ----------------------------------------------------------------------------------------
 
@@ -106,6 +109,17 @@ class _Schedule(Strict):
 class _RandomStates(Strict):
     cpu: InstanceOf[Tensor]
     cuda: InstanceOf[Tensor] | None = None
+    others: list[InstanceOf[Tensor]] = Field(default_factory=list)  # of the other processes
+
+
+class _Pace(Strict):
+    """Update rates: what has been gathered, and the optimiser of the paced parameters."""
+
+    step: Count
+    rates: list[Count]
+    updates: list[Count]
+    gathered: list[InstanceOf[Tensor] | None]
+    optimizer: dict[str, Any]
 
 
 class _Ours(Strict):
@@ -116,6 +130,7 @@ class _Ours(Strict):
     random_states: _RandomStates
     clip: dict[str, Any] | None = None
     penalties: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    pace: _Pace | None = None
     schedule: _Schedule = Field(default_factory=lambda: _Schedule())
 
 
@@ -166,6 +181,7 @@ def read_state(checkpoint: Checkpoint, module: NetworkModule, windows: int) -> d
         _check_progress(checked, windows, module.settings.accumulate)
         options = _check_optimizer(checked.optimizer_states[0], module, checked.global_step)
         _check_ours(checked.ours, module, windows)
+        _check_pace(checked.ours, module, checked.global_step)
     except ValidationError as fault:
         raise RunError(f"{checkpoint.path} is not a checkpoint of a run: {explain(fault)}; restore it") from fault
     except _UnfitError as fault:
@@ -228,12 +244,12 @@ def _check_optimizer(found: _OptimizerState, module: NetworkModule, step: int) -
     The learning rate may be another, as it is taken from the settings; options that a later version of torch has
     may be missing.
     """
-    copies = [torch.nn.Parameter(torch.zeros_like(parameter)) for parameter in module.parameters()]
-    optimizer = make_optimizer(module.settings, copies)
-    if step:
-        for copy in copies:
-            copy.grad = torch.zeros_like(copy)
-        optimizer.step()
+    if module.settings.pace:
+        optimizer, _ = _paced_copy(module, step)
+    else:
+        copies = [torch.nn.Parameter(torch.zeros_like(parameter)) for parameter in module.parameters()]
+        optimizer = make_optimizer(module.settings, copies)
+        _step(optimizer, copies, min(step, 1))
     wanted = optimizer.state_dict()
     given = found.param_groups[0]
     options: dict[str, Any] = wanted["param_groups"][0]
@@ -245,18 +261,51 @@ def _check_optimizer(found: _OptimizerState, module: NetworkModule, step: int) -
     return options
 
 
+def _step(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], times: int) -> None:
+    for _ in range(times):
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+
+
+def _paced_copy(module: NetworkModule, step: int) -> tuple[torch.optim.Optimizer, Pace | None]:
+    """The optimiser and the update rates of a network like this after steps that leave the same shapes."""
+    network = made(module, module.settings).cpu()
+    parameters = list(network.parameters())
+    optimizer = make_optimizer(module.settings, parameters)
+    pace = paced(network, optimizer, module.settings)
+    _step(optimizer, parameters, steps_alike(module.settings, step) or 0)
+    return optimizer, pace
+
+
+def _check_pace(ours: _Ours, module: NetworkModule, step: int) -> None:
+    """Compare what was gathered with what so many steps gather."""
+    if not module.settings.pace or steps_alike(module.settings, step) is None:
+        return
+    _, pace = _paced_copy(module, step)
+    assert pace is not None
+    if ours.pace is None or ours.pace.step != step or len(ours.pace.gathered) != len(pace.state_dict()["gathered"]):
+        raise _UnfitError("the update rates are not those of this run")
+    found = plain_pace(ours.pace.model_dump())
+    _compare("update rates", found, plain_pace(pace.state_dict()))
+
+
 def _check_ours(ours: _Ours, module: NetworkModule, windows: int) -> None:
     if ours.windows_done >= windows:
         raise _UnfitError(f"windows_done is {ours.windows_done}, an epoch has {windows} windows")
     layer, settings = module.model.recurrent, module.settings
-    wanted = layer.zero_states(settings.batch_size)
+    wanted = layer.zero_states(settings.rows)
     if not module.question.carries:
         if ours.states:
             raise _UnfitError("it has carried states, and this run carries none")
     elif ours.states or ours.windows_done:
         _compare("carried states", dict(enumerate(ours.states)), dict(enumerate(wanted)))
-    for name, generator in (("cpu", torch.Generator()), ("cuda", _cuda_generator())):
-        given = getattr(ours.random_states, name)
+    states = [
+        ("cpu", torch.Generator(), ours.random_states.cpu),
+        ("cuda", _cuda_generator(), ours.random_states.cuda),
+    ]
+    states += [("cpu", torch.Generator(), one) for one in ours.random_states.others]
+    for name, generator, given in states:
         if given is not None and generator is not None:
             try:
                 generator.set_state(given)

@@ -50,7 +50,7 @@ def subject_of(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> S
         raise RunError(f"the data have changed since the run: {fault}") from fault
     if material.digest != found.config["data"]["digest"]:
         raise RunError(f"{material.source} has changed since the run: restore it")
-    x, y = next(iter(material.train()))
+    x, y = material.sample()
     return Subject(found.model.train(), material.question, (x,), y, _need(material))
 
 

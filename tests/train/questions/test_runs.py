@@ -41,6 +41,17 @@ MADE: dict[str, Make] = {
     "forecast by windows": lambda folder: forecast(folder, length=20, batch_size=16, scale="window"),
     "forecast of counts": lambda folder: forecast(folder, length=20, batch_size=4, likelihood="negbin"),
     "words": lambda folder: dataclasses.replace(small(folder, 2600), kind="words", tied=True),
+    "agreement": lambda folder: TrainSettings(
+        task="agreement",
+        distance=10,
+        attractors=1,
+        hidden=8,
+        layers=1,
+        batch_size=4,
+        epochs=1,
+        device="cpu",
+        probes=2,
+    ),
     "bytes": lambda folder: dataclasses.replace(small(folder), kind="bytes"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unvanish.layer_options import LAYER_OPTIONS
@@ -25,12 +25,12 @@ from unvanish.report.page.wording import (
 from unvanish.report.run import captions
 from unvanish.report.run.read import Remedy, Run
 
-_TITLES = {"clip": "Clip", "penalty": "Penalty"} | {
+_TITLES = {"clip": "Clip", "penalty": "Penalty", "pace": "Update rates"} | {
     name: one.title for name, one in LAYER_OPTIONS.items() if one.title
 }
 _NOISE = frozenset(name for name, one in LAYER_OPTIONS.items() if one.draws)
 _ARROW = "\N{NO-BREAK SPACE}→ "
-_IN_TRAINING = frozenset({"clip", "penalty"})
+_IN_TRAINING = frozenset({"clip", "pace", "penalty"})
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class _Acted:
         factor: what the gradient was multiplied with in those, in the mean.
         adjoints: the share of the adjoints that were clipped, of a clip inside the backward pass.
         value, spread: of a penalty, at the first and the last step that is known.
+        updates: how often parameters of each update rate have been updated.
     """
 
     share: float | None
@@ -49,6 +50,7 @@ class _Acted:
     adjoints: float | None = None
     value: tuple[float, float] | None = None
     spread: tuple[float, float] | None = None
+    updates: dict[str, float] = field(default_factory=dict)
 
 
 def remedy_section(run: Run) -> Html | None:
@@ -114,6 +116,8 @@ def _acted(run: Run, remedy: Remedy, until: int | None) -> _Acted:
         own = [step.penalties[remedy.asked] for step in steps if remedy.asked in step.penalties]
         share = sum(one.acted for one in own) / total if total and own else None
         return _Acted(share, value=_ends(one.value for one in own), spread=_ends(one.mean_spread for one in own))
+    if remedy.name == "pace":
+        return _Acted(1.0 if total else None, updates=steps[-1].paced if steps else {})
     clipped = sum(step.clipped for step in steps)
     weighed = [(step.factor, step.clipped) for step in steps if step.factor is not None and step.clipped]
     weight = sum(times for _, times in weighed)
@@ -148,6 +152,11 @@ def _left(share: float) -> str:
 def _course_words(acted: _Acted) -> list[str]:
     if acted.share is None:
         return ["not recorded"]
+    if acted.updates:
+        return [
+            f"{'every step' if rate == '1' else f'every {rate} steps'}: {count(times)} updates"
+            for rate, times in acted.updates.items()
+        ]
     words = ["never" if acted.share == 0 else f"in {percent(acted.share)} of the steps"]
     if acted.factor is not None:
         words.append(f"gradient multiplied by {decimal(acted.factor, 2)} in the mean")

@@ -113,6 +113,10 @@ class ForecastQuestion(Question):
         losses, known = self._losses(answer, y)
         return losses.sum() / known.sum().clamp_min(1)
 
+    def answered(self, y: Wanted) -> Tensor:
+        """Count the values that are known."""
+        return torch.isfinite(y.values).sum()
+
     def _losses(self, answer: Tensor, y: Wanted) -> tuple[Tensor, Tensor]:
         known = torch.isfinite(y.values)
         scale = y.scale_BG[:, None].expand_as(y.values)

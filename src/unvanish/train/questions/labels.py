@@ -116,6 +116,10 @@ class LabelQuestion(Question):
             found = torch.where(known, (answer - torch.where(known, y, 0)) ** 2, 0).sum()
         return found / known.sum().clamp_min(1)
 
+    def answered(self, y: Tensor) -> Tensor:
+        """Count the labels, or the numbers, that are known."""
+        return self._known(y).sum()
+
     def _known(self, y: Tensor) -> Tensor:
         return y >= 0 if self.asked == "class" else torch.isfinite(y)
 
@@ -251,7 +255,7 @@ class LabelMaterial(Material):
             numbers, codes, lengths, wanted = rows.padded(places)
             return Inputs(numbers, codes, lengths), wanted
 
-        return SequenceBatches(rows.lengths_B, self.settings.batch_size, make, seed=seed, epoch=self.epoch)
+        return SequenceBatches(rows.lengths_B, self.settings.rows, make, seed=seed, epoch=self.epoch)
 
     def train(self) -> Batches:
         """Return the batches of an epoch, in an order of their own."""

@@ -30,9 +30,10 @@ class Need:
 
 
 class Batches(Protocol):
-    """What is gone through once an epoch, from the batch `first` on."""
+    """What is gone through once an epoch, from the batch `first` on, by one of several processes (`share`)."""
 
     first: int
+    share: tuple[int, int]
 
     def __len__(self) -> int: ...
 
@@ -71,6 +72,10 @@ class Question(ABC):
     @abstractmethod
     def loss(self, network: Network, answer: Any, y: Any) -> Tensor:
         """Return what is trained on: the mean loss of a batch."""
+
+    @abstractmethod
+    def answered(self, y: Any) -> Tensor:
+        """Count the values of a batch that its loss is the mean of."""
 
     @abstractmethod
     def judge(self, network: Network, answer: Any, y: Any) -> Sums:
@@ -134,6 +139,11 @@ class Material(ABC):
     def test(self) -> Batches | None:
         """Return the batches to test on, once and at the end, where there are any."""
         return None
+
+    def sample(self) -> tuple[Any, Any]:
+        """Return a batch to look at."""
+        found: tuple[Any, Any] = next(iter(self.train()))
+        return found
 
     @abstractmethod
     def probe(self) -> Any:

@@ -23,6 +23,7 @@ from unvanish.errors import DataError, OptionError, RunError
 from unvanish.record.config import DataPart, LabelsPart
 from unvanish.record.run import VOCABULARY
 from unvanish.train.datasettings import GIVEN
+from unvanish.train.questions.agreement import AgreementMaterial, AgreementQuestion, corpus
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelMaterial, LabelQuestion
 from unvanish.train.questions.question import Material, Question
@@ -59,6 +60,8 @@ def read_material(
         raise DataError(
             "the data of this run were given by a program: go on with unvanish.train.fit, resume=FOLDER"
         )
+    if settings.task:
+        return _task(path, settings, question)
     kind = settings.kind or ("text" if path is None else _looked(path, say))
     settings = _fitted(settings, kind=kind)
     if kind in CUTS:
@@ -70,6 +73,15 @@ def read_material(
         raise OptionError(f"--as {kind} needs a source: name a file or a folder")
     parts, digest = _sequences(path, kind, settings)
     return _asked(parts, settings, digest, question)
+
+
+def _task(path: Path | None, settings: TrainSettings, question: Question | None) -> Material:
+    """The material of a task, or of a corpus of it."""
+    if path is not None:
+        return _labelled({"all": corpus(path)}, settings, digest_of([path]), question)
+    material = AgreementMaterial.of(settings)
+    material.settings = _fitted(settings, length=material.task.steps - 1, **AgreementMaterial.usual)
+    return material
 
 
 def _asked(
@@ -185,7 +197,7 @@ def _batch(rows: int) -> int:
 
 def _epochs(rows: int, settings: TrainSettings) -> int:
     """How many epochs make about as many updates as it takes."""
-    return max(3, min(MOST_EPOCHS, math.ceil(UPDATES / max(1, math.ceil(rows / settings.batch_size)))))
+    return max(3, min(MOST_EPOCHS, math.ceil(UPDATES / max(1, math.ceil(rows / settings.rows)))))
 
 
 def _parted(parts: dict[str, Sequences], settings: TrainSettings) -> dict[str, Sequences]:
@@ -213,7 +225,7 @@ def _series(data: Sequences, settings: TrainSettings, digest: str, question: Que
     settings = _fitted(settings, length=usual_length(data, settings), batch_size=_batch(rows), schedule="cosine")
     found = question if isinstance(question, ForecastQuestion) else None
     material = SeriesMaterial.of(data, settings, digest, found)
-    material.settings = _fitted(settings, epochs=_epochs(len(material.train()) * settings.batch_size, settings))
+    material.settings = _fitted(settings, epochs=_epochs(len(material.train()) * settings.rows, settings))
     if not len(material.train()):
         raise DataError(f"{data.source}: no series has steps for --horizon {settings.horizon} to train on")
     return material
@@ -222,12 +234,14 @@ def _series(data: Sequences, settings: TrainSettings, digest: str, question: Que
 # -- what a run keeps --------------------------------------------------------------------------------------------
 
 
-def kept_question(part: DataPart, folder: Path) -> Question:
-    """Make the question of a run from what its configuration keeps of it.
+def kept_question(part: DataPart, folder: Path, task: str | None) -> Question:
+    """Make the question of a run, on data or of a task, from what its configuration keeps of it.
 
     Raises:
         RunError: it is damaged.
     """
+    if part.question is None and task is not None:
+        return AgreementQuestion()
     if part.question is None:
         return SymbolQuestion(_kept_symbols(part, folder))
     kind = LabelQuestion if isinstance(part.question, LabelsPart) else ForecastQuestion

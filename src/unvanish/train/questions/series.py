@@ -160,7 +160,7 @@ class SeriesMaterial(Material):
         base = self._base()
         make = partial(self._drawn, base)
         lengths_B = np.ones(len(base), np.int64)
-        size, seed = self.settings.batch_size, self.settings.seed
+        size, seed = self.settings.rows, self.settings.seed
         return SequenceBatches(lengths_B, size, make, seed=seed, epoch=self.epoch)
 
     def _base(self) -> Windows:
@@ -213,7 +213,7 @@ class SeriesMaterial(Material):
         def make(rows: NDArray[np.int64]) -> tuple[Inputs, Wanted]:
             return self.window(Windows(windows.series_B[rows], windows.origin_B[rows]), every=False)
 
-        return SequenceBatches(np.ones(len(windows), np.int64), self.settings.batch_size, make)
+        return SequenceBatches(np.ones(len(windows), np.int64), self.settings.rows, make)
 
     def window(self, windows: Windows, *, every: bool) -> tuple[Inputs, Wanted]:
         """Return what a network reads of some windows, and what comes after them: after each step, or the last."""

@@ -36,9 +36,13 @@ SHORT = {"character": "char", "byte": "byte", "word": "word", "piece": "piece"}
 
 
 class SymbolQuestion(Question):
-    """Which symbol comes next?"""
+    """Which symbol comes next?
 
-    kind, carries = "text", True
+    Attributes:
+        writes: whether its network has learnt to go on with a text.
+    """
+
+    kind, carries, writes = "text", True, True
 
     def __init__(self, symbols: Symbols) -> None:
         self.symbols, self.unit = symbols, symbols.unit
@@ -61,6 +65,10 @@ class SymbolQuestion(Question):
         """Return the cross-entropy in nats per symbol."""
         assert isinstance(network, TextModel)
         return network.loss(answer, y)
+
+    def answered(self, y: Tensor) -> Tensor:
+        """Count the symbols that are to be predicted."""
+        return torch.tensor(y.numel(), device=y.device)
 
     def judge(self, network: Network, answer: Tensor, y: Tensor) -> Sums:
         """Return the cross-entropy in nats, and of how many symbols."""
@@ -131,7 +139,7 @@ class TextMaterial(Material):
 
     def train(self) -> Windows:
         """Return the windows to train on."""
-        return Windows(self.tokens.parts["train"], self.settings.length, self.settings.batch_size)
+        return Windows(self.tokens.parts["train"], self.settings.length, self.settings.rows)
 
     def valid(self) -> Windows:
         """Return the windows to validate on."""
@@ -144,7 +152,7 @@ class TextMaterial(Material):
     def windows(self, part: str) -> Windows:
         """Return the windows of a part, in as many streams as it fills."""
         numbers_N = self.tokens.parts[part]
-        streams = min(self.settings.batch_size, max(1, len(numbers_N) // (self.settings.length + 1)))
+        streams = min(self.settings.rows, max(1, len(numbers_N) // (self.settings.length + 1)))
         return Windows(numbers_N, self.settings.length, streams)
 
     def probe(self) -> Tensor:
@@ -221,7 +229,7 @@ def _bigram(train_N: Tensor, valid_N: Tensor, count: int, shares_V: Tensor, coun
 def _check_long_enough(tokens: Tokens, settings: TrainSettings) -> None:
     """Refuse a text that does not fill one window of every stream."""
     train, unit = len(tokens.parts["train"]), f"{tokens.symbols.unit}s"
-    length, streams = settings.length, settings.batch_size
+    length, streams = settings.length, settings.rows
     needed = (length + 1) * streams
     if train < length + 1:
         raise DataError(
