@@ -142,10 +142,7 @@ def load_model(
         RunError: the folder is not a run on text, or is damaged.
     """
     found = load_run(folder, say=say)
-    if (
-        not isinstance(found.question, SymbolQuestion)
-        or not found.question.writes
-        or not isinstance(found.model, TextModel)
-    ):
+    question, model = found.question, found.model
+    if not isinstance(question, SymbolQuestion) or not question.writes or not isinstance(model, TextModel):
         raise RunError(f"{folder} is not a run on text: its network answers another question; use predict")
-    return found.model, question.symbols, found.config
+    return model, question.symbols, found.config
