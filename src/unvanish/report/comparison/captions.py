@@ -13,5 +13,5 @@ PROFILES = (
 )
 FURTHEST = " Of each run the layer is drawn whose gradient comes furthest."
 REACH = "How far back the gradient came as training went on, beside what the data need and the window."
-SEEDS = "Thin lines of one colour are runs that differ only in the seed."
+SEEDS = "Lines of one colour are runs that differ only in the seed."
 GROUP = "Runs that differ only in the seed, with their mean, the least and the greatest value of each figure."

@@ -25,8 +25,11 @@ from unvanish.report.page.markup import plot_text
 from unvanish.report.page.profile import Profile
 from unvanish.report.page.wording import layer_title
 
+Level = tuple[int, str, str, str]
 DASHES = ("solid", "dash", "dot", "dashdot")
 TRAINING_DRAWN = 6  # runs: the training loss of more would hide the rest
+FAR_ABOVE = 4  # times the longest reach
+TEXT_HIGH = 0.07  # of a picture
 MARKS = 4  # windows, and needs, that have room for their texts
 
 
@@ -91,18 +94,27 @@ def reach_picture(found: Comparison) -> Figure | None:
     if not data:
         return None
     layout = canvas("training step", "reach in steps", legend=True) | {"shapes": [], "annotations": []}
-    for lag, told, color, dash in _lags(found):
-        if lag > 4 * max(high):  # it would press all curves to the ground
-            continue
+    # what lies far above would press all curves to the ground
+    levels = sorted(one for one in _lags(found) if one[0] <= FAR_ABOVE * max(high))
+    top = 1.1 * max([*high, *(float(lag) for lag, *_ in levels)])
+    _across(layout, levels, top)
+    layout["yaxis"]["range"] = [0, top]
+    return {"data": data, "layout": layout}
+
+
+def _across(layout: Figure, levels: list[Level], top: float) -> None:
+    """Draw levels with their texts right of the axes, moved up where two would meet."""
+    layout["margin"] = {"l": 8, "r": 88, "t": 34, "b": 8, "pad": 2}
+    free = -math.inf
+    for lag, told, color, dash in levels:
         level = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": lag, "y1": lag}
         layout["shapes"].append(level | {"line": {"color": color, "width": 1.5, "dash": dash}})
+        at = max(lag / top, free)
+        free = at + TEXT_HIGH
         layout["annotations"].append(
-            {"x": 1, "xref": "paper", "xanchor": "right", "y": lag, "yanchor": "bottom", "text": told}
-            | {"showarrow": False, "font": {"color": color}}
+            {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 4, "y": at, "yref": "paper", "text": told}
+            | {"yanchor": "middle", "showarrow": False, "font": {"color": color}}
         )
-        high.append(float(lag))
-    layout["yaxis"]["range"] = [0, 1.1 * max(high)]
-    return {"data": data, "layout": layout}
 
 
 def drawn_part(entry: Entry) -> str:
@@ -116,7 +128,11 @@ def _each(found: Comparison) -> Iterator[tuple[Entry, dict[str, Any]]]:
         color = STATE_COLOURS[at % len(STATE_COLOURS)]
         dash = DASHES[at // len(STATE_COLOURS) % len(DASHES)]
         for place, entry in enumerate(group.entries):
-            yield entry, {"name": _legend(group, entry), "color": color, "dash": dash, "first": place == 0}
+            yield (
+                entry,
+                {"name": _legend(group, entry), "color": color, "dash": dash, "first": place == 0}
+                | {"width": 2.5 if len(group.entries) == 1 else 1.5},
+            )
 
 
 def _legend(group: Group, entry: Entry) -> str:
@@ -125,8 +141,8 @@ def _legend(group: Group, entry: Entry) -> str:
 
 
 def _line_of(style: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: style[name] for name in ("name", "color", "dash")}
-    return shown | {"width": 2.5, "showlegend": style["first"], "legendgroup": style["name"]}
+    shown = {name: style[name] for name in ("name", "color", "dash", "width")}
+    return shown | {"showlegend": style["first"], "legendgroup": style["name"]}
 
 
 def _hover(words: str) -> str:
@@ -152,7 +168,7 @@ def _reach_dot(profile: Profile, style: dict[str, Any]) -> list[Figure]:
     return [dot | {"hovertemplate": _hover(told), "legendgroup": style["name"]}]
 
 
-def _lags(found: Comparison) -> Iterator[tuple[int, str, str, str]]:
+def _lags(found: Comparison) -> Iterator[Level]:
     """Yield what is to be marked: the lags, their texts, colours and dashes."""
     needs = sorted({(need.lag or 0, need.censored) for need in (one.run.need for one in found.entries) if need})
     for lag, censored in needs[:MARKS]:

@@ -10,7 +10,7 @@ from unvanish.record.measures import NAMES, measures
 from unvanish.record.reaching import held_back
 from unvanish.record.schema import mapping, number, text
 from unvanish.report.comparison.read import Comparison, Entry, Group, differing, loss_of
-from unvanish.report.page.wording import MISSING, count, decimal, duration, inside, plain
+from unvanish.report.page.wording import MISSING, count, decimal, duration, inside, part_order, plain
 from unvanish.report.run.answers import PARTS
 
 LEADS = {"text": "loss", "class": "accuracy", "number": "rmse", "forecast": "mase"}
@@ -103,7 +103,7 @@ def _how_well(found: Comparison) -> Iterator[Row]:
     for name in names:
         if name != "loss":
             yield _figures(found, _called(name, found), _metric(name), lambda value, name=name: _value(name, value))  # type: ignore[misc]
-    yield _words(found, "best loss", _best)
+    yield Row("best loss", [_best(group) for group in found.groups])
     yield from _beside(found)
 
 
@@ -121,15 +121,22 @@ def _value(name: str, value: float) -> str:
     return next(told for _, told in measures({name: value}, ""))
 
 
-def _best(entry: Entry) -> str:
-    return "" if entry.best is None else f"{decimal(entry.best.loss)} at step {count(entry.best.step)}"
+def best_of(entry: Entry) -> float | None:
+    """Return the best validation loss of a run."""
+    return None if entry.best is None else entry.best.loss
+
+
+def _best(group: Group) -> str:
+    first = group.entries[0].best
+    if len(group.entries) == 1 and first is not None:
+        return f"{decimal(first.loss)} at step {count(first.step)}"
+    return spread(group.known(best_of), decimal)
 
 
 def _beside(found: Comparison) -> Iterator[Row]:
     """What naive answers come to, and what came of the test."""
     answers = dict.fromkeys((one.name, one.part) for entry in found.entries for one in entry.run.worths)
     for name, part in sorted(answers, key=lambda one: one[1] == "test"):
-        own = name == "the network"
 
         def worth(entry: Entry, name: str = name, part: str = part) -> str:
             lead = LEADS[entry.run.asked.kind]
@@ -137,8 +144,9 @@ def _beside(found: Comparison) -> Iterator[Row]:
             told = [f"{NAMES.get(lead, lead)} {_value(lead, one)}" for one in known[-1:] if one is not None]
             return told[0] if told else ""
 
-        where = PARTS.get(part, part)
-        yield _words(found, f"{where}: the network" if own else f"naive, {where}: {name}", worth)
+        told = ["" if name == "the network" else "naive", "" if part == "valid" else PARTS.get(part, part)]
+        beside = ", ".join(filter(None, told))
+        yield _words(found, f"{beside}: {name}", worth)
 
 
 # -- how far the gradient comes ----------------------------------------------------------------------------------
@@ -148,8 +156,9 @@ def _how_far(found: Comparison) -> Iterator[Row]:
     yield _words(found, "need", _need)
     yield _words(found, "window", lambda entry: count(entry.run.window) if entry.run.window else "")
     yield Row("reach", [_reach(group) for group in found.groups])
-    if any(len(entry.run.reaches) > 1 for entry in found.entries):
-        yield _words(found, "reach by part", _by_part)
+    parts = sorted({reach.part for entry in found.entries for reach in entry.run.reaches}, key=part_order)
+    for part in parts if len(parts) > 1 else []:
+        yield Row(f"reach of {inside(part)}", [_reach(group, part) for group in found.groups])
     yield _words(found, "gradient", _held_back)
 
 
@@ -163,14 +172,16 @@ def reach_of(entry: Entry) -> float | None:
     return None if entry.reach is None else entry.reach.steps
 
 
-def _reach(group: Group) -> str:
-    told = spread(group.known(reach_of), count)
-    least = any(entry.reach is not None and entry.reach.censored for entry in group.entries)
-    return f"≥ {told}" if least else told
-
-
-def _by_part(entry: Entry) -> str:
-    return "; ".join(f"{inside(reach.part)} {reach.shown}" for reach in entry.run.reaches)
+def _reach(group: Group, part: str | None = None) -> str:
+    """Write the reach of a part, or of the part that reaches furthest in each run."""
+    found = [
+        reach
+        for entry in group.entries
+        for reach in ([entry.reach] if part is None else entry.run.reaches)
+        if reach is not None and part in (None, reach.part)
+    ]
+    told = spread([reach.steps for reach in found if reach.steps is not None], count)
+    return f"≥ {told}" if any(reach.censored for reach in found) else told
 
 
 def _held_back(entry: Entry) -> str:

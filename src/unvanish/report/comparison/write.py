@@ -10,7 +10,7 @@ from unvanish.record import write_atomically
 from unvanish.report.comparison import captions, pictures
 from unvanish.report.comparison.finding import finding
 from unvanish.report.comparison.read import Comparison, Entry, Group, compare, loss_of
-from unvanish.report.comparison.rows import Row, reach_of, rows
+from unvanish.report.comparison.rows import Row, best_of, reach_of, rows
 from unvanish.report.page.axes import Figure
 from unvanish.report.page.blocks import Gallery, absent, lead, scrolling, section
 from unvanish.report.page.document import document
@@ -127,7 +127,7 @@ def _seeds(group: Group) -> Html:
     columns = (
         ("seed", lambda entry: entry.settings.get("seed"), str),
         ("validation loss", loss_of, decimal),
-        ("best loss", lambda entry: None if entry.best is None else entry.best.loss, decimal),
+        ("best loss", best_of, decimal),
         ("reach", reach_of, count),
         ("time", lambda entry: entry.run.seconds, duration),
     )
