@@ -127,6 +127,12 @@ def run(folder: Path) -> RunRecord:
         record.append("valid", step, step / 10, loss=3.1 * math.exp(-step / 250), bits=2.0, reach=reach)
         norms = {"all": [1.0, 0.5, 0.2], "h": [0.6, 0.3, 0.1]}
         record.append("flow", step, step / 10, profiles={"l0": {"lags": [0, 1, 2], "norms": norms}})
+    ends = {"low": {"80": [1.0, 2.0], "95": [0.5, 1.5]}, "high": {"80": [3.0, 4.0], "95": [3.5, 4.5]}}
+    window = {"key": "north", "target": "y", "after": "2024-01-01", "history": [1.0, 2.0, 1.5], "came": [2.5, None]}
+    series = {"key": "north", "windows": 1, "mase": 0.5, "mae": 0.2, "naive": 1.0}
+    one = {**window, "middle": [2.0, 3.0], **ends}
+    record.append("forecast", 300, 30.0, on="test", windows=[one], series=[series], of=1)
+    record.append("confusion", 300, 30.0, on="valid", names=["cat", "dog"], taken=[[8, 2], [1, 9]])
     record.append("need", 300, 30.0, lag=48, censored=True, of=1000)
     return record
 

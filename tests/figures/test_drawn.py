@@ -225,7 +225,7 @@ def test_a_part_shows_its_profile_its_eigenvalues_and_what_it_keeps() -> None:
 
 def test_a_run_shows_loss_and_reach_beside_window_and_need(tmp_path: Path) -> None:
     record = found.run(tmp_path)
-    loss, reach = record.plot().axes
+    loss, reach, *_ = record.plot().axes
     for name, kind in (("training", "step"), ("validation", "valid")):
         assert line(loss, name) == (
             [one["step"] for one in record.read(kind)],

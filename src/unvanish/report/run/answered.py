@@ -204,7 +204,8 @@ def _matrix(names: list[str], taken: list[list[float]]) -> Html:
                 "td",
                 count(times) if times else "·",
                 class_="right" if said == at else "wrong",
-                style=f"--share: {(times / whole) ** (1 if said == at else 0.5):.3f}",  # few mistakes are to be seen
+                # the root shows even few mistakes
+                style=f"--share: {(times / whole) ** (1 if said == at else 0.5):.3f}",
             )
             for said, times in enumerate(row)
         ]
