@@ -80,7 +80,8 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_numbers(make: Make, tmp_p
 def assert_same(one: Path, other: Path) -> None:
     """Both have the same numbers and weights, and came to the same at their end."""
     assert_same_run(one, other)
-    assert numbers(one, "baseline", "test", "calibration") == numbers(other, "baseline", "test", "calibration")
+    kinds = ("baseline", "test", "calibration", "forecast", "confusion")
+    assert numbers(one, *kinds) == numbers(other, *kinds)
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)

@@ -61,7 +61,9 @@ def profile_picture(found: Comparison) -> Figure | None:
         profile = _last(entry)
         if profile is None:
             continue
-        curve = [(lag, share) for lag, share in zip(profile.lags, profile.relative("all"), strict=True) if lag >= 1]
+        curve = [
+            (lag, share) for lag, share in zip(profile.lags, profile.relative("all"), strict=False) if lag >= 1
+        ]
         x, y = thinned([lag for lag, _ in curve], positive(share for _, share in curve))
         if not any_known(y):
             continue
@@ -157,7 +159,7 @@ def _last(entry: Entry) -> Profile | None:
 
 def _reach_dot(profile: Profile, style: dict[str, Any]) -> list[Figure]:
     """Mark where a curve is at its reach."""
-    shares = dict(zip(profile.lags, profile.relative("all"), strict=True))
+    shares = dict(zip(profile.lags, profile.relative("all"), strict=False))
     share = None if profile.reach is None else shares.get(profile.reach)
     if not profile.reach or not share:
         return []
@@ -174,7 +176,8 @@ def _lags(found: Comparison) -> Iterator[Level]:
     for lag, censored in needs[:MARKS]:
         if lag > 0:
             yield lag, f"needed {'≥ ' if censored else ''}{lag:,}", "--warn", "solid"
-    for window in sorted({one.run.window for one in found.entries if one.run.window})[:MARKS]:
+    windows = {one.run.window for one in found.entries if one.run.window is not None and one.run.window > 0}
+    for window in sorted(windows)[:MARKS]:
         yield window, f"window {window:,}", "--muted", "dash"
 
 
