@@ -117,6 +117,38 @@ def diagnosis() -> Diagnosis:
     return Diagnosis("vanishing", 80, "given", 0.69, parts, (cause,), remedies, ())
 
 
+def split() -> flow.Split:
+    """Flat activations lose most of it."""
+    return flow.Split("l0", -0.3, -0.1, -0.2)
+
+
+def linear() -> flow.Linear:
+    """A matrix that lets its powers grow before they fade."""
+    return flow.linear([[0.9, 4.0], [0.0, 0.5]], steps=40)
+
+
+def course() -> flow.Course:
+    """A vector on its way back through it."""
+    return linear().send_back([1.0, 1.0])
+
+
+def decomposition() -> flow.Decomposition:
+    """The gradient of a small RNN, term by term."""
+    layer = torch.nn.RNN(2, 3).double()
+    x = torch.randn(8, 1, 2, dtype=torch.float64)
+    return flow.decompose(
+        layer, x, lambda output_TBW: output_TBW.sum((1, 2)), parameter=["weight_hh_l0", "bias_hh_l0"]
+    )
+
+
+def recording() -> flow.Recording:
+    """The gradient at the steps of an LSTM."""
+    model = torch.nn.LSTM(2, 3)
+    with flow.record(model) as found:
+        model(torch.randn(12, 2, 2))[0][-1].sum().backward()
+    return found
+
+
 def run(folder: Path) -> RunRecord:
     """Three validations of two layers, the upper of which reaches past what was looked at."""
     record = RunRecord.create(folder / "a-run", {"settings": {"length": 50}})
@@ -150,5 +182,10 @@ def every_kind(folder: Path) -> dict[str, Result]:
         prescription(),
         diagnosis(),
         run(folder),
+        split(),
+        linear(),
+        course(),
+        decomposition(),
+        recording(),
     ]
     return {one.shown_as: one for one in found}
