@@ -201,14 +201,19 @@ def _window(material: SeriesMaterial, at: Windows, target: str, bands: dict[str,
         "key": data.keys[int(at.series_B[0])],
         "target": target,
         "after": _moment(data.times_N, now),
-        "history": material.values_NG[now + 1 - behind : now + 1, place].tolist(),
-        "came": material.values_NG[now + 1 : now + 1 + min(horizon, AHEAD), place].tolist(),
-        "middle": bands[target].tolist(),
+        "history": _short(material.values_NG[now + 1 - behind : now + 1, place]),
+        "came": _short(material.values_NG[now + 1 : now + 1 + min(horizon, AHEAD), place]),
+        "middle": _short(bands[target]),
         **{
-            end: {name.removeprefix(begins): v.tolist() for name, v in bands.items() if name.startswith(begins)}
+            end: {name.removeprefix(begins): _short(v) for name, v in bands.items() if name.startswith(begins)}
             for end, begins in ends.items()
         },
     }
+
+
+def _short(values: Tensor | NDArray[Any]) -> list[float]:
+    """Write values with the seven digits that single precision has."""
+    return [float(f"{value:.7g}") for value in values.tolist()]
 
 
 def _moment(times_N: NDArray[Any] | None, now: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 
 from unvanish.record.measures import NAMES, measures
@@ -102,7 +103,7 @@ def _how_well(found: Comparison) -> Iterator[Row]:
     names = dict.fromkeys(name for entry in found.entries if entry.valid for name in entry.valid.metrics)
     for name in names:
         if name != "loss":
-            yield _figures(found, _called(name, found), _metric(name), lambda value, name=name: _value(name, value))  # type: ignore[misc]
+            yield _figures(found, _called(name, found), _metric(name), partial(_value, name))
     yield Row("best loss", [_best(group) for group in found.groups])
     yield from _beside(found)
 

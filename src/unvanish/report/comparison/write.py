@@ -95,10 +95,10 @@ def _run_summary(entry: Entry) -> dict[str, Any]:
 
 
 def _facts(found: Comparison) -> list[Html]:
-    made = sorted({str(entry.run.config.get("created") or "") for entry in found.entries} - {""})
-    when = "" if not made else moment(made[0]) if len(made) == 1 else f"{moment(made[0])} to {moment(made[-1])}"
+    created = sorted({str(entry.run.config.get("created") or "") for entry in found.entries} - {""})
+    made = list(dict.fromkeys(map(moment, [*created[:1], *created[-1:]])))
     data = "the same data" if found.same_data else "different data"
-    facts = [f"{len(found.entries)} runs", data, when]
+    facts = [f"{len(found.entries)} runs", data, " to ".join(made)]
     return [element("span", fact) for fact in facts if fact]
 
 
