@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,22 @@ from unvanish.report import write_report
 from unvanish.train import TrainSettings, evaluate, load_run, predict, resume, showing
 from unvanish.train.questions import read_material
 
-from .reading import Page
+from .browsing import assert_no_overflow, needs_chromium, opened
+from .conftest import MARKUP
+from .reading import JUNK, Page
+
+ENDS = {"low": {"80": [1.0, 2.0]}, "high": {"80": [3.0, 4.0]}}
+WINDOW: dict[str, Any] = {"key": "a", "target": "y", "after": "", "history": [1.0], "came": [2.0, 3.0], **ENDS}
+LINES: dict[str, dict[str, Any]] = {
+    "forecast": {
+        "on": "test",
+        "apart": "1 day",
+        "windows": [{**WINDOW, "middle": [2.0, 3.0]}],
+        "series": [{"key": name, "windows": 1, "mase": 0.5, "mae": 0.1, "naive": 1.0} for name in "ab"],
+        "of": 2,
+    },
+    "confusion": {"on": "valid", "names": ["a", "b"], "taken": [[3, 1], [0, 2]]},
+}
 
 
 def kept(run: Path, kind: str) -> dict[str, Any]:
@@ -160,6 +176,45 @@ def test_a_run_of_an_earlier_version_has_a_report_without_answers(make: Any, tmp
     lines = [line for line in RunRecord(run).read() if line["kind"] not in ("forecast", "confusion")]
     (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert Page(write_report(run)).texts("h2")[0] == "Loss"
+
+
+@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize("seed", range(12))
+def test_junk_in_an_answer_never_stops_the_report_nor_the_figure(kind: str, seed: int, tmp_path: Path) -> None:
+    generator = random.Random(seed)
+
+    def spoilt(value: Any) -> Any:
+        if generator.random() < 0.15:
+            return generator.choice([one for one in JUNK if one != 10**400])
+        if isinstance(value, dict):
+            return {key: spoilt(inner) for key, inner in value.items()}
+        return [spoilt(inner) for inner in value] if isinstance(value, list) else value
+
+    record = RunRecord.create(tmp_path / "run", {})
+    record.append(kind, 1, 1.0, **{name: spoilt(value) for name, value in LINES[kind].items()})
+    write_report(record.folder)
+    record.to_frame(kind)
+    record.plot(view=kind).figure.draw_without_rendering()
+
+
+@needs_chromium
+@pytest.mark.parametrize("kind", LINES)
+def test_names_that_try_to_be_markup_stay_text(kind: str, browser: Any, tmp_path: Path) -> None:
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: named(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [named(inner) for inner in value]
+        return MARKUP if isinstance(value, str) else value
+
+    record = RunRecord.create(tmp_path / "run", {})
+    record.append(kind, 1, 1.0, **named(LINES[kind]))
+    with opened(browser, write_report(record.folder), width=400, scheme="dark") as page:
+        assert_no_overflow(page)
+        assert page.locator("h2").first.inner_text() in ("What it forecasts", "What it takes for what")
+        page.wait_for_timeout(100)
+        assert page.evaluate("window.injected") is None
+        assert page.locator("img, iframe, a[href]").count() == 0
 
 
 def test_a_run_that_goes_on_after_its_end_shows_its_last_answers_and_each_once(tmp_path: Path) -> None:

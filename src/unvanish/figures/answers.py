@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from unvanish.figures.kinds import Columns, Plain, View, numbers
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LARGEST = 3e38
 ROW = 0.2  # inches of a class
 WRITTEN = 12  # classes whose counts have room
 SHADES = {"95": 0.15, "80": 0.3}  # of the intervals
@@ -59,16 +61,21 @@ def draw_forecast(axes: Axes, plain: Plain) -> None:
 def _draw(axes: Axes, window: Mapping[str, Any]) -> None:
     ahead = [float(step) for step in range(1, len(window["middle"]) + 1)]
     for share, shade in SHADES.items():
-        low, high = (numbers(window[end].get(share, [])) for end in ("low", "high"))
+        low, high = (_single(window[end].get(share, [])) for end in ("low", "high"))
         if low and len(low) == len(high):
-            label, places = f"{share} %", ahead[: len(low)]
+            label, places = f"{share} %", [float(step) for step in range(1, len(low) + 1)]
             axes.fill_between(places, low, high, color=BLUE, alpha=shade, linewidth=0, label=label, gid=label)
-    known, came = numbers(window["history"]), numbers(window["came"])
+    known, came = _single(window["history"]), _single(window["came"])
     curve(axes, [float(step) for step in range(1 - len(known), 1)], known, "known", 0.8, color=BLACK)
     places = [float(step) for step in range(1, len(came) + 1)]
     curve(axes, places, came, "came", 0.6, color=BLACK, marker="o", markersize=2.5, linestyle=":")
-    curve(axes, ahead, numbers(window["middle"]), "median", 1.6, color=BLUE)
+    curve(axes, ahead, _single(window["middle"]), "median", 1.6, color=BLUE)
     axes.axvline(0, color=GREY, linestyle=":", linewidth=0.8, zorder=1)
+
+
+def _single(values: Sequence[Any]) -> list[float]:
+    """Take numbers that single precision holds, and no axis fails at."""
+    return [value if abs(value) < LARGEST else math.nan for value in numbers(values)]
 
 
 def confusion(plain: Plain) -> Columns:
@@ -112,7 +119,7 @@ def draw_confusion(axes: Axes, plain: Plain) -> None:
                 axes.annotate(f"{times:,}", (said, true), ha="center", va="center", gid="count")
     for edge in range(1, len(names)):
         axes.axhline(edge - 0.5, color=GREY, linewidth=0.3)
-    named_rows(axes, names)
+    named_rows(axes, names or ["–"])
     axes.set_xticks(
         range(len(names)), [plain_text(name, 12) for name in names], rotation=90 if sum(map(len, names)) > 24 else 0
     )
