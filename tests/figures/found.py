@@ -117,6 +117,38 @@ def diagnosis() -> Diagnosis:
     return Diagnosis("vanishing", 80, "given", 0.69, parts, (cause,), remedies, ())
 
 
+def split() -> flow.Split:
+    """Flat activations lose most of it."""
+    return flow.Split("l0", -0.3, -0.1, -0.2)
+
+
+def linear() -> flow.Linear:
+    """A matrix that lets its powers grow before they fade."""
+    return flow.linear([[0.9, 4.0], [0.0, 0.5]], steps=40)
+
+
+def course() -> flow.Course:
+    """A vector on its way back through it."""
+    return linear().send_back([1.0, 1.0])
+
+
+def decomposition() -> flow.Decomposition:
+    """The gradient of a small RNN, term by term."""
+    layer = torch.nn.RNN(2, 3).double()
+    x = torch.randn(8, 1, 2, dtype=torch.float64)
+    return flow.decompose(
+        layer, x, lambda output_TBW: output_TBW.sum((1, 2)), parameter=["weight_hh_l0", "bias_hh_l0"]
+    )
+
+
+def recording() -> flow.Recording:
+    """The gradient at the steps of an LSTM."""
+    model = torch.nn.LSTM(2, 3)
+    with flow.record(model) as found:
+        model(torch.randn(12, 2, 2))[0][-1].sum().backward()
+    return found
+
+
 def run(folder: Path) -> RunRecord:
     """Three validations of two layers, the upper of which reaches past what was looked at."""
     record = RunRecord.create(folder / "a-run", {"settings": {"length": 50}})
@@ -127,6 +159,12 @@ def run(folder: Path) -> RunRecord:
         record.append("valid", step, step / 10, loss=3.1 * math.exp(-step / 250), bits=2.0, reach=reach)
         norms = {"all": [1.0, 0.5, 0.2], "h": [0.6, 0.3, 0.1]}
         record.append("flow", step, step / 10, profiles={"l0": {"lags": [0, 1, 2], "norms": norms}})
+    ends = {"low": {"80": [1.0, 2.0], "95": [0.5, 1.5]}, "high": {"80": [3.0, 4.0], "95": [3.5, 4.5]}}
+    window = {"key": "north", "target": "y", "after": "2024-01-01", "history": [1.0, 2.0, 1.5], "came": [2.5, None]}
+    series = {"key": "north", "windows": 1, "mase": 0.5, "mae": 0.2, "naive": 1.0}
+    one = {**window, "middle": [2.0, 3.0], **ends}
+    record.append("forecast", 300, 30.0, on="test", windows=[one], series=[series], of=1)
+    record.append("confusion", 300, 30.0, on="valid", names=["cat", "dog"], taken=[[8, 2], [1, 9]])
     record.append("need", 300, 30.0, lag=48, censored=True, of=1000)
     return record
 
@@ -144,5 +182,10 @@ def every_kind(folder: Path) -> dict[str, Result]:
         prescription(),
         diagnosis(),
         run(folder),
+        split(),
+        linear(),
+        course(),
+        decomposition(),
+        recording(),
     ]
     return {one.shown_as: one for one in found}

@@ -225,7 +225,7 @@ def test_a_part_shows_its_profile_its_eigenvalues_and_what_it_keeps() -> None:
 
 def test_a_run_shows_loss_and_reach_beside_window_and_need(tmp_path: Path) -> None:
     record = found.run(tmp_path)
-    loss, reach = record.plot().axes
+    loss, reach, *_ = record.plot().axes
     for name, kind in (("training", "step"), ("validation", "valid")):
         assert line(loss, name) == (
             [one["step"] for one in record.read(kind)],
@@ -258,3 +258,75 @@ def test_what_is_wrong_in_a_record_is_left_out(tmp_path: Path) -> None:
     assert record.to_frame("reach")["reach"].to_list() == [None, None]
     assert record.to_frame("profiles")["norm"].to_list() == [1.0]
     assert "\n" not in repr(record)
+
+
+# -- linear recurrences, terms, recordings -----------------------------------------------------------------------
+
+
+def test_the_powers_of_a_matrix_are_drawn_in_decades_with_their_peak() -> None:
+    measured = found.linear()
+    axes = into(measured)
+    steps, drawn = line(axes, r"$\|W^k\|_2$")
+    assert 10 ** np.array(drawn) == pytest.approx(measured.powers)
+    assert marked(axes, "peak")[0] == measured.peak == steps[int(np.argmax(drawn))]
+    slope = np.diff(line(axes, r"$\rho(W)^k$")[1]) * math.log(10)
+    assert slope == pytest.approx(np.full(len(slope), measured.rate))
+
+
+def test_a_course_is_drawn_beside_its_components() -> None:
+    measured = found.course()
+    axes = into(measured)
+    assert 10 ** np.array(line(axes, "norm")[1]) == pytest.approx(measured.norms)
+    for at in (0, 1):
+        drawn = np.array(line(axes, f"component {at + 1}")[1]) * math.log(10)
+        assert drawn == pytest.approx(measured.log_components[:, at])
+
+
+def test_a_defective_matrix_has_no_components_to_draw() -> None:
+    measured = found.flow.linear([[0.9, 1.0], [0.0, 0.9]]).send_back([1.0, 1.0])
+    assert [one.get_gid() for one in into(measured).lines if str(one.get_gid()).startswith("component")] == []
+
+
+def test_the_lags_of_a_decomposition_are_the_means_of_its_terms() -> None:
+    measured = found.decomposition()
+    axes = into(measured)
+    for name in measured.norms:
+        assert line(axes, name)[1] == pytest.approx(measured.by_lag(name))
+    (image,) = into(measured, "terms").images
+    whole = np.sqrt(sum(norms**2 for norms in measured.norms.values()))
+    there = whole > 0
+    assert 10.0 ** np.ma.getdata(image.get_array())[there] == pytest.approx((whole / whole.max())[there])
+
+
+def test_a_recording_is_drawn_step_by_step() -> None:
+    measured = found.recording()
+    axes = into(measured)
+    for at, state in enumerate(("h", "c")):
+        assert line(axes, f"l0, {state}")[1] == pytest.approx(measured["l0"].norms[:, at].tolist())
+
+
+def test_the_terms_of_a_split_stand_at_their_values() -> None:
+    axes = into(found.split())
+    assert [line(axes, name)[0] for name in ("matrices", "activations", "together")] == [[-0.1], [-0.2], [-0.3]]
+
+
+# -- what a run answered -----------------------------------------------------------------------------------------
+
+
+def test_a_forecast_is_drawn_with_what_came_and_its_intervals(tmp_path: Path) -> None:
+    axes = into(found.run(tmp_path), "forecast")
+    assert line(axes, "known") == ([-2.0, -1.0, 0.0], [1.0, 2.0, 1.5])
+    assert line(axes, "median") == ([1.0, 2.0], [2.0, 3.0])
+    assert line(axes, "came")[1][0] == 2.5
+    (band,) = [one for one in axes.collections if one.get_gid() == "80 %"]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners >= {(1.0, 1.0), (2.0, 2.0), (1.0, 3.0), (2.0, 4.0)}
+
+
+def test_a_confusion_is_drawn_in_shares_of_its_rows_with_the_counts(tmp_path: Path) -> None:
+    axes = into(found.run(tmp_path), "confusion")
+    (image,) = axes.images
+    assert np.asarray(image.get_array()) == pytest.approx(np.array([[0.8, 0.2], [0.1, 0.9]]))
+    assert [one.get_text() for one in axes.texts if one.get_gid() == "count"] == ["8", "2", "1", "9"]
+    frame = found.run(tmp_path / "again").to_frame("confusion")
+    assert frame.rows()[1] == ("valid", "cat", "dog", 2)

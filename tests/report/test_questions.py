@@ -22,6 +22,7 @@ LEADS = {
     "forecast": ("forecasts are", "the last value"),
     "words": ("equally likely words", "frequencies after the last symbol"),
 }
+SECTIONS = {"class per sequence": "What it takes for what", "forecast": "What it forecasts"}
 
 
 @needs_chromium
@@ -39,6 +40,8 @@ def test_it_opens_cleanly_and_leads_with_its_answer(
         for words in LEADS[name]:
             assert words in shown
         summary = json.loads(page.locator("#record-summary").text_content())
+        shown = page.locator("h2").all_inner_texts()
+        assert shown[0] == SECTIONS.get(name, "Loss"), "what the network answers comes first"
     assert {key: summary["valid"][key] for key in last} == pytest.approx(last)
     assert summary["worth"]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unvanish.cli import cells, diagnose, env, export, generate, predict, report, train
+from unvanish.cli import cells, compare, diagnose, env, export, generate, predict, report, train
 from unvanish.cli.show import plain
 from unvanish.errors import OptionError
 
@@ -46,6 +46,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("cells")(cells.cells)
 app.command("env")(env.env)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 
 
 def run(arguments: list[str]) -> int:

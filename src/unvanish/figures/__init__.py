@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unvanish.errors import MissingExtraError, OptionError, RunError, nearest
+from unvanish.figures.along import DECOMPOSITION, RECORDING
 from unvanish.figures.canvas import encoded, library, panels
 from unvanish.figures.dependency import DEPENDENCY
 from unvanish.figures.depth import DEPTH
 from unvanish.figures.diagnosis import DIAGNOSIS, PART, PRESCRIPTION
 from unvanish.figures.kinds import Columns, Kind, Plain, View
+from unvanish.figures.linear import COURSE, LINEAR
 from unvanish.figures.markup import page
 from unvanish.figures.profile import PROFILE
 from unvanish.figures.run import RUN
 from unvanish.figures.saturation import SATURATION
 from unvanish.figures.spectrum import JACOBIAN, LYAPUNOV
+from unvanish.figures.split import SPLIT
 from unvanish.record.files import finite, write_atomically
 
 if TYPE_CHECKING:
@@ -31,16 +34,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS: Mapping[str, Kind] = {
+    "course": COURSE,
+    "decomposition": DECOMPOSITION,
     "dependency": DEPENDENCY,
     "depth": DEPTH,
     "diagnosis": DIAGNOSIS,
     "jacobian": JACOBIAN,
+    "linear": LINEAR,
     "lyapunov": LYAPUNOV,
     "part": PART,
     "prescription": PRESCRIPTION,
     "profile": PROFILE,
+    "recording": RECORDING,
     "run": RUN,
     "saturation": SATURATION,
+    "split": SPLIT,
 }
 PICTURES, DATA = ("svg", "pdf", "png"), ("csv", "json")
 

@@ -43,6 +43,12 @@ def series(at: int) -> tuple[str, Any, str]:
     return SERIES[at % count][0], dash, shape
 
 
+def series_style(at: int, points: int) -> Style:
+    """Return the style of a curve by its number; of its markers about eight are drawn."""
+    color, dash, shape = series(at)
+    return {"color": color, "linestyle": dash, "marker": shape, "markevery": max(1, points // 8)}
+
+
 def curve(axes: Axes, x: Sequence[float], y: Sequence[float], name: str, thin: float = 1.0, **style: Any) -> Line2D:
     """Draw a line; its name is what the legend shows and what finds it again, in the Axes and in a file."""
     width = thin * library().rcParams["lines.linewidth"]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from unvanish.figures.answers import CONFUSION, FORECAST
 from unvanish.figures.axes import (
     BLACK,
     GREY,
@@ -172,6 +173,8 @@ RUN = Kind(
     {
         "loss": View(losses, draw_loss, lambda plain: bool(losses(plain)["step"])),
         "reach": View(reaches, draw_reach, lambda plain: bool(reaches(plain)["part"])),
+        "forecast": FORECAST,
+        "confusion": CONFUSION,
         "profiles": View(profiles),
         **{kind: lines_of(kind) for kind in KINDS},
     },

@@ -60,6 +60,11 @@ def series(value: Any) -> list[float | None]:
     return [number(inner) for inner in value] if isinstance(value, list) else []
 
 
+def rows(value: Any) -> list[Any]:
+    """Take a list of lists."""
+    return value if isinstance(value, list) else []
+
+
 def texts(value: Any) -> list[str]:
     """Take a list of texts."""
     return [text(inner) for inner in value] if isinstance(value, list) else []
@@ -95,6 +100,11 @@ class Lenient(BaseModel):
 def of(kind: type[BaseModel]) -> Any:
     """Return the type of a nested model."""
     return Annotated[kind, BeforeValidator(mapping)]
+
+
+def several(kind: type[BaseModel]) -> Any:
+    """Return the type of a list of nested models."""
+    return Annotated[list[of(kind)], BeforeValidator(lambda value: value if isinstance(value, list) else [])]  # type: ignore[misc]
 
 
 def named(kind: Any) -> Any:
@@ -150,6 +160,51 @@ class Calibration(Line):
     of: Whole = None
 
 
+class Window(Lenient):
+    """One forecast of one target in its own units: what was known, what came, and what was forecast of it.
+
+    `low` and `high` are the ends of the intervals by the per cent that they are meant to cover; `after` says when
+    the last known step was.
+    """
+
+    key: Text = ""
+    target: Text = ""
+    after: Text = ""
+    history: Series = []
+    came: Series = []
+    middle: Series = []
+    low: named(Series) = {}  # type: ignore[valid-type]
+    high: named(Series) = {}  # type: ignore[valid-type]
+
+
+class Scored(Lenient):
+    """How well one series was forecast, in so many windows; `naive` is the MASE of the last season repeated."""
+
+    key: Text = ""
+    windows: Whole = None
+    mase: Number = None
+    mae: Number = None
+    naive: Number = None
+
+
+class Forecast(Line):
+    """Some forecasts, and the best and the worst of `of` series, by MASE; `apart` says how far steps lie apart."""
+
+    on: Text = "test"
+    apart: Text = ""
+    windows: several(Window) = []  # type: ignore[valid-type]
+    series: several(Scored) = []  # type: ignore[valid-type]
+    of: Whole = None
+
+
+class Confusion(Line):
+    """How often each class (rows) was taken for each (columns); of many the commonest, and all others as one."""
+
+    on: Text = "valid"
+    names: Texts = []
+    taken: Annotated[list[Series], BeforeValidator(rows)] = []
+
+
 class Option(Lenient):
     """An option that would help, and how far the gradient reaches with it at the start of training."""
 
@@ -161,7 +216,7 @@ class Option(Lenient):
 class Advice(Line):
     """What would help where the gradient does not come as far back as the data need."""
 
-    options: list[of(Option)] = []  # type: ignore[valid-type]
+    options: several(Option) = []  # type: ignore[valid-type]
 
 
 class Need(Line):
@@ -291,6 +346,8 @@ LINES: dict[str, type[Line]] = {
     "baseline": Baseline,
     "test": Test,
     "calibration": Calibration,
+    "forecast": Forecast,
+    "confusion": Confusion,
     "advice": Advice,
     "step": Step,
     "valid": Valid,

@@ -1,6 +1,12 @@
-"""A run record or a diagnosis turned into one self-contained HTML file that asks nothing of any network."""
+"""A run record, several of them, or a diagnosis turned into one self-contained HTML file that asks nothing of any
+network.
+"""
 
+from unvanish.report.comparison.finding import finding
+from unvanish.report.comparison.read import Comparison, compare
+from unvanish.report.comparison.rows import rows
+from unvanish.report.comparison.write import write_comparison
 from unvanish.report.diagnosis.write import write_diagnosis
 from unvanish.report.run.write import write_report
 
-__all__ = ["write_diagnosis", "write_report"]
+__all__ = ["Comparison", "compare", "finding", "rows", "write_comparison", "write_diagnosis", "write_report"]

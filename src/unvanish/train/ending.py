@@ -21,13 +21,14 @@ from unvanish.train.questions.symbols import (
     TextMaterial,
 )
 from unvanish.train.session import Session
+from unvanish.train.showing import has, write_confusion, write_forecasts
 from unvanish.train.writing import generate
 
 
 def write_sample(session: Session, step: int, seconds: float) -> None:
     """Let a network of symbols write, unless it was killed just after it had."""
     material, model = session.material, session.module.model
-    if not isinstance(material, TextMaterial) or not isinstance(model, TextModel) or _has(session, "sample", step):
+    if not isinstance(material, TextMaterial) or not isinstance(model, TextModel) or has(session, "sample", step):
         return
     prompt = material.opening()
     symbols = material.tokens.symbols
@@ -38,18 +39,17 @@ def write_sample(session: Session, step: int, seconds: float) -> None:
 def write_test(session: Session, step: int, seconds: float) -> None:
     """Test once, where there is something that was kept for it."""
     batches, question = session.material.test(), session.material.question
-    if batches is None or _has(session, "test", step):
+    write_forecasts(session, step, seconds)
+    if batches is None or has(session, "test", step):
+        write_confusion(session, None, step, seconds)
         return
-    metrics = question.metrics(judged(session.module.model, question, batches))
-    session.record.append("test", step, seconds, metrics=metrics)
+    sums = judged(session.module.model, question, batches)
+    write_confusion(session, sums, step, seconds)
+    session.record.append("test", step, seconds, metrics=question.metrics(sums))
     if isinstance(session.material, SeriesMaterial):
         found = session.material
         naive = found.naive_metrics(found.tested())
         session.record.append("baseline", step, seconds, name=found.naive_name, on="test", metrics=naive)
-
-
-def _has(session: Session, kind: str, step: int) -> bool:
-    return any(line["step"] == step for line in session.record.read(kind))
 
 
 # -- intervals ---------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def write_calibration(session: Session, step: int, seconds: float) -> None:
     outside an interval, negative inside, for each step ahead; in units of the series.
     """
     material, question = session.material, session.material.question
-    if not isinstance(question, ForecastQuestion) or _has(session, "calibration", step):
+    if not isinstance(question, ForecastQuestion) or has(session, "calibration", step):
         return
     outside: list[list[Tensor]] = [[] for _ in COVERED]
     for answer, y in answers(session.module.model, question, material.valid()):

@@ -174,7 +174,7 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
         series = every[start : start + settings.batch_size]
         x, y = material.window(Windows(series, origin_S[series]), every=False)
         answer = loaded.model(on(loaded.model, x))[0].cpu()
-        bands.append(_own_units(loaded, question, answer, y.centre_BG[:, None], y.scale_BG[:, None]))
+        bands.append(own_units(loaded, question, answer, y.centre_BG[:, None], y.scale_BG[:, None]))
     found = {name: torch.cat([band[name] for band in bands]).numpy() for name in bands[0]}
     horizon = question.horizon
     keys = np.repeat(np.array(data.keys, dtype=object)[every], horizon).tolist()
@@ -203,10 +203,10 @@ def _check_known(question: ForecastQuestion, data: Sequences, origin_S: NDArray[
         )
 
 
-def _own_units(
+def own_units(
     loaded: Loaded, question: ForecastQuestion, answer: Tensor, centre: Tensor, scale: Tensor
 ) -> dict[str, Tensor]:
-    """The median and the ends of the intervals, by name, (B, H) each."""
+    """Return the median and the ends of the calibrated intervals in the units of the data, by name, (B, H) each."""
     quantiles = question.likelihood.quantiles(answer, scale.expand(answer.shape[:-1])).double()
     found = {}
     middle = quantiles[..., quantiles.shape[-1] // 2]

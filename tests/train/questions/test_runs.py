@@ -88,10 +88,25 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_numbers(make: Make, tmp_p
     assert_same(once, stopped)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("forecast", "forecast"), ("class per sequence", "confusion")])
+def test_killed_after_its_answers_were_written_it_writes_them_once(name: str, kind: str, tmp_path: Path) -> None:
+    settings = MADE[name](tmp_path)
+    once = straight(settings, tmp_path / "once")
+    (line,) = RunRecord(once).read(kind)
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(line["step"], kill, patch, at=kind)
+        with pytest.raises(KilledError):
+            train(settings, tmp_path / "killed", say=silent)
+    resume(tmp_path / "killed", say=silent)
+    assert_same(once, tmp_path / "killed")
+    assert len(list(RunRecord(tmp_path / "killed").read(kind))) == 1
+
+
 def assert_same(one: Path, other: Path) -> None:
     """Both have the same numbers and weights, and came to the same at their end."""
     assert_same_run(one, other)
-    assert numbers(one, "baseline", "test", "calibration") == numbers(other, "baseline", "test", "calibration")
+    kinds = ("baseline", "test", "calibration", "forecast", "confusion")
+    assert numbers(one, *kinds) == numbers(other, *kinds)
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)

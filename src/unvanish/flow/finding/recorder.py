@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_ours
 from unvanish.nn import Part, Recurrent
 from unvanish.nn.convert import share_arrays
+from unvanish.record.result import Result
 
 
 class Track(Tap):
@@ -106,12 +107,14 @@ def _taker(note: Callable[[Tensor], None], number: int) -> Callable[[Sequence[Te
     return take
 
 
-class Recording(Mapping[str, Track]):
+class Recording(Mapping[str, Track], Result):
     """The tracks of a recorded block, by part: `encoder.l0`, `encoder.l1_reverse`, `decoder_cell`.
 
     `recording["encoder"]` and `recording[module]` work where the module has a single part. A part that ran
     several times has its last pass here, and all of them in `passes`.
     """
+
+    shown_as: ClassVar[str] = "recording"
 
     def __init__(self) -> None:
         self.passes: dict[str, list[Track]] = {}
@@ -135,7 +138,16 @@ class Recording(Mapping[str, Track]):
         return self.passes[parts[0]][-1]
 
     def __repr__(self) -> str:
-        return f"Recording({', '.join(self.passes) or 'nothing yet'})"
+        names = ", ".join([*self.passes][:4]) + (", …" if len(self.passes) > 4 else "")
+        return f"Recording({names or 'nothing yet'})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the norms by part and state, one for each time step, of the parts that a gradient has reached."""
+        arrived = {part: tracks[-1] for part, tracks in self.passes.items() if tracks[-1].arrived}
+        columns = {part: track.norms.cpu().T.tolist() for part, track in arrived.items()}
+        return {
+            "norms": {part: dict(zip(arrived[part].states, found, strict=False)) for part, found in columns.items()}
+        }
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.passes)

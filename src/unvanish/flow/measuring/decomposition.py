@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from unvanish.errors import FlowError, nearest
 from unvanish.flow.finding.convert import as_layer
 from unvanish.flow.finding.parts import as_hx, as_states
 from unvanish.nn import Recurrent
+from unvanish.record.result import Result
 
 Loss = Callable[[Tensor], Tensor]
 Array = NDArray[np.float64]
@@ -27,7 +28,7 @@ LIMIT = 10**8  # numbers in all terms together
 
 
 @dataclass(frozen=True, eq=False)
-class Decomposition:
+class Decomposition(Result):
     """The gradient as a sum over pairs (t, k): the loss of step t, by way of the parameter's use at step k.
 
     Attributes:
@@ -37,6 +38,8 @@ class Decomposition:
         sums: by parameter, the sum of all terms.
         reference: by parameter, the gradient as autograd gives it from a pass over the whole sequence.
     """
+
+    shown_as: ClassVar[str] = "decomposition"
 
     losses: Array
     terms: Mapping[str, Array]
@@ -78,7 +81,8 @@ class Decomposition:
         }
 
     def __repr__(self) -> str:
-        return f"Decomposition({', '.join(self.norms)}: {len(self.losses)} steps, audit {self.audit():.1e})"
+        names = ", ".join([*self.norms][:4]) + (", …" if len(self.norms) > 4 else "")
+        return f"Decomposition({names}: {len(self.losses)} steps, audit {self.audit():.1e})"
 
     def _known(self, name: str) -> str:
         if name not in self.norms:

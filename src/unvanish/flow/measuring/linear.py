@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unvanish.checks import whole_number
 from unvanish.errors import FlowError, OptionError
+from unvanish.record.result import Result
 
 # Rounding parts the eigenvalues of a Jordan block by about the root of the precision, and so its eigenvectors
 # come out with a condition number of some 1e8. Under this limit a sum over components keeps nine digits.
@@ -25,7 +26,7 @@ BAD = 1e3
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class Course(Result):
     """One vector sent through K steps: its norm by repeated products, and by its components along eigenvectors.
 
     The logarithms are kept, since the norms may grow past any number.
@@ -35,6 +36,8 @@ class Course:
         log_closed: the same in closed form, from the sum over components; NaN if the matrix is defective.
         log_components: log of the size of every component, (K + 1, N); NaN if the matrix is defective.
     """
+
+    shown_as: ClassVar[str] = "course"
 
     log_norms: NDArray[np.float64]
     log_closed: NDArray[np.float64]
@@ -56,9 +59,18 @@ class Course:
         there = np.isfinite(self.log_norms)
         return float(np.abs(np.expm1(self.log_closed[there] - self.log_norms[there])).max(initial=0.0))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the logarithms and the error as plain data."""
+        logs = {name: getattr(self, name).tolist() for name in ("log_norms", "log_closed", "log_components")}
+        return logs | {"error": self.error}
+
+    def __repr__(self) -> str:
+        first, last = self.log_norms[[0, -1]]
+        return f"Course({len(self.log_norms) - 1:,} steps: log of the norm {first:+.4g} → {last:+.4g})"
+
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Result):
     """The recurrence h[t] = W h[t-1], taken apart into components that only turn and stretch.
 
     W = Σ_i λ_i r_i l_i with W r_i = λ_i r_i, l_i W = λ_i l_i, l_i r_j = δ_ij. So after k steps
@@ -74,6 +86,8 @@ class Linear:
         departure: Henrici's departure from normality, sqrt(‖W‖_F² − Σ|λ_i|²) (Henrici 1962).
         log_powers: log ‖W^k‖₂ for k = 0 … K.
     """
+
+    shown_as: ClassVar[str] = "linear"
 
     matrix_NN: NDArray[np.float64] = field(repr=False)
     eigenvalues: NDArray[np.complex128]
@@ -166,11 +180,18 @@ class Linear:
         v_N = self._vector(v)
         return self._course(self.matrix_NN.T, self.left_NN.T, self.right_NN.T @ v_N, v_N)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found as plain data, without the matrix and its eigenvectors."""
+        names = ("radius", "rate", "norm", "peak", "growth", "condition", "departure", "word")
+        pairs = [[value.real, value.imag] for value in self.eigenvalues.tolist()]
+        found = {"eigenvalues": pairs, "log_powers": self.log_powers.tolist()}
+        return found | {name: getattr(self, name) for name in names}
+
     def __repr__(self) -> str:
-        size = len(self.eigenvalues)
+        size, told = len(self.eigenvalues), f"rate {self.rate:+.4f} nats per step"
         return (
-            f"Linear({size} × {size}: rate {self.rate:+.4f} nats per step, ‖W‖ {self.norm:.4g}, largest ‖W^k‖ "
-            f"{self.growth:.4g} at k = {self.peak}, eigenvectors {self.word}: {self.condition:.3g})"
+            f"Linear({size} × {size}: {told}, ‖W‖ {self.norm:.4g}, largest ‖W^k‖ {self.growth:.4g} at k = "
+            f"{self.peak}, {self.word})"
         )
 
     def _vector(self, given: ArrayLike | Tensor) -> NDArray[np.float64]:

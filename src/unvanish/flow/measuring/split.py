@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from unvanish.flow.finding.parts import Hx, Part, SteppedPart, chosen, parts_of
 from unvanish.flow.measuring.back import norms_back
 from unvanish.flow.measuring.profile import fit_rate
 from unvanish.flow.measuring.saturation import Steepest
+from unvanish.record.result import Result
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Result):
     """The rate of a part, in nats per step: rate = weights + activations.
 
     `weights` is the rate with every activation as steep as it can be (σ′ = ¼, tanh′ = relu′ = 1) and all values as
@@ -25,10 +27,20 @@ class Split:
     h[t] = tanh(W x[t] + U h[t-1]) the first is the logarithm of the spectral radius of U.
     """
 
+    shown_as: ClassVar[str] = "split"
+
     part: str
     rate: float
     weights: float
     activations: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        return dict(vars(self))
+
+    def __repr__(self) -> str:
+        terms = f"{self.weights:+.4f} of the matrices, {self.activations:+.4f} of the activations"
+        return f"Split({self.part}: rate {self.rate:+.4f} nats per step, {terms})"
 
 
 def split(

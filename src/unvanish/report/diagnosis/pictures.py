@@ -24,7 +24,7 @@ from unvanish.report.page.axes import (
     share_axis,
     thinned,
 )
-from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_reach
+from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_need, mark_reach
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.wording import layer_title, signed
 
@@ -54,7 +54,7 @@ def overview_picture(found: Findings) -> Figure | None:
         right = math.log10(found.need) > math.log10(furthest) / 2
         # a gradient that grows fills the top of the picture
         height = 0.1 if any(map(grows, parts)) and dependency is None else 1.0
-        _mark_need(layout, found.need, right, height=height, logarithmic=True)
+        mark_need(layout, found.need, right, height=height, logarithmic=True)
     return {"data": data, "layout": layout}
 
 
@@ -78,7 +78,7 @@ def gain_picture(found: Dependency) -> Figure | None:
     ]
     if found.needed:
         right = math.log10(found.needed) > math.log10(max(lags)) / 2
-        _mark_need(layout, found.needed, right, height=0.2, logarithmic=True)
+        mark_need(layout, found.needed, right, height=0.2, logarithmic=True)
     return {"data": data, "layout": layout}
 
 
@@ -117,7 +117,7 @@ def profile_picture(part: Part, need: int | None) -> Figure | None:
     reach = part.reach
     mark_reach(layout, dataclasses.replace(profile, reach=reach.steps, censored=reach.censored))
     if need is not None and need <= max(profile.lags):
-        _mark_need(layout, need, need > layout["xaxis"]["range"][1] / 2, height=0.88)
+        mark_need(layout, need, need > layout["xaxis"]["range"][1] / 2, height=0.88)
     for trace in data:
         trace.setdefault("hovertemplate", "%{x} steps back: %{y:.3~p}<extra>%{fullData.name}</extra>")
     return {"data": data, "layout": layout}
@@ -203,7 +203,7 @@ def memory_picture(part: Part, need: int | None) -> Figure | None:
         _dots("longest unit", names, longest, {"color": STATE_COLOURS[1], "size": 10, "symbol": "diamond"}),
     ]
     if need is not None:
-        _mark_need(layout, need, math.log10(need) > math.log10(max(furthest, 10)) / 2, logarithmic=True)
+        mark_need(layout, need, math.log10(need) > math.log10(max(furthest, 10)) / 2, logarithmic=True)
     return {"data": [trace for trace in data if any_known(trace["x"])], "layout": layout}
 
 
@@ -371,16 +371,3 @@ def _dots(name: str, labels: list[str], values: Series, marker: Figure) -> Figur
     return {"type": "scatter", "mode": "markers", "x": x, "y": labels, "name": name, "marker": marker} | {
         "hovertemplate": hover
     }
-
-
-def _mark_need(layout: Figure, need: int, right: bool, *, height: float = 1.0, logarithmic: bool = False) -> None:
-    """Draw the needed lag as a line with its number; a log axis wants a line by value and a text by exponent."""
-    style = {"color": "--warn", "width": 2}
-    layout["shapes"].append(
-        {"type": "line", "yref": "paper", "x0": need, "x1": need, "y0": 0, "y1": 1, "line": style}
-    )
-    layout["annotations"].append(
-        {"x": math.log10(need) if logarithmic else need, "y": height, "yref": "paper", "text": f"needed {need:,}"}
-        | {"showarrow": False, "font": {"color": "--warn"}, "yanchor": "top", "bgcolor": "--paper"}
-        | {"xanchor": "right" if right else "left", "xshift": -5 if right else 5}
-    )

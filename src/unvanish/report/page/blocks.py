@@ -26,7 +26,7 @@ class Gallery:
             "figure",
             element("p", title, class_="picture-title") if title else None,
             element("div", id=identifier, class_=f"plot {kind}".strip(), role="img", aria_label=label),
-            element("figcaption", prose(caption)),
+            element("figcaption", prose(caption)) if caption else None,
         )
 
 

@@ -53,3 +53,31 @@ def mark_reach(layout: Figure, profile: Profile) -> None:
         {"x": at, "y": 0.98, "yref": "paper", "text": text, "showarrow": False, "font": {"color": "--accent"}}
         | {"xanchor": "right" if right else "left", "yanchor": "top", "xshift": -5 if right else 5}
     )
+
+
+def mark_need(layout: Figure, need: int, right: bool, *, height: float = 1.0, logarithmic: bool = False) -> None:
+    """Draw the needed lag as a line with its number."""
+    mark_lag(layout, need, f"needed {need:,}", "--warn", right, height=height, logarithmic=logarithmic)
+
+
+def mark_lag(
+    layout: Figure,
+    lag: int,
+    told: str,
+    color: str,
+    right: bool,
+    *,
+    height: float = 1.0,
+    logarithmic: bool = False,
+    dash: str = "solid",
+) -> None:
+    """Draw a lag as a line with its text; a log axis wants a line by value and a text by exponent."""
+    style = {"color": color, "width": 2, "dash": dash}
+    layout["shapes"].append(
+        {"type": "line", "yref": "paper", "x0": lag, "x1": lag, "y0": 0, "y1": 1, "line": style}
+    )
+    layout["annotations"].append(
+        {"x": math.log10(lag) if logarithmic else lag, "y": height, "yref": "paper", "text": told}
+        | {"showarrow": False, "font": {"color": color}, "yanchor": "top", "bgcolor": "--paper"}
+        | {"xanchor": "right" if right else "left", "xshift": -5 if right else 5}
+    )

@@ -42,3 +42,8 @@ REMEDIES_IN_TRAINING = (
     "Measured on the network alone, without clip and penalty: when it began to act → at the last measurement. What "
     "lies between is all of the training, not this remedy alone."
 )
+FORECAST = (
+    "Forecasts of the {part} part: what was known (line), what came (dots), the median that was forecast (thick), "
+    "and bands that are meant to hold 80 % and 95 % of what comes."
+)
+CONFUSION = "Of {whole} {unit}s of the {part} part it gets {right} right"

@@ -71,6 +71,8 @@ class Run:
     samples: list[Sample]
     needs: list[Need]
     worths: list[Worth]
+    forecast: schema.Forecast | None
+    confusion: schema.Confusion | None
     seconds: float | None
 
     @classmethod
@@ -95,10 +97,14 @@ class Run:
             events=read(Event),
             samples=read(Sample),
             needs=read(Need),
-            worths=[
-                *(Worth("the network", "test", line.metrics) for line in read(schema.Test)),
-                *(Worth(line.name, line.on, line.metrics) for line in read(schema.Baseline)),
-            ],
+            worths=_latest(
+                [
+                    *(Worth("the network", "test", line.metrics) for line in read(schema.Test)),
+                    *(Worth(line.name, line.on, line.metrics) for line in read(schema.Baseline)),
+                ]
+            ),
+            forecast=next(reversed(read(schema.Forecast)), None),
+            confusion=next(reversed(read(schema.Confusion)), None),
             seconds=max((span for span in spans if span is not None), default=None),
         )
 
@@ -154,6 +160,11 @@ class Run:
         """The share of optimiser steps that were clipped."""
         total = sum(step.steps for step in self.steps)
         return sum(step.clipped for step in self.steps) / total if total else None
+
+
+def _latest(found: list[Worth]) -> list[Worth]:
+    """Keep the last of each answer: a run that went on after its end was tested again."""
+    return list({(one.name, one.part): one for one in found}.values())
 
 
 def _remedy(line: schema.Remedy) -> Remedy:

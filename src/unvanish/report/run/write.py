@@ -8,7 +8,7 @@ from unvanish.record import write_atomically
 from unvanish.report.page.blocks import Gallery
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import element
-from unvanish.report.run import remedies, sections, tables
+from unvanish.report.run import answered, remedies, sections, tables
 from unvanish.report.run.read import Run
 from unvanish.report.run.summary import header, record_summary, run_name
 
@@ -27,6 +27,7 @@ def _page(run: Run) -> str:
     body = element(
         "main",
         header(run),
+        answered.answer_section(run, gallery),
         sections.loss_section(run, gallery),
         sections.flow_section(run, gallery),
         sections.loss_norm_section(run, gallery),
@@ -37,4 +38,6 @@ def _page(run: Run) -> str:
         tables.table_section(run),
         tables.event_section(run),
     )
-    return document(run_name(run), body, gallery, {"record-summary": record_summary(run)})
+    return document(
+        run_name(run), body, gallery, {"record-summary": record_summary(run) | answered.answer_summary(run)}
+    )

@@ -184,7 +184,11 @@ class SeriesMaterial(Material):
 
     def valid(self) -> Batches:
         """Return forecasts over the part that is held back to validate."""
-        return self._fixed(self._origins(self.borders.train_S, self.borders.valid_S, None))
+        return self._fixed(self.validated())
+
+    def validated(self) -> Windows:
+        """Return where the forecasts begin that are made to validate."""
+        return self._origins(self.borders.train_S, self.borders.valid_S, None)
 
     def test(self) -> Batches | None:
         """Return the last forecasts of the series that are long enough to hold them back."""
@@ -291,8 +295,7 @@ class SeriesMaterial(Material):
 
     def baselines(self) -> Iterable[tuple[str, dict[str, float]]]:
         """Yield what the last season, repeated, comes to on what is validated on."""
-        windows = self._origins(self.borders.train_S, self.borders.valid_S, None)
-        yield self.naive_name, self.naive_metrics(windows)
+        yield self.naive_name, self.naive_metrics(self.validated())
 
     @property
     def naive_name(self) -> str:
