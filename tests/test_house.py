@@ -131,6 +131,7 @@ def test_public_names() -> None:
         "clip",
         "convert",
         "init",
+        "load",
         "pace",
         "penalty",
         "tasks",

@@ -214,7 +214,7 @@ def _own_units(
     middle = quantiles[..., quantiles.shape[-1] // 2]
     ends = {"": middle}
     lower, upper = middle, middle
-    for share, widths in loaded.calibration:
+    for share, widths in loaded.measured.calibration:
         if share not in COVERED:
             continue
         low, high = bounds(quantiles, share)
