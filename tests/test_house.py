@@ -30,6 +30,7 @@ LAW = {
     "tasks": {"data"},
     "export": {"equations", "engine", "nn"},
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
+    "estimators": {"equations", "data", "train"},
     "report": set(),
     "figures": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report", "export"},
@@ -160,7 +161,7 @@ names = {{}}
 exec("from unvanish import *", names)
 assert {{*unvanish.__all__}} == {{*names}} - {{"__builtins__"}}
 import unvanish.cli.app, unvanish.diagnosis, unvanish.record
-assert not {{"matplotlib", "polars"}} & {{*sys.modules}}
+assert not {{"matplotlib", "polars", "lightning", "sklearn", "transformers"}} & {{*sys.modules}}
 """
 
 
