@@ -31,6 +31,7 @@ LAW = {
     "export": {"equations", "engine", "nn"},
     "train": {"equations", "cells", "engine", "nn", "flow", "remedies", "diagnosis", "data"},
     "estimators": {"equations", "data", "train"},
+    "hugging_face": {"diagnosis"},
     "report": set(),
     "figures": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report", "export"},
