@@ -51,5 +51,9 @@ def test_option_that_is_a_parameter_is_refused() -> None:
         SequenceClassifier(options={"hidden": 3}).fit(x, [0, 1, 1])
     with pytest.raises(OptionError, match="give it as the parameter random_state"):
         SequenceClassifier(options={"seed": 3}).fit(x, [0, 1, 1])
-    with pytest.raises(OptionError, match="hiden is not a setting: did you mean 'hidden'"):
-        SequenceClassifier(options={"hiden": 3}).fit(x, [0, 1, 1])
+    with pytest.raises(OptionError, match="give it as the parameter window"):
+        Forecaster(options={"length": 3}).fit([0.0, 1.0, 1.0])
+    with pytest.raises(OptionError, match="valdi in options is not a setting: did you mean 'valid'"):
+        SequenceClassifier(options={"valdi": 0.3}).fit(x, [0, 1, 1])
+    with pytest.raises(OptionError, match="folder in options is not a setting"):
+        SequenceClassifier(options={"folder": "runs"}).fit(x, [0, 1, 1])

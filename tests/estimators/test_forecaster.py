@@ -92,10 +92,10 @@ def test_a_data_frame_is_answered_by_one_with_its_keys() -> None:
 
 
 def test_columns_of_a_frame_are_named() -> None:
-    named = frame().rename({"y": "units", "ds": "day", "unique_id": "shop"})
-    options = {"target": ["units"], "time": "day", "group": "shop"}
+    named = frame().rename({"ds": "y-day", "unique_id": "y_shop"})
+    options = {"target": ["y"], "time": "y-day", "group": "y_shop"}
     made = Forecaster(5, **options, **QUICK).fit(named)
-    assert made.predict().columns == ["shop", "day", "units"]
+    assert made.predict().columns == ["y_shop", "y-day", "y"]
     with pytest.raises(OptionError, match="name columns of a data frame"):
         Forecaster(5, **options, **QUICK).fit(series())
 
@@ -116,7 +116,15 @@ def test_a_kept_forecaster_answers_to_the_last_bit() -> None:
     np.testing.assert_array_equal(clone(made).fit(series()).predict(), made.predict())
 
 
+def test_a_history_that_stands_still_is_forecast_from() -> None:
+    made = Forecaster(np.int64(4), **QUICK).fit(series())
+    assert np.isfinite(made.predict(np.ones(30))).all()
+    assert np.isfinite(made.predict([3.0])).all()
+
+
 def test_what_is_not_a_series_is_refused() -> None:
+    with pytest.raises(OptionError, match="horizon is 0"):
+        Forecaster(0).fit(series())
     with pytest.raises(NotFittedError):
         Forecaster(4).predict()
     with pytest.raises(NotFittedError):

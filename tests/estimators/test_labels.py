@@ -121,6 +121,26 @@ def test_missing_values_are_read() -> None:
         made.predict(np.full((1, 6), np.inf))
 
 
+def test_numbers_that_single_precision_cannot_hold_are_refused() -> None:
+    made = SequenceRegressor("rnn", **ONCE)
+    with pytest.raises(ValueError, match="X contains infinity or a value too large"):
+        made.fit(X.astype(float) * 1e300, X[:, 0])
+    with pytest.raises(ValueError, match="y contains infinity or a value too large"):
+        made.fit(X, X[:, 0].astype(float) * 1e300)
+
+
+def test_classes_without_an_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="classes of different kinds"):
+        SequenceClassifier("rnn", **ONCE).fit(X, np.array(["a", None] * 60, object))
+
+
+def test_numbers_of_numpy_are_taken_as_a_search_draws_them() -> None:
+    drawn = {"hidden": np.int64(4), "lr": np.float64(0.1), "random_state": np.int64(0)}
+    plain = {"hidden": 4, "lr": 0.1}
+    one, other = (SequenceClassifier("rnn", **{**ONCE, **more}).fit(X, Y) for more in (drawn, plain))
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
 @pytest.mark.parametrize(
     ("x", "lengths", "message"),
     [

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from unvanish.data.sequences import Sequences
 from unvanish.equations import Cell
-from unvanish.errors import OptionError
-from unvanish.train import Loaded, fit
+from unvanish.errors import OptionError, nearest
+from unvanish.train import Loaded, TrainSettings, fit
 
 # Parameters that are called as the settings are; of the others `random_state` is the seed.
 SETTINGS = (
@@ -87,7 +88,8 @@ class Trained(BaseEstimator):  # type: ignore[misc]
 
     def _train(self, data: Sequences, **more: Any) -> None:
         """Train on data, and keep what was found."""
-        settings = self._settings() | more
+        asked = self._settings() | more
+        settings = {name: one.item() if isinstance(one, np.generic) else one for name, one in asked.items()}
         with torch.random.fork_rng(devices=[]):  # the seed of a training is nobody else's
             found = fit(data, cell=self.cell, say=print if self.verbose else _silent, **settings)
         self.loaded_: Loaded = found
@@ -96,20 +98,22 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         self.reach_ = {part: one.steps for part, one in found.measured.reach.items()}
         self.held_back_ = found.held_back
 
+    called: ClassVar[dict[str, str]] = {"seed": "random_state"}  # settings that are parameters of another name
+
     def _settings(self) -> dict[str, Any]:
-        options = dict(self.options or {})
-        taken = sorted({*options} & ({*self.get_params(deep=False)} | {"seed"}))
-        if taken:
-            name = "random_state" if taken[0] == "seed" else taken[0]
-            raise OptionError(f"{taken[0]} stands in options: give it as the parameter {name}")
-        given = {name: getattr(self, name) for name in SETTINGS}
-        return (
-            options | {name: value for name, value in given.items() if value is not None} | {"seed": self._seed()}
-        )
+        options, known = dict(self.options or {}), TrainSettings.__dataclass_fields__
+        own = {name: name for name in self.get_params(deep=False)} | self.called
+        for name in options:
+            if name in own:
+                raise OptionError(f"{name} stands in options: give it as the parameter {own[name]}")
+            if name not in known:
+                raise OptionError(f"{name} in options is not a setting: {nearest(name, known)}")
+        given = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
+        return options | given | {"seed": self._seed()}
 
     def _seed(self) -> int:
-        if isinstance(self.random_state, int):
-            return self.random_state
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31))
 
 

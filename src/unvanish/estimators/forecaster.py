@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from unvanish.checks import whole_number
 from unvanish.equations import Cell
 from unvanish.errors import DataError, OptionError
 from unvanish.estimators.base import Trained
@@ -102,6 +103,15 @@ class Forecaster(Trained):
         self.group = group
         self.known = known
 
+    called = Trained.called | {"length": "window"}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # What has two axes is one series of several targets, not rows of samples.
+        tags.input_tags.one_d_array, tags.input_tags.two_d_array = True, False
+        tags.input_tags.allow_nan = True
+        return tags
+
     def fit(self, X: Any, y: None = None) -> Forecaster:
         """Train on series; their last steps are held back to calibrate the intervals, and to test.
 
@@ -113,6 +123,7 @@ class Forecaster(Trained):
         Raises:
             ValueError: the series are too short, or are not numbers.
         """
+        whole_number(self.horizon, "horizon", give="how many steps ahead, from 1 on")
         frame, targets, _ = self._framed(X)
         settings: dict[str, Any] = {
             "length": self.window,
@@ -175,7 +186,7 @@ class Forecaster(Trained):
         for end in ends:
             names = [f"{target}{end}" for target in self.targets_]
             if shape is None:
-                keys = [name for name in table.columns if not name.startswith(self.targets_)]
+                keys = table.columns[: table.columns.index(self.targets_[0])]
                 found.append(table.select(*keys, *names))
             else:
                 found.append(table.select(names).to_numpy().reshape(shape))

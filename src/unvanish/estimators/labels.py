@@ -88,8 +88,11 @@ class SequenceClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
         if y.dtype.kind in "fO":
             assert_all_finite(y, input_name="y")
         check_consistent_length(rows, y)
-        check_classification_targets(y)
-        self.classes_, codes_n = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            self.classes_, codes_n = np.unique(y, return_inverse=True)
+        except TypeError as fault:
+            raise DataError(f"y holds classes of different kinds, which have no order: {fault}") from fault
         levels = tuple(map(str, self.classes_.tolist()))
         self._learn(rows, "class", codes_n.reshape(-1, 1).astype(np.int32), levels)
         return self
@@ -140,7 +143,12 @@ class SequenceRegressor(RegressorMixin, Labelled):  # type: ignore[misc]
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(rows, y)
         self._flat = y.ndim == 1
-        self._learn(rows, "number", y.reshape(len(y), -1).astype(np.float32))
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what single precision cannot hold is refused as infinite
+            values_nG = y.reshape(len(y), -1).astype(np.float32)
+            assert_all_finite(values_nG, input_name="y")
+        self._learn(rows, "number", values_nG)
         return self
 
     def predict(self, X: Any, *, lengths: Any = None) -> NDArray[np.float64]:

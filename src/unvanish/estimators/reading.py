@@ -28,21 +28,12 @@ def read_rows(estimator: Any, X: Any, lengths: Any, *, fitting: bool) -> Rows:
     Raises:
         ValueError: there are none, they are not numbers, or others than in fitting.
     """
-    listed = _listed(X)
-    if listed is not None:
-        if lengths is not None:
-            raise OptionError("lengths= is for arrays that are filled up: sequences in a list have their own")
-        rows = [_row(one, place) for place, one in enumerate(listed)]
-        _check_count(len(rows), fitting)
-    elif _dimensions(X) == 3:
-        rows = list(check_array(X, allow_nd=True, ensure_min_samples=1 + fitting, input_name="X", **CHECKS))
-    else:
-        rows = _flat(estimator, X, fitting, lengths is None)
+    with np.errstate(over="ignore", invalid="ignore"):  # what single precision cannot hold is refused as infinite
+        rows, whole = _checked(estimator, X, lengths, fitting)
     widths = sorted({row.shape[1] for row in rows})
     if len(widths) > 1:
         raise DataError(f"the sequences have different numbers of columns, {widths}")
     if fitting:
-        whole = listed is None and lengths is None and _dimensions(X) != 3
         estimator.n_steps_in_ = len(rows[0]) if whole else None
         if not whole:
             estimator.n_features_in_ = widths[0]
@@ -50,6 +41,19 @@ def read_rows(estimator: Any, X: Any, lengths: Any, *, fitting: bool) -> Rows:
     elif widths[0] != estimator._width:
         raise DataError(f"a step has {widths[0]} numbers, and in fitting it had {estimator._width}")
     return rows if lengths is None else _cut(rows, lengths)
+
+
+def _checked(estimator: Any, X: Any, lengths: Any, fitting: bool) -> tuple[Rows, bool]:
+    """The sequences, and whether they are rows of features as scikit-learn means them."""
+    listed = _listed(X)
+    if listed is not None:
+        if lengths is not None:
+            raise OptionError("lengths= is for arrays that are filled up: sequences in a list have their own")
+        _check_count(len(listed), fitting)
+        return [_row(one, place) for place, one in enumerate(listed)], False
+    if _dimensions(X) == 3:
+        return list(check_array(X, allow_nd=True, ensure_min_samples=1 + fitting, input_name="X", **CHECKS)), False
+    return _flat(estimator, X, fitting, lengths is None), lengths is None
 
 
 def _flat(estimator: Any, X: Any, fitting: bool, whole: bool) -> Rows:

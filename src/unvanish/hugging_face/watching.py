@@ -18,7 +18,8 @@ class WatchGradient(TrainerCallback, ExportableState):
 
     What is told, when and at what cost, is said at `unvanish.watch`; a step is a step of the optimiser, whatever is
     accumulated in it. Alerts are warnings of the first process. The count of steps and what has been told are part
-    of every checkpoint, and a training that is resumed goes on with them.
+    of every checkpoint, and a training that is resumed goes on with them, by itself: where the Trainer restores its
+    callbacks (`restore_callback_states_from_checkpoint`) it makes a new one, which has no `log`.
 
     Args:
         need: the needed lag in steps.

@@ -185,8 +185,10 @@ class Loaded:
 
     @property
     def held_back(self) -> str:
-        """Whether the gradient comes as far back as the data need: `far enough`, `cut by the window`, or `lost on
-        the way`; empty where that is not known.
+        """Whether the gradient comes as far back as the data need.
+
+        Returns:
+            `far enough`, `cut by the window` or `lost on the way`; empty where that is not known.
         """
         need = self.measured.need
         steps = [one.steps for one in self.measured.reach.values() if one.steps is not None]

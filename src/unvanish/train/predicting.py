@@ -93,7 +93,8 @@ def _read_by(loaded: Loaded) -> tuple[str, ...]:
     """The columns that a run reads."""
     assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
     encoding = loaded.question.encoding
-    return (*(one.name for one in encoding.columns), *(one.name for one in encoding.categories))
+    targets = loaded.question.targets if isinstance(loaded.question, ForecastQuestion) else ()
+    return (*targets, *(one.name for one in encoding.columns), *(one.name for one in encoding.categories))
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:
