@@ -47,6 +47,8 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         held_back_: `far enough`, `cut by the window` or `lost on the way`; empty where that is not known.
     """
 
+    called: ClassVar[dict[str, str]] = {"seed": "random_state"}  # settings that are parameters of another name
+
     def __init__(
         self,
         cell: str | Cell = "lstm",
@@ -97,8 +99,6 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         self.need_ = None if found.measured.need is None else found.measured.need.lag
         self.reach_ = {part: one.steps for part, one in found.measured.reach.items()}
         self.held_back_ = found.held_back
-
-    called: ClassVar[dict[str, str]] = {"seed": "random_state"}  # settings that are parameters of another name
 
     def _settings(self) -> dict[str, Any]:
         options, known = dict(self.options or {}), TrainSettings.__dataclass_fields__

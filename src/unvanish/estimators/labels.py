@@ -143,9 +143,8 @@ class SequenceRegressor(RegressorMixin, Labelled):  # type: ignore[misc]
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(rows, y)
         self._flat = y.ndim == 1
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # what single precision cannot hold is refused as infinite
+        # What single precision cannot hold is refused as infinite.
+        with np.errstate(over="ignore", invalid="ignore"):
             values_nG = y.reshape(len(y), -1).astype(np.float32)
             assert_all_finite(values_nG, input_name="y")
         self._learn(rows, "number", values_nG)
