@@ -73,6 +73,7 @@ BATTERIES = (
     "figures",
     "train",
     "diagnosis",
+    "estimators",
 )
 
 

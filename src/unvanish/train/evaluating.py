@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from unvanish.data.text import Windows
 from unvanish.data.tokens import read_tokens
-from unvanish.errors import DataError
+from unvanish.errors import DataError, OptionError
 from unvanish.train.answering import answers, judged
+from unvanish.train.giving import sequences_of
 from unvanish.train.load import Loaded
 from unvanish.train.model import TextModel
 from unvanish.train.predicting import read_like
@@ -33,17 +36,24 @@ class Evaluation:
     unknown: float = 0.0
 
 
-def evaluate(loaded: Loaded, source: Path) -> Evaluation:
-    """Measure a run on a file: a text as one stream, its state carried; sequences; the end of series.
+def evaluate(loaded: Loaded, source: Any, y: Any = None, *, lengths: Any = None) -> Evaluation:
+    """Measure a run on data: a text as one stream, its state carried; sequences; the end of series.
+
+    Args:
+        source: a path, or of sequences and series what `fit` takes.
+        y: of arrays, a label or number per sequence or per step. lengths: how many steps each sequence has.
 
     Raises:
         DataError: it is not like the data of the run, or holds no answers.
+        OptionError: the run is on text, and the source is not a file.
     """
     if isinstance(loaded.question, SymbolQuestion):
         if not loaded.question.writes:
             raise DataError("the run of a task draws its own sentences: its record has what came of them")
-        return _text(loaded, source)
-    return _others(loaded, source)
+        if not isinstance(source, str | os.PathLike):
+            raise OptionError("a run on text is measured on a file: give its path")
+        return _text(loaded, Path(source))
+    return _others(loaded, source if y is None else sequences_of(source, y, lengths))
 
 
 def _text(loaded: Loaded, source: Path) -> Evaluation:
@@ -82,7 +92,7 @@ def per_token(loaded: Loaded, source: Path) -> Iterator[tuple[str, float]]:
             yield loaded.question.symbols.decode([number]), bit
 
 
-def _others(loaded: Loaded, source: Path) -> Evaluation:
+def _others(loaded: Loaded, source: Any) -> Evaluation:
     question, settings = loaded.question, loaded.settings
     data = read_like(loaded, source, labelled=True)
     if isinstance(question, ForecastQuestion):
@@ -90,9 +100,11 @@ def _others(loaded: Loaded, source: Path) -> Evaluation:
     else:
         assert isinstance(question, LabelQuestion)
         if data.target is None:
-            raise DataError(f"{source} does not hold what is to be predicted: give it with labels, or use predict")
+            raise DataError(
+                f"{data.source} does not hold what is to be predicted: give it with labels, or use predict"
+            )
         batches = LabelMaterial.of({"train": data}, settings, "", question).batches("train")
     sums = {} if batches is None else judged(loaded.model, question, batches)
     if not sums:
-        raise DataError(f"{source} has no series that is long enough for a forecast and what came of it")
+        raise DataError(f"{data.source} has no series that is long enough for a forecast and what came of it")
     return Evaluation(question.metrics(sums), int(sums["count"]))

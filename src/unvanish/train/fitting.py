@@ -84,10 +84,10 @@ def _trained(
     say: Callable[[str], None],
 ) -> Loaded:
     outcome = prepare(settings, folder, cell=cell, say=say, given=given).run(say)
-    if outcome.interrupted:
-        warnings.warn(f"training was interrupted; what was reached is in {folder}", stacklevel=3)
     found = load_run(folder)
-    _ = found.calibration  # read now: a temporary folder goes
+    if outcome.interrupted:
+        warnings.warn("training was interrupted: the network is the one that it had reached", stacklevel=3)
+    _ = found.measured  # read now: a temporary folder goes
     return found
 
 

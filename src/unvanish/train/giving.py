@@ -17,7 +17,7 @@ def sequences_of(data: Any, y: Any = None, lengths: Any = None, options: dict[st
     """
     if isinstance(data, Sequences):
         return data
-    frame = _frame(data)
+    frame = frame_of(data)
     if frame is not None:
         from unvanish.data.table import TableOptions, of_frame
 
@@ -27,8 +27,8 @@ def sequences_of(data: Any, y: Any = None, lengths: Any = None, options: dict[st
     return of_arrays(data, y, lengths)
 
 
-def _frame(data: Any) -> Any:
-    """A data frame of polars, made of one of pandas where it is one."""
+def frame_of(data: Any) -> Any:
+    """A data frame of polars, made of one of pandas where it is one; None of anything else."""
     kind = type(data).__module__.partition(".")[0]
     if kind == "polars":
         return data.collect() if hasattr(data, "collect") else data

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unvanish.data.encoding import Column
 from unvanish.data.tokens import Symbols
 from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
 from unvanish.record.config import Config
+from unvanish.record.reaching import held_back
 from unvanish.record.run import BEST
-from unvanish.record.schema import Calibration
+from unvanish.record.schema import Calibration, Need, Reach, Valid
 from unvanish.train.checkpoint import Checkpoints, best_weights
 from unvanish.train.model import Network, TextModel, fitting_memory
 from unvanish.train.questions import Question, kept_question
+from unvanish.train.questions.forecast import ForecastQuestion
+from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.symbols import SymbolQuestion
 from unvanish.train.settings import TrainSettings
 from unvanish.train.state import check_weights
@@ -70,6 +74,38 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What the record of a run says of its data and of its gradient.
+
+    Attributes:
+        need: how many steps back the data need; None where that could not be measured.
+        reach: how far back the gradient of each part comes, at the last validation.
+        epochs: how many were trained.
+        calibration: by how much the intervals of a forecast are widened, by the share that they cover.
+    """
+
+    need: Need | None
+    reach: Mapping[str, Reach]
+    epochs: int
+    calibration: list[tuple[float, list[list[float]]]]
+
+    @classmethod
+    def read(cls, record: RunRecord) -> Measured:
+        """Read it; of lines that were written more than once the last counts."""
+        last = {str(line.get("kind")): line for line in record.read()}
+        need = Need.read(last["need"]) if "need" in last else None
+        valid = Valid.read(last["valid"]) if "valid" in last else None
+        epochs = 0 if valid is None or valid.epoch is None else int(valid.epoch) + 1
+        widened = Calibration.read(last.get("calibration", {"step": 0}))
+        calibration = [
+            (share, [[0.0 if one is None else one for one in row] for row in widths])
+            for share, widths in zip(widened.shares, widened.widths, strict=False)
+            if share is not None
+        ]
+        return cls(need, {} if valid is None else valid.reach, epochs, calibration)
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A trained network with its question and what `config.yaml` says of its run.
 
@@ -96,22 +132,67 @@ class Loaded:
 
         return predict(self, source)
 
-    def evaluate(self, source: Any) -> Any:
+    def evaluate(self, source: Any, y: Any = None, *, lengths: Any = None) -> Any:
         """Measure the network on data with their answers: see `unvanish.train.evaluate`."""
         from unvanish.train.evaluating import evaluate
 
-        return evaluate(self, Path(source))
+        return evaluate(self, source, y, lengths=lengths)
+
+    def generate(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        *,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> str:
+        """Continue a prompt by `length` symbols, of a run on text: see `unvanish.train.stream`.
+
+        Raises:
+            OptionError: the run is not on text, or a value is out of its range.
+        """
+        from unvanish.train.writing import generate
+
+        if not isinstance(self.question, SymbolQuestion) or not isinstance(self.model, TextModel):
+            raise OptionError("the run is not on text: its network answers another question; use predict")
+        return generate(
+            self.model, self.question.symbols, prompt, length, temperature, seed, top_k=top_k, top_p=top_p
+        )
+
+    @property
+    def vocabulary(self) -> Symbols | None:
+        """The symbols of a run on text: `encode`, `decode`, `cut`."""
+        return self.question.symbols if isinstance(self.question, SymbolQuestion) else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the network's outputs; empty where it tells none apart."""
+        return self.question.levels if isinstance(self.question, LabelQuestion) else ()
+
+    @property
+    def scalers(self) -> dict[str, Column]:
+        """By column, also of the target, the `centre` that is taken off and the `scale` it is divided by."""
+        if not isinstance(self.question, LabelQuestion | ForecastQuestion):
+            return {}
+        return {one.name: one for one in (*self.question.encoding.columns, *self.question.scales)}
 
     @functools.cached_property
-    def calibration(self) -> list[tuple[float, list[list[float]]]]:
-        """By how much the intervals of a forecast are widened, by the share that they cover."""
-        lines = [Calibration.read(line) for line in RunRecord.open(self.folder).read("calibration")]
-        return [
-            (share, [[0.0 if one is None else one for one in row] for row in widths])
-            for line in lines[-1:]
-            for share, widths in zip(line.shares, line.widths, strict=False)
-            if share is not None
-        ]
+    def measured(self) -> Measured:
+        """What the record of the run says of its data and its gradient."""
+        return Measured.read(RunRecord.open(self.folder))
+
+    @property
+    def held_back(self) -> str:
+        """Whether the gradient comes as far back as the data need.
+
+        Returns:
+            `far enough`, `cut by the window` or `lost on the way`; empty where that is not known.
+        """
+        need = self.measured.need
+        steps = [one.steps for one in self.measured.reach.values() if one.steps is not None]
+        return held_back(max(steps, default=None), self.settings.length, None if need is None else need.lag)
 
 
 def load_run(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> Loaded:

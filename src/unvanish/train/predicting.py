@@ -92,7 +92,8 @@ def _read_by(loaded: Loaded) -> tuple[str, ...]:
     """The columns that a run reads."""
     assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
     encoding = loaded.question.encoding
-    return (*(one.name for one in encoding.columns), *(one.name for one in encoding.categories))
+    targets = loaded.question.targets if isinstance(loaded.question, ForecastQuestion) else ()
+    return (*targets, *(one.name for one in encoding.columns), *(one.name for one in encoding.categories))
 
 
 def _frame(columns: dict[str, Any]) -> pl.DataFrame:
@@ -212,7 +213,7 @@ def own_units(
     middle = quantiles[..., quantiles.shape[-1] // 2]
     ends = {"": middle}
     lower, upper = middle, middle
-    for share, widths in loaded.calibration:
+    for share, widths in loaded.measured.calibration:
         if share not in COVERED:
             continue
         low, high = bounds(quantiles, share)

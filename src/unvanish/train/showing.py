@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unvanish.train.answering import judged
 from unvanish.train.load import Loaded
-from unvanish.train.measure import on
+from unvanish.train.model import on
 from unvanish.train.predicting import own_units
 from unvanish.train.questions import Sums
 from unvanish.train.questions.forecast import ForecastQuestion, Wanted
@@ -151,7 +151,7 @@ def _bands(
         for start in range(0, len(windows), size):
             rows = slice(start, start + size)
             x, y = material.window(Windows(windows.series_B[rows], windows.origin_B[rows]), every=False)
-            answer = model(on(model.device, x))[0].cpu()
+            answer = model(on(model, x))[0].cpu()
             yield rows, own_units(loaded, loaded.question, answer, y.centre_BG[:, None], y.scale_BG[:, None]), y
     finally:
         model.train(was_training)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from unvanish.diagnosis.watch import Alert, Watcher
+from unvanish.diagnosis.watch.driving import Scalars, finite
 
 
 class WatchGradient(pl.Callback):
@@ -35,7 +36,7 @@ class WatchGradient(pl.Callback):
         self.need, self.every, self.cells = need, every, tuple(cells)
         self._watcher: Watcher | None = None
         self._kept: dict[str, Any] | None = None
-        self._scalars = _Scalars()
+        self._scalars = Scalars()
         self._steps = False  # whether the optimiser stepped in the present batch
 
     @property
@@ -82,7 +83,7 @@ class WatchGradient(pl.Callback):
         """Judge what was recorded, before the gradient is clipped."""
         self._steps = True
         if self._watcher is not None:
-            if trainer.scaler is not None and not _finite(optimizer):
+            if trainer.scaler is not None and not finite(optimizer):
                 self._watcher.discard()  # a scale that is too large is found by such steps, which are left out
             self._watcher.before_step()
 
@@ -92,7 +93,9 @@ class WatchGradient(pl.Callback):
             self._watcher.pause()
             if self._steps:
                 self._watcher.after_step()
-            self._scalars.send(trainer, self._watcher.step)
+            if values := self._scalars.taken():
+                for logger in trainer.loggers:
+                    logger.log_metrics(dict(values), step=self._watcher.step)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Leave nothing behind."""
@@ -104,26 +107,3 @@ class WatchGradient(pl.Callback):
             self._kept = self._watcher.state_dict()
             self._watcher.close()
             self._watcher = None
-
-
-def _finite(optimizer: torch.optim.Optimizer) -> bool:
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
-
-
-class _Scalars:
-    """Gathers the scalars of a step: a logger that writes lines gets them in one."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-
-    def add_scalar(self, tag: str, value: float, step: int, /) -> None:
-        """Keep one number."""
-        self.values[tag] = value
-
-    def send(self, trainer: pl.Trainer, step: int) -> None:
-        """Log what there is."""
-        if self.values:
-            for logger in trainer.loggers:
-                logger.log_metrics(dict(self.values), step=step)
-            self.values.clear()
