@@ -20,7 +20,7 @@ from unvanish.record.schema import Valid
 if TYPE_CHECKING:
     from unvanish.train import Training, TrainSettings
 
-PREFIX = "seed-"
+PREFIX, PAGE = "seed-", "compare.html"
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -51,7 +51,7 @@ def train_seeds(
 
 def go_on(base: Path, changes: dict[str, Any]) -> None:
     """Train what is not finished, and show mean and range of all."""
-    from unvanish.report import write_report
+    from unvanish import report
     from unvanish.train import prepare_resume
 
     folders = runs_in(base)
@@ -60,14 +60,17 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
             continue
         plain(f"\n{folder.name.replace('-', ' ')}, {folders.index(folder) + 1} of {len(folders)}")
         outcome = prepare_resume(folder, **changes, say=note).run(plain)
-        write_report(folder)
+        report.write_report(folder)
         if outcome.interrupted:
             plain(f"stopped and saved; go on with  unvanish train --resume {base}")
             raise typer.Exit(128 + outcome.interrupted)
         if outcome.stopped:
             plain(f"stopped and saved: {outcome.stopped}; go on with  unvanish train --resume {base}")
     console.print(_table(folders))
-    plain(f"reports  {base}/{PREFIX}*/report.html")
+    if len(folders) > 1:
+        found = report.compare(folders)
+        plain(report.finding(found))
+        plain(f"page    {report.write_comparison(found, base / PAGE)}")
 
 
 def _finished(folder: Path) -> bool:
