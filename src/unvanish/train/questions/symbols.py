@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unvanish.data.dependency import dependency
-from unvanish.data.text import Windows
+from unvanish.data.text import Windows, random_borders
 from unvanish.data.tokens import Symbols, Tokens
 from unvanish.data.tokens.symbols import Characters
 from unvanish.equations import Cell
@@ -51,7 +51,17 @@ class SymbolQuestion(Question):
         """Make a network that answers it."""
         if settings.bidirectional:
             raise OptionError("--bidirectional reads what is to be predicted: leave it away for text")
-        return TextModel(cell, len(self.symbols), settings)
+        model = TextModel(cell, len(self.symbols), settings)
+        if settings.document_mark is not None:
+            model.mark = self._mark(settings.document_mark)
+        return model
+
+    def _mark(self, mark: str) -> int:
+        """The number of what opens a document."""
+        numbers = self.symbols.encode(mark).tolist()
+        if len(numbers) != 1 or not numbers[0]:
+            raise OptionError(f"--document-mark {mark!r} is not one {self.unit} of the text: name one that it has")
+        return int(numbers[0])
 
     def check(self, weights: Mapping[str, Any], settings: TrainSettings) -> str:
         """Say what in weights cannot be of a network of this question."""
@@ -139,7 +149,13 @@ class TextMaterial(Material):
 
     def train(self) -> Windows:
         """Return the windows to train on."""
-        return Windows(self.tokens.parts["train"], self.settings.length, self.settings.rows)
+        borders = self._borders if self.settings.random_windows else None
+        return Windows(self.tokens.parts["train"], self.settings.length, self.settings.rows, borders)
+
+    def _borders(self, steps: int) -> list[int]:
+        """Where the windows of this epoch begin and end."""
+        rng = np.random.default_rng((self.settings.seed, 2, self.epoch()))
+        return random_borders(steps, self.settings.length, rng)
 
     def valid(self) -> Windows:
         """Return the windows to validate on."""
