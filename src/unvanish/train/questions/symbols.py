@@ -31,6 +31,7 @@ from unvanish.train.settings import TrainSettings
 
 PROBE_STEPS, PROBE_ROWS = 200, 8
 NEED_FROM = 50_000  # symbols: some seconds
+PIECE = 1 << 21  # symbols that are counted at a time
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
 SHORT = {"character": "char", "byte": "byte", "word": "word", "piece": "piece"}
 
@@ -228,8 +229,7 @@ def _frequencies(train_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _bigram(train_N: Tensor, valid_N: Tensor, count: int, shares_V: Tensor, counts_V: Tensor) -> float:
     """The cross-entropy of what followed each symbol, mixed with the frequencies (Witten, Bell 1991)."""
-    keys_N = train_N[:-1].long() * count + train_N[1:]
-    pairs, times = torch.unique(keys_N, return_counts=True)
+    pairs, times = _pairs(train_N, count)
     kinds_V = torch.bincount(pairs // count, minlength=count).double()  # how many symbols followed
     before, after = valid_N[:-1], valid_N[1:]
     wanted = before * count + after
@@ -240,6 +240,17 @@ def _bigram(train_N: Tensor, valid_N: Tensor, count: int, shares_V: Tensor, coun
         total > 0, (seen + kinds_V[before] * shares_V[after]) / total.clamp_min(1), shares_V[after]
     )
     return float(-likely.log().mean())
+
+
+def _pairs(train_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which pairs of symbols there are, as one number each, ascending, and how often; in pieces, as it may be long."""
+    pairs, times = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    for start in range(0, len(train_N) - 1, PIECE):
+        piece = train_N[start : start + PIECE + 1].long()
+        new, often = torch.unique(piece[:-1] * count + piece[1:], return_counts=True)
+        pairs, place = torch.unique(torch.cat([pairs, new]), return_inverse=True)
+        times = torch.zeros(len(pairs), dtype=torch.long).index_add_(0, place, torch.cat([times, often]))
+    return pairs, times
 
 
 def _check_long_enough(tokens: Tokens, settings: TrainSettings) -> None:
