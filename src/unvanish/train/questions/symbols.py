@@ -243,7 +243,7 @@ def _bigram(train_N: Tensor, valid_N: Tensor, count: int, shares_V: Tensor, coun
 
 
 def _pairs(train_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Which pairs of symbols there are, as one number each, ascending, and how often; in pieces, as it may be long."""
+    """Which pairs of symbols there are, as one number each, ascending, and how often; a long text in pieces."""
     pairs, times = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     for start in range(0, len(train_N) - 1, PIECE):
         piece = train_N[start : start + PIECE + 1].long()
