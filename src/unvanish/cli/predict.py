@@ -9,6 +9,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from unvanish.cli.completion import runs
 from unvanish.cli.show import note, plain, written
 from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, printable
@@ -19,7 +20,7 @@ DAYS, MOMENTS = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=runs)],
     source: Annotated[
         Path, typer.Argument(help="A file like the one that the run was trained on; - reads standard input.")
     ],
@@ -110,7 +111,7 @@ def _moments(frame: Any) -> str:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=runs)],
     source: Annotated[Path, typer.Argument(help="A text, or data with the answers in it.")],
     per_token: Annotated[
         bool, typer.Option("--per-token", help="Print each symbol of a text with its surprise in bits.")
