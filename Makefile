@@ -126,8 +126,9 @@ bench-remedies-quick: $(VENV)/.test ## See that the last four work, with a few u
 	$(RUN)/python benchmarks/remedies.py --cells gru --seeds 1 --updates 50 --rounds 3 --out /dev/null
 	$(RUN)/python benchmarks/prescriptions.py --cells RNN --seeds 1 --updates 25 --remedies 1 --out /dev/null
 
-golden: $(VENV)/.test ## Keep the texts of three kernels anew, after reading what has changed.
+golden: $(VENV)/.test ## Keep the texts of three kernels and the list of options anew, after reading what has changed.
 	$(RUN)/python -m tests.engine.test_golden
+	$(RUN)/python -m tests.cli.test_options
 
 clean: ## Remove the environments and what tools leave behind.
 	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -244,14 +244,33 @@ def test_version_is_that_of_the_package(capsys: Capture) -> None:
 LIGHT = """
 import sys
 from unvanish.cli import main
-for line in ("--version", "cells", "--help", *(f"{command} --help" for command in sys.argv[1:])):
+HEAVY = {"torch", "sympy", "lightning", "numpy", "plotly", "polars", "scipy", "yaml", "matplotlib"}
+for line in ("--version", "--help"):
+    assert main([line]) == 0
+    assert not (HEAVY | {"pydantic"}) & set(sys.modules), line
+# typer reads the arguments of a command with pydantic
+for line in ("cells", *(f"{command} --help" for command in sys.argv[1:])):
     assert main(line.split()) == 0, line
-    assert not {"torch", "sympy", "lightning", "numpy", "plotly"} & set(sys.modules), line
+    assert not HEAVY & set(sys.modules), line
 """
 
 
 def test_version_list_of_cells_and_help_do_not_wait_for_torch() -> None:
     subprocess.run([sys.executable, "-c", LIGHT, *COMMANDS], check=True, stdout=subprocess.DEVNULL)
+
+
+SETTLED = """
+import sys
+import lightning.pytorch, torch
+before = set(sys.modules)
+from unvanish.train import TrainSettings
+TrainSettings(source="text.txt", clip="norm:1")
+assert not {"sympy", "polars", "plotly", "scipy", "matplotlib", "pandas", "sklearn"} & (set(sys.modules) - before)
+"""
+
+
+def test_settings_of_a_training_load_little_beside_torch_and_lightning() -> None:
+    subprocess.run([sys.executable, "-c", SETTLED], check=True)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unvanish.cli import cells, compare, diagnose, env, export, generate, predict, report, train
+from unvanish.cli import cells, compare, completion, diagnose, env, export, generate, predict, report, train
 from unvanish.cli.show import plain
 from unvanish.errors import OptionError
 
@@ -14,7 +14,7 @@ app = typer.Typer(
     name="unvanish",
     help="Recurrent networks that remember: train any cell, and see how far its gradient reaches.",
     epilog="--debug anywhere on the line shows the traceback of a fault.",
-    add_completion=False,
+    add_completion=False,  # two more options on the first page: `unvanish completion` prints the script
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -47,10 +47,13 @@ app.command("cells")(cells.cells)
 app.command("env")(env.env)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("completion")(completion.completion)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit status."""
+    if instruction := completion.asked():
+        return completion.answer(app, instruction)
     try:
         status = app(arguments or ["--help"], prog_name="unvanish", standalone_mode=False)
     except typer.TyperException as fault:

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from unvanish.cells import CATALOGUE, find
+from unvanish.cli import completion
 from unvanish.cli.show import console, plain
 from unvanish.cli.starting import at_once
 from unvanish.equations import Cell
@@ -16,9 +17,15 @@ from unvanish.equations.backends import back_ends
 
 
 def cells(
-    name: Annotated[str | None, typer.Argument(help="Show one cell: equations, parameters, citation.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show one cell: equations, parameters, citation.", autocompletion=completion.cells),
+    ] = None,
 ) -> None:
-    """List the cells, or show one."""
+    """List the cells, or show one.
+
+    Example: unvanish cells peephole_lstm
+    """
     if name is not None:
         _show(find(name))
         return

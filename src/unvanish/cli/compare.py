@@ -9,12 +9,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from unvanish.cli import completion
 from unvanish.cli.show import console, plain
 from unvanish.errors import OptionError, printable
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of two runs or more.", autocompletion=completion.runs)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("compare.html"),
 ) -> None:
     """Put runs side by side: losses, how far their gradients reach, and in what they differ.

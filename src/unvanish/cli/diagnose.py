@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from unvanish.cli.completion import runs
 from unvanish.cli.show import console, note, plain, progress
 from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
@@ -33,7 +34,11 @@ KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
 
 def diagnose(
     target: Annotated[
-        str, typer.Argument(help="Folder of a run, or MODULE:CALLABLE that returns a model, a batch and a loss.")
+        str,
+        typer.Argument(
+            help="Folder of a run, or MODULE:CALLABLE that returns a model, a batch and a loss.",
+            autocompletion=runs,
+        ),
     ],
     data: Annotated[
         Path | None,
@@ -53,6 +58,8 @@ def diagnose(
     """Judge how far back a model's gradient reaches, say why, and try what helps.
 
     The exit status is 0 where the verdict is healthy, 1 where it is not, 2 where there is no verdict.
+
+    Example: unvanish diagnose my_model:make --need 100 --out verdict.html
     """
     with at_once():
         from unvanish.diagnosis import diagnose as ask

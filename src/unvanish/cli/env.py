@@ -14,7 +14,10 @@ def env(
         bool, typer.Option("--compile", help="Compile the kernel of every cell, and time it.")
     ] = False,
 ) -> None:
-    """Show the versions, the threads, the compiler, the GPU and the cache folder."""
+    """Show the versions, the threads, the compiler, the GPU and the cache folder.
+
+    Example: unvanish env --compile
+    """
     with at_once():
         from unvanish.cli import machine
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from unvanish.cli.completion import runs, words
 from unvanish.cli.show import note, plain
 from unvanish.cli.starting import at_once
 from unvanish.errors import ExportError, OptionError, nearest
@@ -16,9 +17,12 @@ ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "c": ".c"}
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=runs)],
     to: Annotated[
-        str, typer.Option("--to", help="onnx, torch (torch.export's file) or c (one file of C99).")
+        str,
+        typer.Option(
+            "--to", help="onnx, torch (torch.export's file) or c (one file of C99).", autocompletion=words(*ENDINGS)
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file to write. Default: beside the run.")

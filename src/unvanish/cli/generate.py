@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from unvanish.cli.completion import runs
 from unvanish.cli.show import going_on, note
 from unvanish.cli.starting import at_once
 
 
 def generate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run on text.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run on text.", autocompletion=runs)],
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
     length: Annotated[int, typer.Option(help="Symbols to write: characters, words, …")] = 400,
     temperature: Annotated[float, typer.Option(help="Under 1 safer, over 1 wilder, 0 the likeliest only.")] = 0.8,

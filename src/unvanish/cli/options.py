@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from unvanish.cli.completion import cells, runs, words
 from unvanish.layer_options import TRAINED, LayerOption
 
 DATA, TRAINING, NETWORK = "Data", "Training", "Network"
 
 
-def _data(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=DATA)
+Values = Callable[[str], list[str]] | None  # what completes to the values of an option
 
 
-def _training(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=TRAINING)
+def _data(text: str, *names: str, values: Values = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=DATA, autocompletion=values)
 
 
-def _network(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=NETWORK)
+def _training(text: str, *names: str, values: Values = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=TRAINING, autocompletion=values)
+
+
+def _network(text: str, *names: str, values: Values = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=NETWORK, autocompletion=values)
 
 
 Source = Annotated[
@@ -33,7 +38,11 @@ Source = Annotated[
 ]
 Kind = Annotated[
     str | None,
-    _data("What the source is: text, bytes, words, bpe, table, arrays, archive or images. Default: looks.", "--as"),
+    _data(
+        "What the source is: text, bytes, words, bpe, table, arrays, archive or images. Default: looks.",
+        "--as",
+        values=words("text", "bytes", "words", "bpe", "table", "arrays", "archive", "images"),
+    ),
 ]
 Vocabulary = Annotated[int, _data("How many words are told apart, or pieces are made. 0: as usual.")]
 Mark = Annotated[str | None, _data(r"Symbol that opens a document, where states start anew: '\n', <eos>.")]
@@ -49,28 +58,46 @@ Scale = Annotated[
     str | None,
     _data(
         "Divide numbers by the spread of the part to train on (standard, robust), of each series (series), of "
-        "each window (window), or not at all (none)."
+        "each window (window), or not at all (none).",
+        values=words("standard", "robust", "series", "window", "none"),
     ),
 ]
-Loss = Annotated[str, _data("Of a forecast: quantiles, point, gaussian, student or negbin (counts).", "--loss")]
+Loss = Annotated[
+    str,
+    _data(
+        "Of a forecast: quantiles, point, gaussian, student or negbin (counts).",
+        "--loss",
+        values=words("quantiles", "point", "gaussian", "student", "negbin"),
+    ),
+]
 Season = Annotated[int, _data("Steps after which a series repeats, for the naive forecast. 0: by the time step.")]
 Windows = Annotated[int, _data("Forecasts at the end of each series to test on.")]
 Stride = Annotated[int, _data("Steps between these. Default: the horizon.", "--step")]
 Valid = Annotated[float, _data("Share to validate on, where the source does not say.")]
-Task = Annotated[str | None, _data("A long-range problem instead of data: agreement. With a source, its corpus.")]
+Task = Annotated[
+    str | None,
+    _data("A long-range problem instead of data: agreement. With a source, its corpus.", values=words("agreement")),
+]
 Distance = Annotated[int, _data("Of agreement: steps from the subject to its verb.")]
 Attractors = Annotated[int, _data("Of agreement: nouns of the other number between them.")]
-Images = Annotated[str, _data("A step of an image: rows or pixels.")]
-Pool = Annotated[str, _data("Judge a sequence by its last output (last), or by the mean of all (mean).")]
+Images = Annotated[str, _data("A step of an image: rows or pixels.", values=words("rows", "pixels"))]
+Pool = Annotated[
+    str,
+    _data(
+        "Judge a sequence by its last output (last), or by the mean of all (mean).", values=words("last", "mean")
+    ),
+]
 
 Cell = Annotated[
     str,
-    _network("A cell of the catalogue (see: unvanish cells), or of your own: FILE.py:NAME, or FILE.yaml."),
+    _network(
+        "A cell of the catalogue (see: unvanish cells), or of your own: FILE.py:NAME, or FILE.yaml.", values=cells
+    ),
 ]
 Hidden = Annotated[int, _network("Units per layer.")]
 Layers = Annotated[int, _network("Layers.")]
 Tied = Annotated[bool, _network("Predict symbols with the matrix that embeds them.", "--tied")]
-Softmax = Annotated[str, _network("full, or adaptive for large vocabularies.")]
+Softmax = Annotated[str, _network("full, or adaptive for large vocabularies.", values=words("full", "adaptive"))]
 Set = Annotated[list[str] | None, _network("An option of the cell: d=9, period=1,2,4. Repeatable.", "--set")]
 
 Length = Annotated[int, _training("Steps per window: of text, and of series. Default: what fits the data.")]
@@ -80,11 +107,16 @@ RandomWindows = Annotated[
 BatchSize = Annotated[int, _training("Streams of text, or sequences in a batch. Default: what fits the data.")]
 Epochs = Annotated[int, _training("Times over the data. Default: 3 of text, else some 1,500 steps.")]
 Rate = Annotated[float, _training("Learning rate.")]
-Optimizer = Annotated[str, _training("adam, adamw, sgd or rmsprop.")]
+Optimizer = Annotated[
+    str, _training("adam, adamw, sgd or rmsprop.", values=words("adam", "adamw", "sgd", "rmsprop"))
+]
 WeightDecay = Annotated[float, _training("Weight decay.")]
 Scheduling = Annotated[
     str,
-    _training("constant, cosine, one-cycle or plateau. Default: constant for text, else cosine."),
+    _training(
+        "constant, cosine, one-cycle or plateau. Default: constant for text, else cosine.",
+        values=words("constant", "cosine", "one-cycle", "plateau"),
+    ),
 ]
 WarmUp = Annotated[int, _training("Steps over which the learning rate rises to its height.")]
 Patience = Annotated[int, _training("End after so many validations without a better one; keep the best. 0: never.")]
@@ -112,23 +144,42 @@ Seed = Annotated[int, _training("Seed of everything random.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")]
 Resume = Annotated[
     Path | None,
-    typer.Option(help="Go on with this run from its last checkpoint; --epochs, --lr and --clip may change."),
+    typer.Option(
+        help="Go on with this run from its last checkpoint; --epochs, --lr and --clip may change.",
+        autocompletion=runs,
+    ),
 ]
 ValidEvery = Annotated[int, _training("Steps between validations; 0: once an epoch.")]
 Probes = Annotated[int, _training("Measurements of the gradient, beside one a validation.")]
-Precision = Annotated[str, _training("Bits of the numbers: 32, 64, or bf16 or 16 with parameters of 32.")]
+Precision = Annotated[
+    str,
+    _training(
+        "Bits of the numbers: 32, 64, or bf16 or 16 with parameters of 32.", values=words("32", "64", "bf16", "16")
+    ),
+]
 Accumulate = Annotated[int, _training("Batches whose gradients are gathered for one step.")]
-Strategy = Annotated[str, _training("How several devices share a batch: ddp.")]
+Strategy = Annotated[str, _training("How several devices share a batch: ddp.", values=words("auto", "ddp"))]
 Devices = Annotated[int, _training("GPUs, or processes, that share each batch, with --batch-size rows each.")]
-Logger = Annotated[list[str] | None, _training("Beside the record: tensorboard, csv, wandb or mlflow. Repeatable.")]
+Logger = Annotated[
+    list[str] | None,
+    _training(
+        "Beside the record: tensorboard, csv, wandb or mlflow. Repeatable.",
+        values=words("tensorboard", "csv", "wandb", "mlflow"),
+    ),
+]
 Config = Annotated[
     Path | None,
-    typer.Option(help="Settings from a YAML file, or of a run, which makes it again; options beside it win."),
+    typer.Option(
+        help="Settings from a YAML file, or of a run, which makes it again; options beside it win.",
+        autocompletion=runs,
+    ),
 ]
 FindRate = Annotated[bool, _training("Look for the learning rate in a short trial.", "--lr-find")]
 Seeds = Annotated[int, _training("Train so many networks, from one seed after the other, and compare them.")]
-Engine = Annotated[str, _training("auto, reference, builtin or native.")]
-Device = Annotated[str, _training("auto, cpu or cuda.")]
+Engine = Annotated[
+    str, _training("auto, reference, builtin or native.", values=words("auto", "reference", "builtin", "native"))
+]
+Device = Annotated[str, _training("auto, cpu or cuda.", values=words("auto", "cpu", "cuda"))]
 
 # What is asked of the data: name, annotation, value where it is not given.
 OF_DATA: list[tuple[str, Any, Any]] = [

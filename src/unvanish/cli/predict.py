@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from unvanish.cli.completion import runs
 from unvanish.cli.show import note, plain, written
 from unvanish.cli.starting import at_once
-from unvanish.errors import OptionError, printable
+from unvanish.errors import DataError, OptionError, printable
 
 WRITERS = {".csv": "write_csv", ".parquet": "write_parquet", ".jsonl": "write_ndjson", ".ndjson": "write_ndjson"}
 
+DAYS, MOMENTS = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
+
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    source: Annotated[Path, typer.Argument(help="A file like the one that the run was trained on.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=runs)],
+    source: Annotated[
+        Path, typer.Argument(help="A file like the one that the run was trained on; - reads standard input.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write to this .csv, .parquet or .jsonl. Default: CSV to the terminal."),
     ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Of standard input: answer after so many rows of a series.")
+    ] = 1,
 ) -> None:
     """Answer of new data what a run was trained to answer: classes, numbers, forecasts with intervals.
 
+    With - each line of standard input is a row (CSV, its header first, or JSON lines), answered at once in the same
+    form. Forecasts: after each row the steps ahead of its series. Labels per step: a row for each; an empty line
+    begins the sequences anew. Labels per sequence: a row at an empty line, or where the group changes.
+
     Example: unvanish predict runs/sales new.csv -o forecast.csv
     """
+    if str(source) == "-":
+        _answer_lines(run, out, every)
+        return
+    if every > 1:
+        raise OptionError("--every is for rows of standard input: give - as the source, or leave it away")
     if out is not None and out.suffix.lower() not in WRITERS:
         raise OptionError(f"--out {out}: end its name with {', '.join(WRITERS)}")
     with at_once():
@@ -44,17 +62,56 @@ def predict(
     note(f"{frame.height:,} rows written to {out}")
 
 
+def _answer_lines(run: Path, out: Path | None, every: int) -> None:
+    """Answer rows of standard input, each at once, in the form that they have."""
+    if out is not None:
+        raise OptionError("--out is for files: answers to standard input go to standard output, so redirect that")
+    with at_once():
+        from unvanish import train as room
+        from unvanish.train.streaming import predict_lines
+
+    lines = _Lines(sys.stdin.buffer)
+    header, form = True, DAYS
+    for frame in predict_lines(room.load_run(run, say=note), lines, every):
+        if lines.json:
+            text = frame.write_ndjson()
+        else:
+            form = form if form == MOMENTS else _moments(frame)
+            text = frame.write_csv(include_header=header, datetime_format=form)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        header = False
+
+
+class _Lines:
+    """The lines of a stream as text, and whether they are JSON."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.json = stream, False
+
+    def __iter__(self) -> Iterator[str]:
+        begun = False
+        for number, line in enumerate(self.stream, 1):
+            try:
+                text = line.decode()
+            except UnicodeDecodeError as fault:
+                raise DataError(f"standard input, line {number} is not UTF-8: convert it with iconv") from fault
+            if not begun and text.strip():
+                begun, self.json = True, text.lstrip("\ufeff \t").startswith("{")
+            yield text
+
+
 def _moments(frame: Any) -> str:
     """How times are written: as days where all of them are."""
     import polars as pl
 
     times = frame.select(pl.col(pl.Datetime))
     days = times.width and times.select(pl.all_horizontal(pl.all() == pl.all().dt.truncate("1d")).all()).item()
-    return "%Y-%m-%d" if days else "%Y-%m-%d %H:%M:%S"
+    return DAYS if days else MOMENTS
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=runs)],
     source: Annotated[Path, typer.Argument(help="A text, or data with the answers in it.")],
     per_token: Annotated[
         bool, typer.Option("--per-token", help="Print each symbol of a text with its surprise in bits.")

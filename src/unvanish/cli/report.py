@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from unvanish.cli.completion import runs
 from unvanish.cli.show import plain
 
 
-def report(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
-    """Write report.html of a run from its record."""
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=runs)]) -> None:
+    """Write report.html of a run from its record.
+
+    Example: unvanish report runs/plays
+    """
     from unvanish.report import write_report
 
     plain(str(write_report(run)))

@@ -15,7 +15,6 @@ from rich.table import Table
 from unvanish.cli.show import console, note, plain
 from unvanish.errors import RunError
 from unvanish.record import CONFIG, RunRecord
-from unvanish.record.schema import Valid
 
 if TYPE_CHECKING:
     from unvanish.train import Training, TrainSettings
@@ -92,6 +91,8 @@ def _table(folders: list[Path]) -> Table:
 
 
 def _last(folder: Path) -> dict[str, float]:
+    from unvanish.record.schema import Valid  # pydantic takes longer than all of --help
+
     valid = [line for line in map(Valid.read, RunRecord.open(folder).read("valid")) if line.loss is not None]
     if not valid:
         raise RunError(f"{folder} was never validated: go on with  unvanish train --resume {folder}")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # What polars calls a step that our tables know.
 INTERVALS = {
+    "millisecond": "ms",
     "second": "s",
     "minute": "m",
     "hour": "h",
@@ -75,12 +76,12 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
         DataError: they are of another kind.
     """
     if not isinstance(source, str | os.PathLike):
-        more = {"unlabelled": not labelled, "keep": _read_by(loaded)}
+        more = {"unlabelled": not labelled, "keep": read_by(loaded)}
         return sequences_of(source, options=loaded.settings.to_dict() | more)
     source = Path(source)
     kind = look(source).kind
     if kind == "table":
-        return read_as_table(source, loaded.settings, unlabelled=not labelled, keep=_read_by(loaded))
+        return read_as_table(source, loaded.settings, unlabelled=not labelled, keep=read_by(loaded))
     if kind == "arrays":
         return read_arrays(source)
     if kind == "archive" and source.is_file():
@@ -88,15 +89,20 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
     raise DataError(f"{source} is read as {kind}, and the run answers of tables, arrays and .ts files: name one")
 
 
-def _read_by(loaded: Loaded) -> tuple[str, ...]:
-    """The columns that a run reads."""
+def read_by(loaded: Loaded) -> tuple[str, ...]:
+    """Return the names of the columns that a run reads."""
     assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
     encoding = loaded.question.encoding
     targets = loaded.question.targets if isinstance(loaded.question, ForecastQuestion) else ()
     return (*targets, *(one.name for one in encoding.columns), *(one.name for one in encoding.categories))
 
 
-def _frame(columns: dict[str, Any]) -> pl.DataFrame:
+def answer_table(columns: dict[str, Any]) -> pl.DataFrame:
+    """Put columns of answers side by side.
+
+    Raises:
+        MissingExtraError: polars is not installed.
+    """
     try:
         import polars
     except ImportError as fault:
@@ -124,7 +130,7 @@ def _labels(loaded: Loaded, question: LabelQuestion, data: Sequences) -> pl.Data
             answers += [answer[: rows.lengths_B[row], place] for place, row in enumerate(places)]
         else:
             answers.append(answer)
-    return _frame(_keys(data, question.per) | _columns(question, torch.cat(answers)))
+    return answer_table(_keys(data, question.per) | answer_columns(question, torch.cat(answers)))
 
 
 def _keys(data: Sequences, per: str) -> dict[str, Any]:
@@ -140,7 +146,8 @@ def _keys(data: Sequences, per: str) -> dict[str, Any]:
     return found
 
 
-def _columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
+def answer_columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
+    """Return the class and the probability of each, or the numbers in their own units, of an answer (B, O)."""
     if question.asked == "number":
         scale, centre = ([getattr(one, name) for one in question.scales] for name in ("scale", "centre"))
         own = answer.double().numpy() * scale + centre
@@ -181,7 +188,7 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
     keys = np.repeat(np.array(data.keys, dtype=object)[every], horizon).tolist()
     columns: dict[str, Any] = {data.called[0]: keys} if len(data) > 1 else {}
     columns |= _ahead(data, every, origin_S[every], horizon)
-    return _frame(columns | {name: values.reshape(-1) for name, values in found.items()})
+    return answer_table(columns | {name: values.reshape(-1) for name, values in found.items()})
 
 
 def _last_known(data: Sequences) -> NDArray[np.int64]:
@@ -231,13 +238,17 @@ def own_units(
 
 def _ahead(data: Sequences, series: NDArray[np.int64], origin_B: NDArray[np.int64], horizon: int) -> dict[str, Any]:
     """When each step ahead is; how many steps ahead where nothing says when."""
-    steps_H = np.arange(1, horizon + 1)
     if data.times_N is None or not data.step:
-        return {"step": np.tile(steps_H, len(series))}
-    last_B = data.times_N[data.starts_B[series] + origin_B]
-    if data.times_N.dtype.kind != "i":
-        return {data.called[1]: (last_B[:, None] + float(data.step) * steps_H).reshape(-1)}
-    return {data.called[1]: _calendar(last_B, data.step, steps_H)}
+        return {"step": np.tile(np.arange(1, horizon + 1), len(series))}
+    return {data.called[1]: moments(data.times_N[data.starts_B[series] + origin_B], data.step, horizon)}
+
+
+def moments(last_B: NDArray[Any], step: str, horizon: int) -> Any:
+    """When the steps after some times are, (B * H)."""
+    steps_H = np.arange(1, horizon + 1)
+    if last_B.dtype.kind != "i":
+        return (last_B[:, None] + float(step) * steps_H).reshape(-1)
+    return _calendar(last_B, step, steps_H)
 
 
 def _calendar(last_B: NDArray[np.int64], step: str, steps_H: NDArray[np.int64]) -> Any:

@@ -113,7 +113,7 @@ def _checked(path: Path, text: str, separator: str) -> list[str]:
     try:
         for row in reader:
             if not names:
-                names = _names(path, row)
+                names = head_of(path, row)
             elif row and len(row) != len(names):
                 raise DataError(
                     f"{path}, row {reader.line_num}: {len(row)} fields, and the head has {len(names)}: mend the "
@@ -126,7 +126,12 @@ def _checked(path: Path, text: str, separator: str) -> list[str]:
     return names
 
 
-def _names(path: Path, row: list[str]) -> list[str]:
+def head_of(path: Path, row: list[str]) -> list[str]:
+    """Return the names of the columns from the first row of a table.
+
+    Raises:
+        DataError: it names none, or two the same.
+    """
     names = [name.strip() for name in row]
     for number, name in enumerate(names, 1):
         if not name:

@@ -1,0 +1,255 @@
+"""Answers to rows as they come: what `predict` writes of a whole file, row by row, with the states carried on.
+
+Shapes: F numbers of a step, C categories of a step, G targets; one row and one step at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unvanish.data.sequences import Sequences
+from unvanish.data.table import TableOptions
+from unvanish.data.table.lines import Row, RowReader, read_lines
+from unvanish.errors import DataError, OptionError, printable
+from unvanish.train.carrying import Carried, Series, steps_between
+from unvanish.train.load import Loaded
+from unvanish.train.model import Inputs, on
+from unvanish.train.predicting import answer_columns, answer_table, moments, own_units, read_by, times
+from unvanish.train.questions.forecast import ForecastQuestion
+from unvanish.train.questions.labels import LabelQuestion
+from unvanish.train.questions.units import single
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def predict_lines(loaded: Loaded, lines: Iterable[str], every: int = 1) -> Iterator[pl.DataFrame]:
+    """Answer each row as soon as it is read, with the rows that `predict` would write.
+
+    Forecasts: after each row the steps ahead of its series. Labels per step: an answer for each row. Labels per
+    sequence: an answer at an empty line, at a row of another series, and at the end.
+
+    Args:
+        lines: CSV with its header first, or JSON lines.
+        every: answer after so many rows of a series.
+
+    Raises:
+        OptionError: the run cannot answer row by row as it does on whole files.
+        DataError: a row is not like those of the run.
+    """
+    kind = _kind(loaded, every)
+    answering: Answering | None = None
+    for read in read_lines(lines):
+        if isinstance(read, tuple):
+            answering = kind(loaded, read, every)
+            continue
+        assert answering is not None
+        yield from answering.ended() if read is None else answering.row(read)
+    if answering is not None:
+        yield from answering.ended()
+
+
+def _kind(loaded: Loaded, every: int) -> type[Answering]:
+    question, settings = loaded.question, loaded.settings
+    if every < 1:
+        raise OptionError(f"--every is {every}: give after how many rows to answer, from 1 on")
+    if isinstance(question, LabelQuestion):
+        if question.per != "step":
+            if every > 1:
+                raise OptionError("--every is for answers at each step, and the run answers of whole sequences")
+            return WholeSequences
+        if settings.bidirectional:
+            raise OptionError("the run reads each sequence backwards too: give  unvanish predict  the whole file")
+        return LabelledSteps
+    if not isinstance(question, ForecastQuestion):
+        raise OptionError("the run is one on text: use  unvanish generate  to write on after a prompt")
+    if question.known:
+        raise OptionError(
+            f"the run knows {', '.join(map(printable, question.known))} beforehand, which no row has of the steps "
+            "ahead: give  unvanish predict  a file with rows ahead"
+        )
+    if question.how in ("series", "window"):
+        whole = "series" if question.how == "series" else "window"
+        raise OptionError(
+            f"the run scales by each whole {whole}, which a single row does not tell: train with --scale standard, "
+            "or give  unvanish predict  a file"
+        )
+    return Forecasts
+
+
+class Answering(ABC):
+    """Answers the rows of an input with some columns."""
+
+    def __init__(self, loaded: Loaded, names: tuple[str, ...], every: int) -> None:
+        assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
+        encoding = loaded.question.encoding
+        unlabelled = isinstance(loaded.question, LabelQuestion)
+        asked = TableOptions.of(loaded.settings.to_dict() | {"unlabelled": unlabelled, "keep": read_by(loaded)})
+        words = tuple(one.name for one in encoding.categories)
+        numbers = tuple(name for name in read_by(loaded) if name not in words)
+        self.reader = RowReader(names, asked, numbers, words)
+        self.loaded, self.every = loaded, every
+
+    @abstractmethod
+    def row(self, row: Row) -> Iterator[pl.DataFrame]:
+        """Read a row, and yield an answer if there is one."""
+
+    @abstractmethod
+    def ended(self) -> Iterator[pl.DataFrame]:
+        """Take an empty line, or the end of the input."""
+
+
+class StepByStep(Answering):
+    """Answers that are carried from step to step, each series by itself."""
+
+    length: int | None
+
+    def __init__(self, loaded: Loaded, names: tuple[str, ...], every: int) -> None:
+        super().__init__(loaded, names, every)
+        self.series: dict[str, Series] = {}
+
+    def _next(self, row: Row) -> tuple[Series, int]:
+        """Return the series of a row, and how many steps without a row lie before it."""
+        key = self.reader.group(row)
+        if key not in self.series:
+            self.series[key] = Series(Carried(self.loaded.model, self.length))
+        series = self.series[key]
+        before, series.moment = series.moment, self.reader.time(row)
+        series.rows += 1
+        if before is None or series.moment is None:
+            return series, 0
+        step = getattr(self.loaded.question, "step", "")
+        steps = steps_between(before, series.moment, step) if step else float(series.moment > before)
+        if steps < 0.5:
+            raise DataError(f"{row.where}: its time is not after that of the row before: sort the rows by time")
+        if abs(steps - round(steps)) > 1e-3:
+            raise DataError(f"{row.where}: its time is {steps:.4g} steps of {step} after the last: give even steps")
+        return series, round(steps) - 1
+
+    def _keys(self, row: Row) -> dict[str, Any]:
+        return {} if self.reader.roles.group is None else {self.reader.roles.group: self.reader.group(row)}
+
+
+class Forecasts(StepByStep):
+    """After each row of a series what comes next in it."""
+
+    def __init__(self, loaded: Loaded, names: tuple[str, ...], every: int) -> None:
+        super().__init__(loaded, names, every)
+        assert isinstance(loaded.question, ForecastQuestion)
+        self.question, self.length = loaded.question, loaded.settings.length
+        scales = self.question.scales
+        self.centre_1G, self.scale_1G = (
+            np.array([[getattr(one, name) for one in scales]], np.float32) for name in ("centre", "scale")
+        )
+        self.gaps = [place for place, one in enumerate(scales) if one.gaps]
+
+    def row(self, row: Row) -> Iterator[pl.DataFrame]:
+        """Read a row; of one without a value to forecast from nothing follows."""
+        series, missing = self._next(row)
+        for _ in range(min(missing, self.loaded.settings.length)):
+            series.carried.step(self._inputs(self.reader.step(None)))
+        data = self.reader.step(row)
+        answer = series.carried.step(self._inputs(data))[0]
+        if series.rows % self.every or not np.isfinite(data.numbers_NF[:, : len(self.question.targets)]).any():
+            return
+        units = (single(one)[:, None] for one in (self.centre_1G, self.scale_1G))
+        found = own_units(self.loaded, self.question, answer, *units)
+        columns = self._keys(row) | self._ahead(series)
+        yield answer_table(columns | {name: values.numpy().reshape(-1) for name, values in found.items()})
+
+    def _ahead(self, series: Series) -> dict[str, Any]:
+        horizon, step, name = self.question.horizon, self.question.step, self.reader.roles.time
+        if series.moment is None or not step or name is None:
+            return {"step": np.arange(1, horizon + 1)}
+        return {name: moments(np.array([series.moment]), step, horizon)}
+
+    def _inputs(self, data: Sequences) -> Inputs:
+        scaled_1G = (data.numbers_NF[:, : len(self.question.targets)] - self.centre_1G) / self.scale_1G
+        beside_1F = self.question.encoding.numbers(data)
+        parts = [np.nan_to_num(scaled_1G), np.isnan(scaled_1G)[:, self.gaps], beside_1F]
+        codes_1C = self.question.encoding.codes(data)
+        return Inputs(single(np.concatenate(parts, 1)[None]), _codes(codes_1C), None, torch.zeros(1, 1, 0))
+
+    def ended(self) -> Iterator[pl.DataFrame]:
+        """Pass an empty line over, as in a file."""
+        yield from ()
+
+
+class LabelledSteps(StepByStep):
+    """The class, or the numbers, of each row."""
+
+    length = None
+
+    def row(self, row: Row) -> Iterator[pl.DataFrame]:
+        """Read a row, and answer it."""
+        series, _ = self._next(row)
+        question = self.loaded.question
+        assert isinstance(question, LabelQuestion)
+        answer = series.carried.step(_read(question, self.reader.step(row)))[0].float()
+        if series.rows % self.every:
+            return
+        keys, name = self._keys(row), self.reader.roles.time
+        keys |= {"step": [series.rows]} if name is None else {name: times(np.array([series.moment]))}
+        yield answer_table(keys | answer_columns(question, answer))
+
+    def ended(self) -> Iterator[pl.DataFrame]:
+        """Begin all sequences anew."""
+        self.series.clear()
+        yield from ()
+
+
+@dataclass
+class Gathered:
+    """The rows of a sequence that are read together at its end."""
+
+    key: str
+    rows: deque[Inputs] = field(default_factory=deque)
+
+
+class WholeSequences(Answering):
+    """The class, or the numbers, of each sequence, once it has ended."""
+
+    def __init__(self, loaded: Loaded, names: tuple[str, ...], every: int) -> None:
+        super().__init__(loaded, names, every)
+        self.now: Gathered | None = None
+        self.count = 0
+
+    def row(self, row: Row) -> Iterator[pl.DataFrame]:
+        """Read a row; one of another series ends the sequence before it."""
+        key = self.reader.group(row)
+        if self.now is not None and key != self.now.key:
+            yield from self.ended()
+        if self.now is None:
+            self.now = Gathered(key, deque(maxlen=self.loaded.settings.length))
+        assert isinstance(self.loaded.question, LabelQuestion)
+        self.now.rows.append(_read(self.loaded.question, self.reader.step(row)))
+
+    @torch.no_grad()
+    def ended(self) -> Iterator[pl.DataFrame]:
+        """Answer the sequence."""
+        now, self.now = self.now, None
+        if now is None:
+            return
+        question, model, group = self.loaded.question, self.loaded.model, self.reader.roles.group
+        assert isinstance(question, LabelQuestion)
+        self.count += 1
+        x = Inputs(*(torch.cat([getattr(one, name) for one in now.rows]) for name in ("numbers_TBF", "codes_TBC")))
+        answer = model(on(model, x))[0].float().cpu()
+        key = {"sequence": [str(self.count)]} if group is None else {group: [now.key]}
+        yield answer_table(key | answer_columns(question, answer))
+
+
+def _read(question: LabelQuestion, data: Sequences) -> Inputs:
+    return Inputs(single(question.encoding.numbers(data)[None]), _codes(question.encoding.codes(data)))
+
+
+def _codes(codes_1C: Any) -> Tensor:
+    return torch.from_numpy(codes_1C[None])
