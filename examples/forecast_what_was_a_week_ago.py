@@ -3,7 +3,7 @@
 Half of the series is a daily wave, which any window shows. The other half is that of a week ago with a little new,
 so that nothing of the last days tells it. `unvanish.train.fit` measures that 168 steps are needed; a window of 100
 hours cannot see them, and the run says so; one of 200 solves it. Both networks have a connection that skips from
-the last hour of a forecast to what was a week before it: a plain LSTM would have to learn to keep 168 numbers apart.
+the last hour of a forecast to what was a week before it: an LSTM without it would have to keep 168 numbers apart.
 """
 
 from __future__ import annotations
