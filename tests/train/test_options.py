@@ -134,7 +134,7 @@ def test_rates_of_one_are_the_plain_training(tmp_path: Path) -> None:
         assert torch.equal(trained(paced)[name], array), name
 
 
-@pytest.mark.parametrize("word", ["U_*", "U_*=", "U_*=0", "U_*=a", "=2", "X_q=2"])
+@pytest.mark.parametrize("word", ["U_*", "U_*=", "U_*=0", "U_*=a", "=2", "X_q=2", f"U_*={2**63}"])
 def test_rates_that_cannot_be_are_refused(tmp_path: Path, word: str) -> None:
     with pytest.raises(OptionError, match=r"pace|X_q"):
         prepare(small(tmp_path, pace=[word]), tmp_path / "run", say=silent)
@@ -165,6 +165,16 @@ def test_bf16_keeps_the_parameters_in_32_bits(tmp_path: Path) -> None:
     usual = straight(small(tmp_path, epochs=1), tmp_path / "usual")
     one, other = (numbers(folder, "valid")[-1]["loss"] for folder in (run, usual))
     assert one == pytest.approx(other, abs=0.05)
+
+
+@pytest.mark.parametrize("more", [{}, {"pace": ["U_*=1,3"]}, {"accumulate": 3, "cell": "gru"}])
+def test_bf16_goes_on_after_a_break(tmp_path: Path, more: dict[str, Any]) -> None:
+    asked = {"precision": "bf16", "dropout": 0.3, "epochs": 3, **more}
+    whole = straight(small(tmp_path, **asked), tmp_path / "whole")
+    (tmp_path / "stopped").mkdir()
+    stopped = stopped_run(tmp_path / "stopped", **asked)
+    assert resume(stopped, say=silent).interrupted == 0
+    assert_same_run(whole, stopped)
 
 
 def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
