@@ -33,12 +33,13 @@ demo: $(VENV)/.app ## Train on this machine's own Python library, watch the reac
 
 check: lint types bench-engine-quick bench-remedies-quick test ## Run all that CI runs.
 
-# The half that compiles most kernels runs beside the rest, on a thread each: its lines come last. Some of the
-# diagnosis stands there, so that both take as long.
+# The half that compiles most kernels runs beside the rest, on a thread each: its lines come last. Some of what is
+# trained and diagnosed stands there, so that both take as long.
 # In random order, so that no test leans on another: make test SEED=17 runs in the order of that number.
 # make test ONLY='-k word' runs some; make test-engine and make test-rest run one half alone.
 ENGINE_TESTS := tests/engine tests/nn tests/cells tests/flow tests/remedies tests/outside \
-	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py tests/export tests/data tests/figures
+	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py tests/export tests/data tests/figures \
+	tests/estimators tests/hugging_face tests/train/test_sharing.py tests/train/test_options.py tests/train/questions
 ifndef SEED
 SEED := $(shell date +%s)
 endif

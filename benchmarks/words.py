@@ -2,8 +2,8 @@
 
     python benchmarks/words.py [--text FILE] [--seeds 3] [--epochs 3] [--device cpu]
 
-Without a text, the documentation strings of Python's own library. LSTM 2 x 128, batch 50, length 50, Adam 5e-3, clip 5,
-the 10,000 most frequent words; both read the same numbers. The result is written to benchmarks/results/.
+Without a text, the documentation strings of Python's own library. LSTM 2 x 128, batch 50, length 50, Adam 5e-3,
+clip 5, the 10,000 most frequent words; both read the same numbers. The result is written to benchmarks/results/.
 Shapes: T time, B batch, N words, V vocabulary.
 """
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.whole import WHOLE
 
-LONG = ("diagnose_a_language_model",)
+LONG = ("diagnose_a_language_model", "forecast_what_was_a_week_ago")
 EXAMPLES = sorted(
     path for path in (Path(__file__).parents[1] / "examples").glob("*.py") if WHOLE or path.stem not in LONG
 )

@@ -36,6 +36,7 @@ Kind = Annotated[
     _data("What the source is: text, bytes, words, bpe, table, arrays, archive or images. Default: looks.", "--as"),
 ]
 Vocabulary = Annotated[int, _data("How many words are told apart, or pieces are made. 0: as usual.")]
+Mark = Annotated[str | None, _data(r"Symbol that opens a document, where states start anew: '\n', <eos>.")]
 Target = Annotated[list[str] | None, _data("Column to predict. Repeatable.")]
 Time = Annotated[str | None, _data("Column that orders the rows. Default: ds, time, date and the like.")]
 Group = Annotated[str | None, _data("Column that tells series apart. Default: unique_id and the like.")]
@@ -73,6 +74,9 @@ Softmax = Annotated[str, _network("full, or adaptive for large vocabularies.")]
 Set = Annotated[list[str] | None, _network("An option of the cell: d=9, period=1,2,4. Repeatable.", "--set")]
 
 Length = Annotated[int, _training("Steps per window: of text, and of series. Default: what fits the data.")]
+RandomWindows = Annotated[
+    bool, _training("Of text: windows of random lengths, cut elsewhere each epoch.", "--random-windows")
+]
 BatchSize = Annotated[int, _training("Streams of text, or sequences in a batch. Default: what fits the data.")]
 Epochs = Annotated[int, _training("Times over the data. Default: 3 of text, else some 1,500 steps.")]
 Rate = Annotated[float, _training("Learning rate.")]
@@ -130,6 +134,7 @@ Device = Annotated[str, _training("auto, cpu or cuda.")]
 OF_DATA: list[tuple[str, Any, Any]] = [
     ("kind", Kind, None),
     ("vocabulary", Vocabulary, 0),
+    ("document_mark", Mark, None),
     ("target", Target, None),
     ("time", Time, None),
     ("group", Group, None),

@@ -20,7 +20,7 @@ from unvanish.record.schema import Valid
 if TYPE_CHECKING:
     from unvanish.train import Training, TrainSettings
 
-PREFIX = "seed-"
+PREFIX, PAGE = "seed-", "compare.html"
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -57,7 +57,7 @@ def train_seeds(
 
 def go_on(base: Path, changes: dict[str, Any]) -> None:
     """Train what is not finished, and show mean and range of all."""
-    from unvanish.report import write_report
+    from unvanish import report
     from unvanish.train import prepare_resume
 
     folders, lost = runs_in(base), 0
@@ -70,17 +70,21 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
             outcome = prepare_resume(folder, **changes, say=note).run(plain)
         except NonFiniteError as fault:  # the other seeds may do better
             plain(f"{folder}: {fault}")
+            report.write_report(folder)
             lost += 1
             continue
-        finally:
-            write_report(folder)
+        report.write_report(folder)
         if outcome.interrupted:
             plain(f"stopped and saved; go on with  {again}")
             raise typer.Exit(128 + outcome.interrupted)
         if outcome.stopped:
             plain(f"stopped and saved: {outcome.stopped}; go on with  {again}")
     console.print(_table(folders))
-    plain(f"reports  {base}/{PREFIX}*/report.html")
+    validated = [folder for folder in folders if _last(folder)]
+    if len(validated) > 1:
+        found = report.compare(validated)
+        plain(report.finding(found))
+        plain(f"page    {report.write_comparison(found, base / PAGE)}")
     if lost:
         raise NonFiniteError(
             f"{lost} of {len(folders)} trainings ended with numbers that are not finite: see above"

@@ -50,6 +50,7 @@ def train(
     tied: options.Tied = False,
     softmax: options.Softmax = "full",
     length: options.Length = 0,
+    random_windows: options.RandomWindows = False,
     batch_size: options.BatchSize = 0,
     epochs: options.Epochs = 0,
     lr: options.Rate = 5e-3,

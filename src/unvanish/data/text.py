@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,23 +224,45 @@ def _codes(text: str) -> Numbers:
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
 
+def random_borders(steps: int, length: int, rng: np.random.Generator) -> list[int]:
+    """Cut so many steps into as many windows as `length` gives, of random lengths (Merity et al. 2018).
+
+    Most are about `length`, one in twenty about half of that, so that their borders fall elsewhere in each epoch.
+
+    >>> random_borders(100, 30, np.random.default_rng(1))
+    [0, 30, 45, 71, 100]
+    """
+    count = -(-steps // length)
+    about = np.where(rng.random(count) < 0.95, length, length / 2)
+    drawn = np.maximum(rng.normal(about, length / 10), length / 10)
+    ends = np.rint(np.cumsum(drawn) / drawn.sum() * steps).astype(int)
+    return [0, *ends.tolist()]
+
+
 class Windows:
     """A text cut into B parallel streams, read in windows of T steps, each carrying on where the last ended.
 
     Every character but the first of each stream is predicted once; the last window may be shorter. Iterating
     gives (x_TB, y_TB): the characters, and those that follow them, as int64 from numbers of any type. `first` is
-    the window to begin with, once: a resumed run goes on in the middle. With `share` (k, n) it gives the k-th of n
-    even parts of the streams; where that has none, the first with nothing that is wanted.
+    the window to begin with, once: a resumed run goes on in the middle. `borders` cuts the steps into as many
+    windows of other lengths. With `share` (k, n) it gives the k-th of n even parts of the streams; where that has
+    none, the first with nothing that is wanted.
 
     >>> windows = Windows(torch.arange(14), length=3, batch_size=2)
     >>> len(windows), [x.T.tolist() for x, _ in windows]
     (2, [[[0, 1, 2], [7, 8, 9]], [[3, 4, 5], [10, 11, 12]]])
     """
 
-    def __init__(self, numbers: Tensor, length: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        numbers: Tensor,
+        length: int,
+        batch_size: int,
+        borders: Callable[[int], list[int]] | None = None,
+    ) -> None:
         steps = len(numbers) // batch_size
         self.streams_BN = numbers[: steps * batch_size].view(batch_size, steps)
-        self.length, self.first = length, 0
+        self.length, self.first, self.borders = length, 0, borders
         self.share = (0, 1)
 
     def __len__(self) -> int:
@@ -248,9 +270,9 @@ class Windows:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         first, self.first = self.first, 0
-        for window in range(first, len(self)):
-            start = window * self.length
-            stop = min(start + self.length, self.streams_BN.shape[1] - 1)
+        steps = self.streams_BN.shape[1] - 1
+        borders = [*range(0, steps, self.length), steps] if self.borders is None else self.borders(steps)
+        for start, stop in itertools.islice(itertools.pairwise(borders), first, None):
             window_NB = self.streams_BN[:, start : stop + 1].t().long().contiguous()
             rank, world = self.share
             own_NB = window_NB.tensor_split(world, 1)[rank].contiguous()

@@ -205,6 +205,8 @@ class Config(Strict):
         """What one loss is of."""
         units = {"chars": "character", "bytes": "byte", "words": "word", "bpe": "piece"}
         question = self.data.question
+        if question is None and self.settings.get("task") == "agreement":
+            return "verb"
         if question is None:
             return units[self.data.cut]
         return question.per if isinstance(question, LabelsPart) else "step"
@@ -212,7 +214,7 @@ class Config(Strict):
     @property
     def steps(self) -> str:
         """What the steps of its data are."""
-        return f"{self.unit}s" if self.data.question is None else "steps"
+        return f"{self.unit}s" if self.data.question is None and not self.settings.get("task") else "steps"
 
     @field_validator("format")
     @classmethod

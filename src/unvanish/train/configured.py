@@ -12,6 +12,7 @@ from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, nearest, printable
 from unvanish.record import CONFIG
 from unvanish.train.datasettings import GIVEN
+from unvanish.train.owncell import plain_of
 from unvanish.train.questions.reading import CUTS
 from unvanish.train.settings import TrainSettings
 
@@ -59,15 +60,8 @@ def read_settings(path: Path) -> Configured:
     Raises:
         OptionError: it cannot be read, or names what is not a setting.
     """
-    from unvanish.record.plain import read_plain
-
     file = path / CONFIG if path.is_dir() else path
-    try:
-        plain = read_plain(file.read_bytes())
-    except OSError as fault:
-        raise OptionError(f"--config {file} cannot be read: {fault.strerror}") from fault
-    except ValueError as fault:
-        raise OptionError(f"--config {file} cannot be read: {fault}") from fault
+    plain = plain_of(file, "--config")
     if not isinstance(plain, dict):
         raise OptionError(f"--config {file} does not hold settings: write NAME: VALUE, a line each")
     return _of_run(file, plain) if isinstance(plain.get("settings"), dict) else Configured(_known(file, plain))

@@ -10,7 +10,6 @@ import warnings
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor
 
@@ -25,14 +24,12 @@ LOWEST, HIGHEST, TRIED = 1e-5, 1.0, 100
 def find_rate(module: NetworkModule, material: Material, accelerator: str) -> float | None:
     """Train a copy with rates that rise from step to step; return that at which the loss falls fastest.
 
-    None where it falls nowhere. The network and torch's random numbers stay as they are.
+    None where it falls nowhere. The network stays as it is; torch's random numbers do not.
     """
     trial = _Trial(copy.deepcopy(module.model), module.question, module.settings)
     batches = material.train()
-    devices = [torch.device("cuda")] if accelerator == "cuda" else []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # the tuner draws a bar of its own
         trainer = pl.Trainer(

@@ -17,7 +17,7 @@ from unvanish.record import CONFIG, RunRecord
 from unvanish.record.config import Config
 from unvanish.record.reaching import held_back
 from unvanish.record.run import BEST
-from unvanish.record.schema import Calibration, Need, Reach, Valid
+from unvanish.record.schema import Calibration, Need, Reach, Test, Valid
 from unvanish.train.checkpoint import Checkpoints, best_weights
 from unvanish.train.model import Network, TextModel, fitting_memory
 from unvanish.train.questions import Question, kept_question
@@ -81,12 +81,14 @@ class Measured:
         need: how many steps back the data need; None where that could not be measured.
         reach: how far back the gradient of each part comes, at the last validation.
         epochs: how many were trained.
+        metrics: of the test, or, where there was none, of the last validation.
         calibration: by how much the intervals of a forecast are widened, by the share that they cover.
     """
 
     need: Need | None
     reach: Mapping[str, Reach]
     epochs: int
+    metrics: Mapping[str, float | None]
     calibration: list[tuple[float, list[list[float]]]]
 
     @classmethod
@@ -102,7 +104,9 @@ class Measured:
             for share, widths in zip(widened.shares, widened.widths, strict=False)
             if share is not None
         ]
-        return cls(need, {} if valid is None else valid.reach, epochs, calibration)
+        judged = Test.read(last["test"]) if "test" in last else valid
+        metrics = {} if judged is None else judged.metrics
+        return cls(need, {} if valid is None else valid.reach, epochs, metrics, calibration)
 
 
 @dataclass(frozen=True)

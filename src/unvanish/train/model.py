@@ -89,8 +89,14 @@ class Network(nn.Module):
     ) -> tuple[Any, States, dict[str, Tensor]]:
         """Return what `forward` does, and where asked for the states of all steps, (L, T, B, W), by name."""
         lengths = x.lengths_B if isinstance(x, Inputs) else None
-        found = self.recurrent(self.embedding(x), states, lengths=lengths, all_states=all_states)
+        found = self.recurrent(
+            self.embedding(x), states, lengths=lengths, reset=self.restarts(x), all_states=all_states
+        )
         return self.answer(found[0], x), found[1], found[2] if all_states else {}
+
+    def restarts(self, x: Any) -> Tensor | None:
+        """Where rows begin anew within a batch, (T, B); None where none do."""
+        return None
 
     def answer(self, output_TBW: Tensor, x: Any) -> Any:
         """Make the answer of the output of the layers."""
@@ -149,7 +155,13 @@ class TiedHead(nn.Module):
 
 
 class TextModel(Network):
-    """Predict the next symbol at every step."""
+    """Predict the next symbol at every step.
+
+    Attributes:
+        mark: the symbol that opens a document, where the states start anew; None where none does.
+    """
+
+    mark: int | None = None
 
     def __init__(self, cell: Cell, vocabulary_size: int, settings: TrainSettings) -> None:
         width = output_width(settings)
@@ -158,6 +170,13 @@ class TextModel(Network):
         super().__init__(embedding, recurrent, _symbol_head(embedding, width, settings))
         if settings.tied:  # of the size that a linear layer begins with, as the logits are products with it
             nn.init.uniform_(embedding.weight, -(width**-0.5), width**-0.5)
+
+    def restarts(self, x: Any) -> Tensor | None:
+        """Return where a document begins, (T, B)."""
+        if self.mark is None:
+            return None
+        found: Tensor = x == self.mark
+        return found
 
     def answer(self, output_TBW: Tensor, x: Any) -> Any:
         """Return the logits of the next symbols, (T, B, V); an adaptive softmax takes the output as it is."""

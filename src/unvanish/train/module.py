@@ -100,6 +100,10 @@ class NetworkModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate of the coming step."""
         self.learning_rate = self.schedule.rate(self.trainer.global_step)
+        if (
+            self.settings.random_windows
+        ):  # a short window has fewer losses, and gets a smaller step (Merity et al. 2018)
+            self.learning_rate *= len(batch[0]) / self.settings.length
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate
 

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, UnvanishError
+
+
+def plain_of(path: Path, option: str) -> Any:
+    """Read a file of plain YAML that an option names.
+
+    Raises:
+        OptionError: it cannot be read.
+    """
+    from unvanish.record.plain import read_plain
+
+    try:
+        return read_plain(path.read_bytes())
+    except OSError as fault:
+        raise OptionError(f"{option} {path} cannot be read: {fault.strerror}") from fault
+    except ValueError as fault:
+        raise OptionError(f"{option} {path} cannot be read: {fault}") from fault
 
 
 def own_cell(name: str) -> Cell | None:
@@ -52,14 +69,8 @@ def _of_yaml(path: Path) -> Cell:
     from pydantic import ValidationError
 
     from unvanish.record.config import Definition, explain
-    from unvanish.record.plain import read_plain
 
-    try:
-        plain = read_plain(path.read_bytes())
-    except OSError as fault:
-        raise OptionError(f"--cell {path} cannot be read: {fault.strerror}") from fault
-    except ValueError as fault:
-        raise OptionError(f"--cell {path} cannot be read: {fault}") from fault
+    plain = plain_of(path, "--cell")
     try:
         return Cell.from_dict(Definition.model_validate(plain).model_dump())
     except ValidationError as fault:

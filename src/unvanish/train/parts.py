@@ -21,6 +21,8 @@ def parts_of_run(loaded: Loaded) -> SimpleNamespace:
         ExportError: its inputs are words beside numbers, or its head is no linear map.
     """
     model = loaded.model
+    if getattr(model, "mark", None) is not None:
+        raise ExportError("the run starts anew at its --document-mark, which no file does yet")
     embedding: nn.Module | None = model.embedding
     if isinstance(embedding, Steps):
         if len(embedding.categories):

@@ -300,9 +300,9 @@ def _with_found_rate(
         rate = find_rate(module, material, accelerator)
     if rate is None:
         say(f"rate     no learning rate lowers the loss within {TRIED} steps: --lr {module.settings.lr:g} is kept")
-        return module
-    say(f"rate     {rate:g}, where the loss falls fastest in {TRIED} steps from {LOWEST:g} to {HIGHEST:g}")
-    material.settings = dataclasses.replace(material.settings, lr=rate)
+    else:
+        say(f"rate     {rate:g}, where the loss falls fastest in {TRIED} steps from {LOWEST:g} to {HIGHEST:g}")
+        material.settings = dataclasses.replace(material.settings, lr=rate)
     return _fresh(module.model.recurrent.cell, module.question, material.settings)
 
 

@@ -37,6 +37,7 @@ SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 PRECISIONS = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # ours, and Lightning's
 STRATEGIES = ("auto", "ddp", "fsdp")
 LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")
+SHORTEST_RANDOM = 20  # steps: of shorter windows some would have none
 MAX_SEED = 2**32 - 1
 MAX_LR = 1e30  # torch's optimisers refuse what single precision cannot hold a multiple of
 
@@ -85,6 +86,7 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     patience: Annotated[int, Field(ge=0, le=2**31)] = 0  # validations without a better one; 0: to the end
     time_limit: Annotated[float, Field(ge=0, le=1e9)] = 0.0  # minutes; 0: none
     clip: str = "norm:5"
+    random_windows: bool = False  # of text: windows of random lengths, begun elsewhere in each epoch
     pace: Sequence[str] = ()  # NAME=RATES: steps between two updates, of groups of units
     pace_scaled: bool = False  # whether rates divide the learning rate instead
     penalty: Sequence[str] = ()
@@ -108,6 +110,7 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
         except ValidationError as fault:
             raise OptionError(_dashed(explain(fault))) from fault
         self._check_words()
+        self._check_windows()
         check_engine(self.engine)
         self.check_data()
         self._check_remedies()
@@ -132,6 +135,12 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
     def dtype(self) -> torch.dtype:
         """The type of the parameters."""
         return torch.float64 if self.precision == "64" else torch.float32
+
+    def _check_windows(self) -> None:
+        if self.random_windows and 0 < self.length < SHORTEST_RANDOM:
+            raise OptionError(
+                f"--random-windows is for windows of {SHORTEST_RANDOM} steps or more: give a longer --length"
+            )
 
     def _check_remedies(self) -> None:
         """Read every word; whether the cell can do with it shows when the network is made."""

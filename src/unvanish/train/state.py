@@ -303,10 +303,10 @@ def _check_ours(ours: _Ours, module: NetworkModule, windows: int) -> None:
             raise _UnfitError("it has carried states, and this run carries none")
     elif ours.states or ours.windows_done:
         if settings.precision in MIXED and len(ours.states) == len(wanted):  # autocast says of which kind each is
-            wanted = [
+            wanted = tuple(
                 one.to(found.dtype) if found.dtype in HALVES else one
                 for one, found in zip(wanted, ours.states, strict=True)
-            ]
+            )
         _compare("carried states", dict(enumerate(ours.states)), dict(enumerate(wanted)))
     states = [
         ("cpu", torch.Generator(), ours.random_states.cpu),

@@ -12,6 +12,7 @@ from tests.support.runs import numbers, silent, straight
 from unvanish import cells
 from unvanish.cli import main
 from unvanish.errors import DataError, OptionError, RunError, UnvanishError
+from unvanish.report import write_report
 from unvanish.tasks import Agreement
 from unvanish.tasks.agreement import COLUMNS, NOUNS, WORDS
 from unvanish.train import TrainSettings, load_model, load_run, prepare
@@ -53,6 +54,9 @@ def test_it_is_learnt_and_told_by_distance_and_attractors(tmp_path: Path) -> Non
         answer = model(1 + fresh.codes_TB[:-1])[0]
     right = Agreement(9, 1).accuracy(answer[..., 1:], fresh)
     assert right == pytest.approx(metrics["accuracy, 9 steps, 1 attractor"], abs=0.03)
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "of the verbs the number of their subject" in page
+    assert "steps to the subject" in page
     with pytest.raises(RunError, match="is not a run on text"):
         load_model(run)
     assert main(["evaluate", str(run), __file__]) == 2

@@ -197,3 +197,12 @@ def test_patience_ends_a_run_which_has_the_best_validation_behind_it(tmp_path: P
             for name, value in found.question.judge(found.model, answer, y).items():
                 sums[name] += float(value)
     assert sums["loss"] / sums["count"] == pytest.approx(min(losses), rel=1e-5), "the network is that of the best"
+
+
+def test_what_the_window_cuts_off_is_needed_all_the_same(tmp_path: Path) -> None:
+    """The label is the sign of the first of 8 to 12 steps, and only the last 4 are read."""
+    said: list[str] = []
+    train(labelled(tmp_path, rows=300, length=4, epochs=1), tmp_path / "run", say=said.append)
+    need = next(line for line in said if line.startswith("need"))
+    assert "windows of 4 steps cut that off" in need
+    assert numbers(tmp_path / "run", "need")[0]["lag"] >= 8

@@ -8,7 +8,12 @@ from unvanish.report.comparison.read import Comparison, Entry, Group, loss_of, n
 from unvanish.report.comparison.rows import reach_of
 from unvanish.report.page.wording import count, decimal, enumeration, percent, steps
 
-BESIDE = {"class": ("accuracy", "right"), "number": ("rmse", "off"), "forecast": ("mase", "MASE")}
+BESIDE = {
+    "class": ("accuracy", "right"),
+    "agreement": ("accuracy", "right"),
+    "number": ("rmse", "off"),
+    "forecast": ("mase", "MASE"),
+}
 
 
 def finding(found: Comparison) -> str:
@@ -17,7 +22,7 @@ def finding(found: Comparison) -> str:
 
 
 def _losses(found: Comparison) -> str:
-    ranked, nats = found.ranked, " nats" if found.asked.kind in ("text", "class") else ""
+    ranked, nats = found.ranked, " nats" if found.asked.in_nats else ""
     if len(found.groups) == 1:
         (group,) = found.groups
         told = "" if group.loss is None else f": a loss of {_spread(group, nats)}"

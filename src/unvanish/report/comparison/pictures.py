@@ -49,7 +49,7 @@ def loss_picture(found: Comparison) -> Figure | None:
             data.append(line([valid.step for valid in run.valids], seen, **more, hovertemplate=_hover("%{y:.4~g}")))
     if not data:
         return None
-    unit = found.asked.loss_unit if found.same_loss and found.asked.kind in ("text", "class") else "loss"
+    unit = found.asked.loss_unit if found.same_loss and found.asked.in_nats else "loss"
     return {"data": data, "layout": canvas("training step", unit, legend=True)}
 
 

@@ -14,7 +14,7 @@ from unvanish.report.comparison.read import Comparison, Entry, Group, differing,
 from unvanish.report.page.wording import MISSING, count, decimal, duration, inside, part_order, plain
 from unvanish.report.run.answers import PARTS
 
-LEADS = {"text": "loss", "class": "accuracy", "number": "rmse", "forecast": "mase"}
+LEADS = {"text": "loss", "class": "accuracy", "number": "rmse", "forecast": "mase", "agreement": "accuracy"}
 TOLD = ("cell", "hidden", "layers", "epochs", "length")  # settings that have rows of their own
 Value = Callable[[Entry], float | None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,14 @@ from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.wording import MISSING, decimal, enumeration, percent
 
 PARTS = {"valid": "validation"}
+LEADING = {"text": "loss", "class": "accuracy", "number": "rmse", "forecast": "mae", "agreement": "accuracy"}
+SHOWN = {
+    "class": ("accuracy", "f1"),
+    "number": ("rmse", "r2"),
+    "forecast": ("mase", "coverage"),
+    "agreement": ("accuracy",),
+}
+DIFFICULTY = re.compile(r"accuracy, (\d+) steps?, (\d+) attractors?")
 UNITS = {"bytes": "byte", "words": "word", "bpe": "piece"}
 
 
@@ -21,7 +30,7 @@ class Asked:
     """What a run was asked, as far as its configuration says it.
 
     Attributes:
-        kind: `text`, `class`, `number` or `forecast`.
+        kind: `text`, `class`, `number`, `forecast` or `agreement`.
         unit: what one loss is of.
     """
 
@@ -38,12 +47,19 @@ class Asked:
         if question.get("kind") == "labels":
             per = "step" if question.get("per") == "step" else "sequence"
             return cls("number" if question.get("asked") == "number" else "class", per)
+        if mapping(config.get("settings")).get("task") == "agreement":
+            return cls("agreement", "verb")
         return cls("text", UNITS.get(text(data.get("cut")), "character"))
+
+    @property
+    def in_nats(self) -> bool:
+        """Whether its loss is a cross-entropy."""
+        return self.kind in ("text", "class", "agreement")
 
     @property
     def loss_unit(self) -> str:
         """What the loss is measured in."""
-        if self.kind in ("text", "class"):
+        if self.in_nats:
             return f"nats per {self.unit}"
         return "in units of the spread" if self.kind == "forecast" else "of the variance"
 
@@ -58,6 +74,7 @@ class Asked:
         what = {
             "text": f"each next {self.unit}, on the text it learns from and on text",
             "class": "each class, on the data it learns from and on data",
+            "agreement": "each verb, in the sentences it learns from and in sentences",
             "number": "each number, on the data it learns from and on data",
             "forecast": "each forecast, in the part it learns from and in a part",
         }[self.kind]
@@ -81,6 +98,11 @@ def sentence(asked: Asked, metrics: Mapping[str, float | None], steps: str) -> s
             f"After {steps} the network gets {percent(metrics.get('accuracy'))} right of the {asked.unit}s that it "
             f"was not trained on, at {decimal(loss)} nats per {asked.unit}."
         )
+    if asked.kind == "agreement":
+        return (
+            f"After {steps} the network gives {percent(metrics.get('accuracy'))} of the verbs the number of their "
+            "subject, where all nouns in between are of the other number."
+        )
     if asked.kind == "number":
         return (
             f"After {steps} the network is {decimal(metrics.get('rmse'))} off (root mean square) on {asked.unit}s "
@@ -94,7 +116,7 @@ def sentence(asked: Asked, metrics: Mapping[str, float | None], steps: str) -> s
 
 def baseline_sentence(asked: Asked, metrics: Mapping[str, float | None], naive: list[Worth]) -> str:
     """Say what a naive answer comes to beside it."""
-    leads = {"text": "loss", "class": "accuracy", "number": "rmse", "forecast": "mae"}[asked.kind]
+    leads = LEADING[asked.kind]
     known = [one for one in naive if one.metrics.get(leads) is not None]
     if not known or metrics.get(leads) is None:
         return ""
@@ -112,7 +134,7 @@ def tiles(asked: Asked, metrics: Mapping[str, float | None]) -> list[Html]:
             tile(decimal(metrics.get("bits")), "validation loss", f"bits per {asked.unit}"),
             tile(decimal(metrics.get("perplexity")), "perplexity", f"equally likely {asked.unit}s"),
         ]
-    shown = {"class": ("accuracy", "f1"), "number": ("rmse", "r2"), "forecast": ("mase", "coverage")}[asked.kind]
+    shown = SHOWN[asked.kind]
     units = {
         "accuracy": "on the validation part",
         "f1": "mean over classes",
@@ -137,11 +159,34 @@ class Worth:
     metrics: Mapping[str, float | None]
 
 
+def _plain(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics without those that have a table of their own."""
+    return {name: value for name, value in metrics.items() if not DIFFICULTY.fullmatch(name)}
+
+
+def difficulty_table(metrics: Mapping[str, float | None]) -> Child:
+    """Show the share of right verbs by distance and by attractors."""
+    matched = {name: DIFFICULTY.fullmatch(name) for name in metrics}
+    found = {(int(one[1]), int(one[2])): metrics[name] for name, one in matched.items() if one is not None}
+    if not found:
+        return None
+    counts = sorted({count for _, count in found})
+    heads = [f"{count} attractor{'s' * (count != 1)}" for count in counts]
+    head = element("tr", *(element("th", name, scope="col") for name in ("steps to the subject", *heads)))
+    body = []
+    for distance in sorted({distance for distance, _ in found}):
+        cells = [found.get((distance, count)) for count in counts]
+        shown = (element("td", MISSING if one is None else percent(one)) for one in cells)
+        body.append(element("tr", element("th", str(distance), scope="row"), *shown))
+    table = element("table", element("thead", head), element("tbody", *body))
+    return scrolling("div", "Right verbs by distance and attractors", table, class_="events worth")
+
+
 def worth_table(asked: Asked, rows: list[Worth]) -> Child:
     """Set the network beside naive answers, on each part."""
     if len(rows) < 2:
         return None
-    written = [dict(measures(row.metrics, asked.unit)) for row in rows]
+    written = [dict(measures(_plain(row.metrics), asked.unit)) for row in rows]
     names = list(dict.fromkeys(name for one in written for name in one))
     head = element("tr", *(element("th", name, scope="col") for name in ("answer", "on", *names)))
     body = [

@@ -46,7 +46,7 @@ def loss_picture(run: Run) -> Figure | None:
 
 
 def _loss_axis(run: Run) -> str:
-    return run.asked.loss_unit if run.asked.kind in ("text", "class") else "loss"
+    return run.asked.loss_unit if run.asked.in_nats else "loss"
 
 
 def step_picture(run: Run, quantity: str) -> Figure | None:

@@ -43,6 +43,7 @@ def header(run: Run) -> Html:
         _figures(run),
         need_table(run),
         _worth(run),
+        _difficulty(run),
         censored_note(run.reaches),
         _notice(run),
     )
@@ -129,7 +130,7 @@ def _loss_sentence(run: Run) -> str:
         )
     words = answers.sentence(run.asked, valid.metrics, f"{count(valid.step)} {steps(valid.step)}")
     if best.step != valid.step and (valid.loss or 0.0) - (best.loss or 0.0) > 0.005:
-        nats = " nats" if run.asked.kind in ("text", "class") else ""
+        nats = " nats" if run.asked.in_nats else ""
         words += f" Its best loss was {decimal(best.loss)}{nats}, at step {count(best.step)}."
     naive = [one for one in run.worths if one.part == "valid"]
     return f"{words} {answers.baseline_sentence(run.asked, valid.metrics, naive)}".strip()
@@ -187,6 +188,12 @@ def _worth(run: Run) -> Child:
     order = {"valid": 0, "test": 1}
     rows = sorted([*own, *run.worths], key=lambda one: order.get(one.part, 2))
     return answers.worth_table(run.asked, rows)
+
+
+def _difficulty(run: Run) -> Child:
+    """Show what the task was the harder for."""
+    valid = validation(run)
+    return None if valid is None else answers.difficulty_table(valid.metrics)
 
 
 def need_table(run: Run) -> Child:

@@ -222,10 +222,11 @@ def class_metrics(taken_KK: Tensor) -> dict[str, float]:
 
 @dataclass
 class LabelMaterial(Material):
-    """Labelled sequences."""
+    """Labelled sequences: by part, cut to the window; and those to train on as they are, to measure their need."""
 
     question: LabelQuestion
     rows: dict[str, Rows]
+    whole: Rows
 
     @classmethod
     def of(
@@ -238,14 +239,14 @@ class LabelMaterial(Material):
         """Take parts `train`, `valid` and, where there is one, `test`; `question` is that of a run that goes on."""
         train = parts["train"]
         question = question or question_of(train, settings)
-        rows = {}
+        whole = {}
         for name, part in parts.items():
             assert part.target is not None
-            found = question.inputs(part)
             wanted, per_step = question.wanted(part.target), part.target.per == "step"
-            rows[name] = dataclasses.replace(found, wanted=wanted, per_step=per_step).cut(settings.length)
+            whole[name] = dataclasses.replace(question.inputs(part), wanted=wanted, per_step=per_step)
+        rows = {name: found.cut(settings.length) for name, found in whole.items()}
         told = (*train.told, *_told(rows, settings, train))
-        return cls(question, settings, train.source, digest, told, rows)
+        return cls(question, settings, train.source, digest, told, rows, whole["train"])
 
     def batches(self, part: str, seed: int | None = None) -> SequenceBatches:
         """Return the batches of a part, in its order or in one that is drawn for each epoch."""
@@ -279,7 +280,7 @@ class LabelMaterial(Material):
 
     def need(self) -> Need | None:
         """Measure how much context a sample of the sequences needs, of numbers and words as columns."""
-        rows, order = self.rows["train"], np.random.default_rng(0).permutation(len(self.rows["train"]))
+        rows, order = self.whole, np.random.default_rng(0).permutation(len(self.whole))
         steps = 0
         taken: list[int] = []
         for row in order[:NEED_SEQUENCES]:

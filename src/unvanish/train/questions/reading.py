@@ -34,6 +34,7 @@ from unvanish.train.settings import TrainSettings
 BATCH, FEWEST = 50, 8  # rows
 UPDATES, MOST_EPOCHS = 1_500, 200  # as long as nobody says how many epochs
 WHOLE_STEPS, PIECE = 1_000, 200  # sequences judged at each step: longer ones are cut into pieces
+ESCAPES = {r"\n": "\n", r"\f": "\f", r"\t": "\t", r"\0": "\0"}  # as one types them in a shell
 CUTS = {"text": "chars", "bytes": "bytes", "words": "words", "bpe": "bpe"}
 
 
@@ -61,18 +62,35 @@ def read_material(
             "the data of this run were given by a program: go on with unvanish.train.fit, resume=FOLDER"
         )
     if settings.task:
+        _only_text(settings)
         return _task(path, settings, question)
     kind = settings.kind or ("text" if path is None else _looked(path, say))
     settings = _fitted(settings, kind=kind)
     if kind in CUTS:
         _refuse(settings, "target", "horizon", "group", "time", "known", kind=kind)
+        mark = settings.document_mark
+        typed: dict[str, Any] = {"document_mark": ESCAPES.get(mark, mark) if mark is not None else None}
+        settings = dataclasses.replace(settings, **typed)
         return _text(path, settings, question)
-    if settings.tied or settings.softmax != "full" or settings.vocabulary:
-        raise OptionError("--tied, --softmax and --vocabulary are for text: leave them away")
+    _only_text(settings)
     if path is None:
         raise OptionError(f"--as {kind} needs a source: name a file or a folder")
     parts, digest = _sequences(path, kind, settings)
     return _asked(parts, settings, digest, question)
+
+
+def _only_text(settings: TrainSettings) -> None:
+    """Refuse what goes with text alone."""
+    asked = {
+        "--tied": settings.tied,
+        "--softmax": settings.softmax != "full",
+        "--vocabulary": settings.vocabulary,
+        "--document-mark": settings.document_mark is not None,
+        "--random-windows": settings.random_windows,
+    }
+    for name, given in asked.items():
+        if given:
+            raise OptionError(f"{name} is for text: leave it away")
 
 
 def _task(path: Path | None, settings: TrainSettings, question: Question | None) -> Material:

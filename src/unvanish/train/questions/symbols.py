@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unvanish.data.dependency import dependency
-from unvanish.data.text import Windows
+from unvanish.data.text import Windows, random_borders
 from unvanish.data.tokens import Symbols, Tokens
 from unvanish.data.tokens.symbols import Characters
 from unvanish.equations import Cell
@@ -31,6 +31,7 @@ from unvanish.train.settings import TrainSettings
 
 PROBE_STEPS, PROBE_ROWS = 200, 8
 NEED_FROM = 50_000  # symbols: some seconds
+PIECE = 1 << 21  # symbols that are counted at a time
 SAMPLE_PROMPT, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 40, 400, 0.8
 SHORT = {"character": "char", "byte": "byte", "word": "word", "piece": "piece"}
 
@@ -51,7 +52,17 @@ class SymbolQuestion(Question):
         """Make a network that answers it."""
         if settings.bidirectional:
             raise OptionError("--bidirectional reads what is to be predicted: leave it away for text")
-        return TextModel(cell, len(self.symbols), settings)
+        model = TextModel(cell, len(self.symbols), settings)
+        if settings.document_mark is not None:
+            model.mark = self._mark(settings.document_mark)
+        return model
+
+    def _mark(self, mark: str) -> int:
+        """The number of what opens a document."""
+        numbers = self.symbols.encode(mark).tolist()
+        if len(numbers) != 1 or not numbers[0]:
+            raise OptionError(f"--document-mark {mark!r} is not one {self.unit} of the text: name one that it has")
+        return int(numbers[0])
 
     def check(self, weights: Mapping[str, Any], settings: TrainSettings) -> str:
         """Say what in weights cannot be of a network of this question."""
@@ -139,7 +150,13 @@ class TextMaterial(Material):
 
     def train(self) -> Windows:
         """Return the windows to train on."""
-        return Windows(self.tokens.parts["train"], self.settings.length, self.settings.rows)
+        borders = self._borders if self.settings.random_windows else None
+        return Windows(self.tokens.parts["train"], self.settings.length, self.settings.rows, borders)
+
+    def _borders(self, steps: int) -> list[int]:
+        """Where the windows of this epoch begin and end."""
+        rng = np.random.default_rng((self.settings.seed, 2, self.epoch()))
+        return random_borders(steps, self.settings.length, rng)
 
     def valid(self) -> Windows:
         """Return the windows to validate on."""
@@ -212,8 +229,7 @@ def _frequencies(train_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _bigram(train_N: Tensor, valid_N: Tensor, count: int, shares_V: Tensor, counts_V: Tensor) -> float:
     """The cross-entropy of what followed each symbol, mixed with the frequencies (Witten, Bell 1991)."""
-    keys_N = train_N[:-1].long() * count + train_N[1:]
-    pairs, times = torch.unique(keys_N, return_counts=True)
+    pairs, times = _pairs(train_N, count)
     kinds_V = torch.bincount(pairs // count, minlength=count).double()  # how many symbols followed
     before, after = valid_N[:-1], valid_N[1:]
     wanted = before * count + after
@@ -224,6 +240,17 @@ def _bigram(train_N: Tensor, valid_N: Tensor, count: int, shares_V: Tensor, coun
         total > 0, (seen + kinds_V[before] * shares_V[after]) / total.clamp_min(1), shares_V[after]
     )
     return float(-likely.log().mean())
+
+
+def _pairs(train_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Which pairs of symbols there are, as one number each, ascending, and how often; a long text in pieces."""
+    pairs, times = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    for start in range(0, len(train_N) - 1, PIECE):
+        piece = train_N[start : start + PIECE + 1].long()
+        new, often = torch.unique(piece[:-1] * count + piece[1:], return_counts=True)
+        pairs, place = torch.unique(torch.cat([pairs, new]), return_inverse=True)
+        times = torch.zeros(len(pairs), dtype=torch.long).index_add_(0, place, torch.cat([times, often]))
+    return pairs, times
 
 
 def _check_long_enough(tokens: Tokens, settings: TrainSettings) -> None:
