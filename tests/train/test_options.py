@@ -17,6 +17,7 @@ from tests.support.runs import (
     assert_same_run,
     at_step,
     events,
+    forecast,
     interrupt,
     labelled,
     latest_of,
@@ -30,7 +31,7 @@ from unvanish.cli import main
 from unvanish.errors import MissingExtraError, OptionError
 from unvanish.report.run.read import Run
 from unvanish.report.run.remedies import remedy_summary
-from unvanish.train import TrainSettings, load_run, prepare, read_settings, resume
+from unvanish.train import TrainSettings, fit, load_run, prepare, read_settings, resume
 from unvanish.train.checkpoint import WEIGHTS
 
 
@@ -63,14 +64,34 @@ def test_gathered_over_two_batches_it_is_trained_as_by_batches_twice_as_large(tm
         assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("every", [0, 2])
-def test_a_step_of_several_batches_is_not_broken_off_within(tmp_path: Path, every: int) -> None:
+@pytest.mark.parametrize("asked", ["class", "number"])
+def test_batches_of_a_step_count_by_what_is_known_in_them(tmp_path: Path, asked: str) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(45, 7, 2)).astype(np.float32)
+    y: Any = np.cumsum(x[:, :, 0], 1).astype(np.float32)
+    y[rng.random(y.shape) < 0.4], y[5:15] = np.nan, np.nan
+    if asked == "class":
+        y = (x[:, 0, 0] > 0).astype(np.int64)
+    settings = equal_lengths(tmp_path, batch_size=4, accumulate=3)  # 41 sequences: 11 batches, the last of one
+    np.savez(tmp_path / "equal.npz", x=x, y=y)
+    gathered = straight(settings, tmp_path / "gathered")
+    whole = straight(dataclasses.replace(settings, batch_size=12, accumulate=1), tmp_path / "whole")
+    for name, array in trained(whole).items():
+        torch.testing.assert_close(trained(gathered)[name], array, atol=1e-6, rtol=1e-5)
+    for one, other in zip(numbers(whole, "step"), numbers(gathered, "step"), strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("every", "stop"), [(0, 5), (2, 4), (2, 5)])
+def test_a_step_of_several_batches_is_not_broken_off_within(tmp_path: Path, every: int, stop: int) -> None:
     asked = {"accumulate": 3, "dropout": 0.3, "epochs": 3, "valid_every": every}
     whole = straight(small(tmp_path, **asked), tmp_path / "whole")
     assert [line["step"] for line in numbers(whole, "step")] == list(range(1, 10)), "8 windows are 3 steps"
+    assert [line["step"] for line in numbers(whole, "valid")] == ([2, 4, 6, 8, 9] if every else [3, 6, 9])
     (tmp_path / "stopped").mkdir()
-    stopped = stopped_run(tmp_path / "stopped", **asked)
-    assert numbers(stopped, "step")[-1]["step"] == 5
+    stopped = stopped_run(tmp_path / "stopped", stop, **asked)
+    assert numbers(stopped, "step")[-1]["step"] == stop
     assert resume(stopped, say=silent).interrupted == 0
     assert_same_run(whole, stopped)
 
@@ -113,7 +134,7 @@ def test_rates_of_one_are_the_plain_training(tmp_path: Path) -> None:
         assert torch.equal(trained(paced)[name], array), name
 
 
-@pytest.mark.parametrize("word", ["U_*", "U_*=", "U_*=0", "U_*=a", "=2", "X_q=2"])
+@pytest.mark.parametrize("word", ["U_*", "U_*=", "U_*=0", "U_*=a", "=2", "X_q=2", f"U_*={2**63}"])
 def test_rates_that_cannot_be_are_refused(tmp_path: Path, word: str) -> None:
     with pytest.raises(OptionError, match=r"pace|X_q"):
         prepare(small(tmp_path, pace=[word]), tmp_path / "run", say=silent)
@@ -144,6 +165,22 @@ def test_bf16_keeps_the_parameters_in_32_bits(tmp_path: Path) -> None:
     usual = straight(small(tmp_path, epochs=1), tmp_path / "usual")
     one, other = (numbers(folder, "valid")[-1]["loss"] for folder in (run, usual))
     assert one == pytest.approx(other, abs=0.05)
+
+
+@pytest.mark.parametrize("more", [{}, {"pace": ["U_*=1,3"]}, {"accumulate": 3, "cell": "gru"}])
+def test_bf16_goes_on_after_a_break(tmp_path: Path, more: dict[str, Any]) -> None:
+    asked = {"precision": "bf16", "dropout": 0.3, "epochs": 3, **more}
+    whole = straight(small(tmp_path, **asked), tmp_path / "whole")
+    (tmp_path / "stopped").mkdir()
+    stopped = stopped_run(tmp_path / "stopped", **asked)
+    assert resume(stopped, say=silent).interrupted == 0
+    assert_same_run(whole, stopped)
+
+
+def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--precision 16 needs a GPU"):
+        prepare(small(tmp_path, precision="16"), tmp_path / "run", say=silent)
+    assert not (tmp_path / "run").exists()
 
 
 # -- loggers -----------------------------------------------------------------------------------------------------
@@ -202,6 +239,27 @@ def test_settings_by_their_names_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "run").exists()
 
 
+def test_beside_another_source_the_configuration_gives_no_more_than_fits_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, table, path = tmp_path / "run", forecast(tmp_path).source, tmp_path / "exponent.yaml"
+    straight(small(tmp_path, epochs=1), run)
+    found = read_settings(run)
+    assert found.beside({"source": table, "horizon": 5}).kind is None
+    assert found.beside({"source": str(tmp_path / "text.txt")}).kind == "text"
+    given = tmp_path / "given"
+    fit(np.zeros((8, 3, 1)), np.arange(8) % 2, folder=given, hidden=4, epochs=1, device="cpu")
+    assert main(["train", "--config", str(given), "--out", str(tmp_path / "none")]) == 2
+    assert "name a source" in capsys.readouterr().err
+    task = straight(
+        TrainSettings(task="agreement", distance=8, attractors=0, hidden=4, layers=1, epochs=1, probes=1),
+        given / "task",
+    )
+    assert read_settings(task).beside({"distance": 10}).length == 0
+    path.write_text("lr: 1e-3\n", encoding="utf-8")  # which YAML takes for a word
+    assert read_settings(path).beside({}).lr == 1e-3
+
+
 def test_other_data_than_those_of_the_configuration_are_told(tmp_path: Path) -> None:
     said: list[str] = []
     run = straight(small(tmp_path, epochs=1), tmp_path / "run")
@@ -224,6 +282,13 @@ def test_a_rate_that_was_looked_for_trains_as_one_that_was_given(tmp_path: Path)
     found.run(silent)
     given = straight(small(tmp_path, dropout=0.2, lr=rate), tmp_path / "given")
     assert_same_run(given, tmp_path / "found")
+
+
+def test_a_rate_is_found_where_an_epoch_has_fewer_batches_than_a_step(tmp_path: Path) -> None:
+    settings = labelled(tmp_path, rows=10, batch_size=50, accumulate=2)
+    found = prepare(settings, tmp_path / "run", lr_find=True, say=silent)
+    found.claim.release()
+    assert found.session.settings.lr != settings.lr
 
 
 def test_seeds_side_by_side_and_after_a_break(
@@ -249,3 +314,47 @@ def test_seeds_side_by_side_and_after_a_break(
     assert row[1:] == [f"{one:.4g}" for one in (*losses, sum(losses) / 3, min(losses), max(losses))]
     alone = straight(small(tmp_path, seed=2, layers=1, epochs=1, probes=8), tmp_path / "alone")
     assert_same_run(alone, base / "seed-2")
+    resume(base / "seed-1", epochs=2, say=silent)
+    assert main(["train", "--resume", str(base), "--epochs", "2"]) == 0, (
+        "those that have come so far are left alone"
+    )
+    assert [events(base / f"seed-{seed}").count("finished") for seed in (1, 2, 3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("seed", "count", "told"), [("1", "0", "--seeds 0"), (str(2**32 - 2), "3", "--seed is")])
+def test_seeds_that_cannot_be_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: str, count: str, told: str
+) -> None:
+    small(tmp_path)
+    asked = ["train", str(tmp_path / "text.txt"), "--seed", seed, "--seeds", count, "--out", str(tmp_path / "runs")]
+    assert main(asked) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_seeds_are_kept_in_a_folder_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = straight(small(tmp_path, epochs=1), tmp_path / "run")
+    asked = ["train", "--config", str(run), "--seeds", "2"]
+    assert main([*asked, "--out", str(run)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nequations: |\n  h[t] = tanh(W @ x[t] + U @ h[t-1] + b)\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path / "run")
+    assert main([*asked, "--cell", str(tmp_path / "mine.yaml")]) == 0
+    assert len(list(Path("runs").glob("mine-*-seeds/seed-*/config.yaml"))) == 2
+
+
+def test_a_seed_that_diverges_does_not_keep_the_others_from_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = small(tmp_path, epochs=1)
+    base = tmp_path / "seeds"
+    for seed, lr in ((1, 1e30), (2, 1e-2)):
+        changed = dataclasses.replace(settings, seed=seed, lr=lr, optimizer="sgd", clip="none")
+        prepare(changed, base / f"seed-{seed}", say=silent).claim.release()
+    assert main(["train", "--resume", str(base)]) == 2
+    assert "1 of 2 trainings" in capsys.readouterr().err
+    assert events(base / "seed-2") == ["started", "finished"]

@@ -21,9 +21,11 @@ from tests.support.runs import events, forecast, labelled, latest_of, numbers, s
 from tests.support.whole import usual
 from unvanish.data.batches import SequenceBatches
 from unvanish.data.text import Windows
-from unvanish.errors import OptionError
+from unvanish.errors import OptionError, RunError
 from unvanish.train import TrainSettings, fit, prepare, prepare_resume, resume
 from unvanish.train.checkpoint import WEIGHTS
+from unvanish.train.processes import Others
+from unvanish.train.sharing import Share
 
 EXACT = {"optimizer": "sgd", "lr": 0.1, "probes": 1}
 MADE: dict[str, Callable[[Path], TrainSettings]] = {
@@ -88,6 +90,27 @@ def test_a_process_that_is_killed_ends_the_run_which_can_go_on(tmp_path: Path) -
     found.claim.release()
     assert found.session.state is not None
     assert found.session.state["global_step"] > 0
+
+
+@pytest.mark.parametrize("name", ["text.txt", "config.yaml"])
+def test_a_process_that_cannot_start_is_told_at_once(name: str, tmp_path: Path) -> None:
+    settings, run = small(tmp_path, devices=2, batch_size=2), tmp_path / "run"
+    training = prepare(settings, run, say=silent)
+    path = tmp_path / name if name == "text.txt" else run / name
+    path.rename(path.with_suffix(".away"))
+    with pytest.raises(RunError, match=r"process 2 of 2 ended \(.*--resume"):
+        training.run(silent)
+    path.with_suffix(".away").rename(path)
+    assert resume(run, say=silent).interrupted == 0
+
+
+def test_a_terminals_interrupt_is_heard_by_the_first_process_alone(tmp_path: Path) -> None:
+    one = Others(tmp_path / "no run", Share(0, 2, 1))
+    try:
+        (process,) = one._started
+        assert os.getpgid(process.pid) != os.getpgid(0)
+    finally:
+        one.end(kill=True)
 
 
 def _follower(parent: int) -> int:

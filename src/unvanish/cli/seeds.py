@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from unvanish.cli.show import console, note, plain
-from unvanish.errors import RunError
+from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
 
 if TYPE_CHECKING:
@@ -34,8 +34,14 @@ def train_seeds(
     settings: TrainSettings, count: int, out: Path | None, prepare: Callable[..., Training], lr_find: bool
 ) -> None:
     """Prepare all of them, so that a folder that is broken off says what is missing; then train them."""
-    base = out or Path("runs") / f"{settings.cell}-{datetime.datetime.now():%Y%m%d-%H%M%S}-seeds"
+    if count < 1:
+        raise OptionError(f"--seeds {count}: give how many networks are to be trained, 1 or more")
     first = settings.seed
+    dataclasses.replace(settings, seed=first + count - 1)  # refuses a seed that is too large
+    named = f"{Path(settings.cell).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}-seeds"  # the cell may be in a file
+    base = out or Path("runs") / named
+    if base.is_dir() and any(base.iterdir()):
+        raise RunError(f"{base} is not empty: name another folder with --out, or resume it with --resume")
     for seed in range(first, first + count):
         training = prepare(
             dataclasses.replace(settings, seed=seed),
@@ -53,23 +59,40 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
     from unvanish import report
     from unvanish.train import prepare_resume
 
-    folders = runs_in(base)
-    for folder in folders:
-        if not changes and _finished(folder):
+    folders, lost = runs_in(base), 0
+    again = " ".join([f"unvanish train --resume {base}", *(f"--{name} {value}" for name, value in changes.items())])
+    for number, folder in enumerate(folders, 1):
+        if _finished(folder) and _as_asked(folder, changes):
             continue
-        plain(f"\n{folder.name.replace('-', ' ')}, {folders.index(folder) + 1} of {len(folders)}")
-        outcome = prepare_resume(folder, **changes, say=note).run(plain)
+        plain(f"\n{folder.name.replace('-', ' ')}, {number} of {len(folders)}")
+        try:
+            outcome = prepare_resume(folder, **changes, say=note).run(plain)
+        except NonFiniteError as fault:  # the other seeds may do better
+            plain(f"{folder}: {fault}")
+            report.write_report(folder)
+            lost += 1
+            continue
         report.write_report(folder)
         if outcome.interrupted:
-            plain(f"stopped and saved; go on with  unvanish train --resume {base}")
+            plain(f"stopped and saved; go on with  {again}")
             raise typer.Exit(128 + outcome.interrupted)
         if outcome.stopped:
-            plain(f"stopped and saved: {outcome.stopped}; go on with  unvanish train --resume {base}")
+            plain(f"stopped and saved: {outcome.stopped}; go on with  {again}")
     console.print(_table(folders))
-    if len(folders) > 1:
-        found = report.compare(folders)
+    validated = [folder for folder in folders if _last(folder)]
+    if len(validated) > 1:
+        found = report.compare(validated)
         plain(report.finding(found))
         plain(f"page    {report.write_comparison(found, base / PAGE)}")
+    if lost:
+        raise NonFiniteError(
+            f"{lost} of {len(folders)} trainings ended with numbers that are not finite: see above"
+        )
+
+
+def _as_asked(folder: Path, changes: dict[str, Any]) -> bool:
+    settings = RunRecord.open(folder).config["settings"]
+    return all(settings.get(name) == value for name, value in changes.items())
 
 
 def _finished(folder: Path) -> bool:
@@ -78,7 +101,10 @@ def _finished(folder: Path) -> bool:
 
 
 def _table(folders: list[Path]) -> Table:
-    """Mean and range over the seeds of what the last validation found."""
+    """Mean and range over the seeds that were validated of what the last validation found."""
+    folders = [folder for folder in folders if _last(folder)]
+    if not folders:
+        raise RunError("none of these trainings was validated: give them more time, or a lower --lr")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head in ("", *(folder.name.removeprefix(PREFIX) for folder in folders), "mean", "least", "greatest"):
         table.add_column(head, justify="right" if head else "left")
@@ -95,7 +121,7 @@ def _last(folder: Path) -> dict[str, float]:
 
     valid = [line for line in map(Valid.read, RunRecord.open(folder).read("valid")) if line.loss is not None]
     if not valid:
-        raise RunError(f"{folder} was never validated: go on with  unvanish train --resume {folder}")
+        return {}
     shown = {name: value for name, value in valid[-1].metrics.items() if value is not None}
     return shown | {f"reach of {part}": one.steps for part, one in valid[-1].reach.items() if one.steps is not None}
 

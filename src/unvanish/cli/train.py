@@ -104,12 +104,11 @@ def _begin(context: typer.Context, config: Path | None, out: Path | None, seeds:
     found = None if config is None else room.read_settings(config)
     if found is not None:
         beside = {SETTING.get(name, name) for name in context.params if _given(context, name)}
-        asked = {name: getattr(settings, name) for name in beside & set(settings.to_dict())}
-        settings = room.TrainSettings.from_dict({**found.settings, **asked})
+        settings = found.beside({name: getattr(settings, name) for name in beside & set(settings.to_dict())})
     own = found.cell if found is not None and not _given(context, "cell") else None
     own = own or room.own_cell(settings.cell)
     prepare = functools.partial(room.prepare, cell=own, digest="" if found is None else found.digest)
-    if seeds > 1:
+    if seeds != 1:
         train_seeds(settings, seeds, out, prepare, lr_find)
     else:
         _finish(prepare(settings, out, say=plain, lr_find=lr_find))

@@ -143,6 +143,7 @@ def _one(words: Sequence[str], rng: np.random.Generator) -> str:
 # -- public corpora ----------------------------------------------------------------------------------------------
 
 COLUMNS = ("orig_sentence", "verb_pos", "verb_index", "distance", "n_diff_intervening")
+CODE = "utf-8-sig"  # with or without a mark of its order of bytes
 NUMBERS = {"VBZ": False, "VBP": True}
 
 
@@ -185,7 +186,7 @@ def read_agreement(path: Path) -> list[Found]:
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         packed = path.read_bytes()[:2] == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as file:
+        with gzip.open(path, "rt", encoding=CODE) if packed else path.open(encoding=CODE) as file:
             yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as fault:
         raise DataError(f"{path} cannot be read: {printable(str(fault))}") from fault

@@ -26,6 +26,7 @@ from unvanish.train.remedies import Tally, lines_at_start
 from unvanish.train.sharing import ALONE, Share
 
 STEP_RECORDS = 400  # about so many lines of kind `step` in a whole run
+NEVER = 2**62  # batches
 PATIENCE = 20.0  # seconds after which a line says how far it is; the step in between takes some, too
 
 
@@ -65,7 +66,7 @@ class RunKeeper(pl.Callback):
         self.pace = Progress(say) if tells else None
         self.interrupted = 0
         self.hear: Callable[[], None] = lambda: None
-        self.losses: list[torch.Tensor] = []  # of the batches of a step
+        self.losses: list[tuple[torch.Tensor, torch.Tensor]] = []  # of a step's batches, each of so many values
         self.step_before = 0
         self.tally, self.steps_read = Tally(), 0
         self.training_seconds, self.window_began = 0.0, 0.0
@@ -109,6 +110,7 @@ class RunKeeper(pl.Callback):
         probes = _ours(trainer).settings.probes
         self.moments = {round(total * k / max(probes, 1)) for k in range(probes)}
         self.every = max(1, total // STEP_RECORDS)
+        self._plan_validation(trainer, trainer.global_step > 0)
         if self.pace is not None:
             self.pace.begin(trainer.global_step, total)
         if self.fresh:
@@ -156,13 +158,21 @@ class RunKeeper(pl.Callback):
     ) -> None:
         """Count; write down every so many steps; stop where that was asked for."""
         ours = _ours(trainer)
-        self.losses.append(outputs["task"])
+        self.losses.append((outputs["task"], outputs["answered"]))
         self.training_seconds += time.monotonic() - self.window_began
         self.steps_read += ours.question.count(batch[0])
-        if trainer.global_step == self.step_before:  # the gradients are gathered for a later one
-            return
-        self.loss, self.losses = torch.stack(self.losses).mean(), []
-        self._after_step(trainer, ours)
+        stepped = trainer.global_step != self.step_before  # if not, the gradients are gathered for a later one
+        self._plan_validation(trainer, stepped)
+        if stepped:
+            self.loss, self.losses = _mean(self.losses), []
+            self._after_step(trainer, ours)
+
+    def _plan_validation(self, trainer: pl.Trainer, stepped: bool) -> None:
+        """Have Lightning, which counts batches, validate after whole steps: the last of an epoch may have fewer."""
+        every = _ours(trainer).settings.valid_every
+        if every:
+            due = stepped and trainer.global_step % every == 0
+            trainer.val_check_batch = 1 if due else NEVER
 
     def _after_step(self, trainer: pl.Trainer, ours: NetworkModule) -> None:
         assert ours.clip_record is not None
@@ -275,6 +285,14 @@ class RunKeeper(pl.Callback):
             validate_now(trainer)
         self.interrupted, self.enough = 0, False  # nothing is left to stop
         self._save(trainer)
+
+
+def _mean(losses: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """The mean over all values of means, each of so many."""
+    if len(losses) == 1:
+        return losses[0][0]
+    means, counts = (torch.stack(one) for one in zip(*losses, strict=True))
+    return (means * counts).sum() / counts.sum().clamp_min(1)
 
 
 class Progress:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unvanish.data.looking import look
 from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, nearest, printable
 from unvanish.record import CONFIG
+from unvanish.train.datasettings import GIVEN
 from unvanish.train.owncell import plain_of
+from unvanish.train.questions.reading import CUTS
 from unvanish.train.settings import TrainSettings
 
 
@@ -28,6 +31,28 @@ class Configured:
     cell: Cell | None = None
     digest: str = ""
 
+    def beside(self, asked: Mapping[str, Any]) -> TrainSettings:
+        """Return the settings where some were asked for beside the file.
+
+        What the file says of its own data, and only fits these, is worked out anew.
+
+        Raises:
+            OptionError: the data were given by a program, and no source is named.
+        """
+        settings = dict(self.settings)
+        if settings.get("kind") == GIVEN and "source" not in asked:
+            raise OptionError("--config is of a run on arrays that a program gave: name a source beside it")
+        if asked.get("source") is not None and not _alike(settings.get("kind"), Path(asked["source"])):
+            settings["kind"] = None
+        if settings.get("task") and {"distance", "source"} & set(asked):
+            settings["length"] = 0
+        return TrainSettings.from_dict({**settings, **asked})
+
+
+def _alike(kind: str | None, source: Path) -> bool:
+    """Whether a source can be read as the one before: what cuts a text is not seen by looking at it."""
+    return kind is not None and (kind == (found := look(source).kind) or {kind, found} <= set(CUTS))
+
 
 def read_settings(path: Path) -> Configured:
     """Read a file, or the `config.yaml` in the folder of a run.
@@ -43,11 +68,19 @@ def read_settings(path: Path) -> Configured:
 
 
 def _known(file: Path, plain: dict[str, Any]) -> dict[str, Any]:
-    names = TrainSettings.__dataclass_fields__
+    names, usual = TrainSettings.__dataclass_fields__, TrainSettings().to_dict()
     for name in plain:
         if name not in names:
             raise OptionError(f"--config {file}: {printable(name)} is not a setting: {nearest(name, names)}")
-    return plain
+    return {name: _number(value) if isinstance(usual[name], float) else value for name, value in plain.items()}
+
+
+def _number(value: Any) -> Any:
+    """Read what YAML takes for a word: 1e-3."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _of_run(file: Path, plain: dict[str, Any]) -> Configured:

@@ -27,6 +27,7 @@ def find_rate(module: NetworkModule, material: Material, accelerator: str) -> fl
     None where it falls nowhere. The network stays as it is; torch's random numbers do not.
     """
     trial = _Trial(copy.deepcopy(module.model), module.question, module.settings)
+    batches = material.train()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(warnings.catch_warnings(action="ignore"))
@@ -35,7 +36,8 @@ def find_rate(module: NetworkModule, material: Material, accelerator: str) -> fl
             accelerator=accelerator,
             devices=1,
             precision=PRECISIONS[module.settings.precision],  # type: ignore[arg-type]
-            accumulate_grad_batches=module.settings.accumulate,
+            # The tuner counts no step that an epoch ends before all its batches are there.
+            accumulate_grad_batches=min(module.settings.accumulate, len(batches)),
             max_epochs=-1,
             default_root_dir=folder,
             logger=False,
@@ -45,7 +47,7 @@ def find_rate(module: NetworkModule, material: Material, accelerator: str) -> fl
         )
         found = Tuner(trainer).lr_find(
             trial,
-            train_dataloaders=material.train(),
+            train_dataloaders=batches,
             min_lr=LOWEST,
             max_lr=HIGHEST,
             num_training=TRIED,

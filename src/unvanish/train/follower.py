@@ -8,6 +8,7 @@ It makes its network and its data of what the run's folder says, and writes noth
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 
 from unvanish.train.loop import train_with
+from unvanish.train.processes import READY
 from unvanish.train.run import joining
 from unvanish.train.sharing import Share
 
@@ -25,6 +27,9 @@ def follow(folder: Path, share: Share) -> None:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(max(1, torch.get_num_threads() // share.world))
     session = dataclasses.replace(joining(folder), share=share)
+    sys.stdout.buffer.write(READY + b"\n")
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads on
     train_with(session)
 
 

@@ -159,11 +159,10 @@ class Loaded:
         """
         from unvanish.train.writing import generate
 
-        if not isinstance(self.question, SymbolQuestion) or not isinstance(self.model, TextModel):
-            raise OptionError("the run is not on text: its network answers another question; use predict")
-        return generate(
-            self.model, self.question.symbols, prompt, length, temperature, seed, top_k=top_k, top_p=top_p
-        )
+        question = self.question
+        if not isinstance(question, SymbolQuestion) or not isinstance(self.model, TextModel) or not question.writes:
+            raise OptionError("the run is not on text that it has learnt to write: use predict")
+        return generate(self.model, question.symbols, prompt, length, temperature, seed, top_k=top_k, top_p=top_p)
 
     @property
     def vocabulary(self) -> Symbols | None:
@@ -229,5 +228,5 @@ def load_model(
     found = load_run(folder, say=say)
     question, model = found.question, found.model
     if not isinstance(question, SymbolQuestion) or not question.writes or not isinstance(model, TextModel):
-        raise RunError(f"{folder} is not a run on text: its network answers another question; use predict")
+        raise RunError(f"{folder} is not a run on text: its network answers another question")
     return model, question.symbols, found.config

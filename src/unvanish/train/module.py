@@ -69,6 +69,7 @@ class NetworkModule(pl.LightningModule):
         self.kept_pace: dict[str, Any] | None = None
         self.record_next = False
         self.recording: flow.Recording | None = None
+        self.gathered: list[Tensor] = []  # how much each batch of the present step counts
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser by its name, with update rates of their own where those are asked for."""
@@ -127,24 +128,48 @@ class NetworkModule(pl.LightningModule):
                 self.recording = stack.enter_context(flow.record(self.model))
             answer, states, every = self.model.run(x, before, all_states=self.penalties.needs_states)
         self.record_next = False
-        loss, task = self._loss(answer, y)
+        loss, task, answered = self._loss(answer, y)
         if not bool(torch.isfinite(task)):
             self._stop_non_finite(f"at training step {self.trainer.global_step + 1}")
         self.states = detached(states) if self.question.carries else None
         self.windows_done += 1
         terms = self.penalties.terms(x, before, every)
         self._check_terms(terms)
-        return {"loss": loss + sum(terms.values()), "task": task}
+        loss = loss + sum(terms.values())
+        return {"loss": self._weighted(loss, answered), "task": task, "answered": answered}
 
-    def _loss(self, answer: Any, y: Any) -> tuple[Tensor, Tensor]:
-        """Return what this process trains on, and the loss of the batch.
+    def _weighted(self, loss: Tensor, answered: Tensor) -> Tensor:
+        """Let each of the batches of a step count by the values that it answers for, as in one large batch.
+
+        How many these are in all is known with the last of them: the gradient is divided by it then.
+        """
+        if self.settings.accumulate == 1:
+            return loss
+        self.gathered.append(answered)
+        return loss * (answered / self.gathered[0].clamp_min(1)).to(loss.dtype)
+
+    @torch.no_grad()
+    def _divide(self) -> None:
+        """Make the gradient that of the mean over all batches of a step; Lightning divides by their number."""
+        weights, self.gathered = self.gathered, []
+        if not weights:
+            return
+        whole = float(torch.stack(weights).sum() / weights[0].clamp_min(1))
+        factor = self.settings.accumulate / whole if whole else 1.0
+        if factor != 1:
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= factor
+
+    def _loss(self, answer: Any, y: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what this process trains on, the loss of the batch, and of how many values that is the mean.
 
         Lightning takes the mean of the gradients of all processes, so the loss of each counts by its share of the
         values that are answered for.
         """
         if self.share.world == 1:
             loss = self.question.loss(self.model, answer, y)
-            return loss, loss.detach()
+            return loss, loss.detach(), self.question.answered(y)
         if y is None:  # none of the rows is here
             loss = 0.0 * answer.sum()
             answered = torch.zeros((), device=self.device)
@@ -156,7 +181,8 @@ class NetworkModule(pl.LightningModule):
         )
         self.stops = bool(found[2])
         count = found[1].clamp_min(1)
-        return loss * (answered * self.share.world / count).to(loss.dtype), (found[0] / count).to(loss.dtype)
+        own = loss * (answered * self.share.world / count).to(loss.dtype)
+        return own, (found[0] / count).to(loss.dtype), found[1]
 
     def _check_terms(self, terms: Mapping[str, Tensor]) -> None:
         for word, term in terms.items():
@@ -192,6 +218,7 @@ class NetworkModule(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Let penalties that look at the backward pass add their gradient, then clip; keep what was done."""
+        self._divide()
         self.penalties.after_backward()
         self.clip_record = self._measured() if self.clip is None else self.clip(self.model)
         if self.clip_record.nonfinite and not self._scaled():

@@ -13,6 +13,7 @@ from unvanish.remedies.pace import Pace
 from unvanish.train.model import Network
 from unvanish.train.settings import TrainSettings
 
+MOST_RATE = 2**31 - 1
 MOST_STEPS = 4096  # that are run to see what a state is made of
 
 
@@ -32,7 +33,7 @@ def parse_rates(words: Sequence[str]) -> dict[str, list[int]]:
             found[name] = [int(rate) for rate in rates.split(",")]
         except ValueError:
             found[name] = []
-        if not equals or not name or not found[name] or min(found[name]) < 1:
+        if not equals or not name or not found[name] or not 1 <= min(found[name]) <= max(found[name]) <= MOST_RATE:
             raise OptionError(f"--pace {word} is not understood: write NAME=RATES, for instance U_*=1,2,4,8")
     return found
 

@@ -23,11 +23,13 @@ from unvanish.errors import DataError, MissingExtraError, OptionError, printable
 from unvanish.train.giving import sequences_of
 from unvanish.train.load import Loaded
 from unvanish.train.model import Inputs, on
+from unvanish.train.questions.agreement import corpus
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.likelihoods import COVERED, bounds
 from unvanish.train.questions.reading import read_as_table
 from unvanish.train.questions.series import Borders, SeriesMaterial, Windows
+from unvanish.train.questions.symbols import SymbolQuestion
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,6 +68,8 @@ def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
         return _labels(loaded, question, data)
     if isinstance(question, ForecastQuestion):
         return _forecasts(loaded, question, read_like(loaded, source, labelled=True))
+    if isinstance(question, SymbolQuestion) and not question.writes:
+        raise OptionError("the run of a task draws its own sentences: its record and report say what came of them")
     raise OptionError("the run is one on text: use  unvanish generate  to write, or  unvanish evaluate  to measure")
 
 
@@ -79,6 +83,8 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
         more = {"unlabelled": not labelled, "keep": read_by(loaded)}
         return sequences_of(source, options=loaded.settings.to_dict() | more)
     source = Path(source)
+    if loaded.settings.task:
+        return corpus(source)
     kind = look(source).kind
     if kind == "table":
         return read_as_table(source, loaded.settings, unlabelled=not labelled, keep=read_by(loaded))

@@ -17,7 +17,7 @@ import torch
 from unvanish.errors import RunError
 from unvanish.train.sharing import Share
 
-FOLLOWER = "unvanish.train.follower"
+FOLLOWER, READY = "unvanish.train.follower", b"ready"
 NOTICED = 5.0  # seconds within which a process whose connection is lost has ended
 PATIENCE = 30.0  # seconds that the others may take to end when the first has ended
 
@@ -33,7 +33,22 @@ class Others:
             told = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
             command = [sys.executable, "-m", FOLLOWER, str(folder), str(rank), str(share.world), str(share.port)]
             self._told.append(told)
-            self._started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, stderr=told))
+            # In a group of their own: a terminal's Ctrl-C is for the first process, which tells them.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=told, process_group=0
+            )
+            self._started.append(process)
+
+    def wait(self) -> None:
+        """Wait until all have read the run: whoever then meets the others does not wait for one that is not there.
+
+        Raises:
+            RuntimeError: one of them ended before.
+        """
+        for process in self._started:
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != READY:
+                raise RuntimeError("one of the processes did not start")
 
     def lost(self) -> str:
         """Say which process has ended before its time, and how; empty where none has."""
@@ -58,6 +73,8 @@ class Others:
                 process.kill()
                 process.wait()
             told.close()
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 @contextlib.contextmanager
@@ -74,6 +91,7 @@ def others(folder: Path, share: Share) -> Iterator[None]:
     torch.set_num_threads(max(1, threads // share.world))
     found = Others(folder, share)
     try:
+        found.wait()
         yield
     except Exception as fault:
         lost = found.lost() if isinstance(fault, RuntimeError) else ""

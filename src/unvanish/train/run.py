@@ -137,7 +137,7 @@ def prepare(
     cell = find(settings.cell) if cell is None else cell
     check_shared(settings, given is not None)
     check_loggers(settings.logger)
-    _, accelerator = choose_device(settings.device)
+    accelerator = _accelerator(settings)
     material = read_material(settings, say=say, given=given)
     if digest and material.digest != digest:
         say(f"{material.source} is not what the run of --config was trained on: expect other numbers")
@@ -192,7 +192,7 @@ def _resumed(
     if settings.epochs <= kept.settings.epochs and events[-1:] == ["finished"]:
         raise OptionError(f"{folder} is finished: go on with --epochs {kept.settings.epochs + 1} or more")
     check_shared(settings, given is not None)
-    _, accelerator = choose_device(settings.device)
+    accelerator = _accelerator(settings)
     material = read_material(settings, kept.question, given=given)
     if material.digest != kept.config.data.digest or _other_symbols(material):
         raise RunError(f"{material.source} has changed since the run began: restore it, or start a new run")
@@ -212,10 +212,17 @@ def joining(folder: Path) -> Session:
     """Make another session of a run that is being trained, which reads its folder and changes nothing there."""
     record = RunRecord.open(folder)
     kept, checkpoints = Kept.read(record), Checkpoints(folder)
-    _, accelerator = choose_device(kept.settings.device)
+    accelerator = _accelerator(kept.settings)
     material = read_material(kept.settings, kept.question)
     module, state = _at_hand(record, checkpoints, kept, material, lambda _: None)
     return Session(record, checkpoints, module, material, accelerator, state)
+
+
+def _accelerator(settings: TrainSettings) -> str:
+    _, accelerator = choose_device(settings.device)
+    if accelerator == "cpu" and settings.precision == "16":
+        raise OptionError("--precision 16 needs a GPU, and this training is to run on a CPU: use bf16")
+    return accelerator
 
 
 def _share(settings: TrainSettings) -> Share:

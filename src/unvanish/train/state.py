@@ -21,6 +21,9 @@ from unvanish.train.module import NetworkModule, make_optimizer
 from unvanish.train.pacing import paced, plain_pace, steps_alike
 from unvanish.train.remedies import made
 
+MIXED, HALVES = ("bf16", "16"), (torch.bfloat16, torch.float16)
+
+
 # -- shapes of plain data ----------------------------------------------------------------------------------------
 
 
@@ -299,6 +302,11 @@ def _check_ours(ours: _Ours, module: NetworkModule, windows: int) -> None:
         if ours.states:
             raise _UnfitError("it has carried states, and this run carries none")
     elif ours.states or ours.windows_done:
+        if settings.precision in MIXED and len(ours.states) == len(wanted):  # autocast says of which kind each is
+            wanted = tuple(
+                one.to(found.dtype) if found.dtype in HALVES else one
+                for one, found in zip(wanted, ours.states, strict=True)
+            )
         _compare("carried states", dict(enumerate(ours.states)), dict(enumerate(wanted)))
     states = [
         ("cpu", torch.Generator(), ours.random_states.cpu),

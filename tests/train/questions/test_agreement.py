@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.support.runs import numbers, silent, straight
 from unvanish import cells
 from unvanish.cli import main
-from unvanish.errors import DataError, OptionError, RunError
+from unvanish.errors import DataError, OptionError, RunError, UnvanishError
 from unvanish.report import write_report
 from unvanish.tasks import Agreement
 from unvanish.tasks.agreement import COLUMNS, NOUNS, WORDS
@@ -98,6 +99,16 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_of_the_task_says_that_it_answers_of_nothing_else(tmp_path: Path) -> None:
+    settings = TrainSettings(task="agreement", distance=5, attractors=0, hidden=4, layers=1, epochs=1, probes=1)
+    loaded = load_run(straight(settings, tmp_path / "run"))
+    for ask in (loaded.predict, loaded.evaluate):
+        with pytest.raises(UnvanishError, match="draws its own sentences"):
+            ask(tmp_path / "run")
+    with pytest.raises(OptionError, match="not on text"):
+        loaded.generate("the cat")
+
+
 def test_a_corpus_of_others(tmp_path: Path) -> None:
     path = tmp_path / "corpus.tsv"
     rows = []
@@ -113,6 +124,13 @@ def test_a_corpus_of_others(tmp_path: Path) -> None:
     )
     run = straight(settings, tmp_path / "run")
     assert numbers(run, "valid")[-1]["metrics"]["accuracy"] > 0.9
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    loaded = load_run(run)
+    answered = loaded.predict(path)
+    assert set(answered["verb"]) == {"singular", "plural"}
+    verbs = ["plural" if "VBP" in row else "singular" for row in rows]
+    right = float(np.mean([one == verb for one, verb in zip(answered["verb"], verbs, strict=True)]))
+    assert loaded.evaluate(path).metrics["accuracy"] == pytest.approx(right)
     path.write_text(head + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="no rows"):
         prepare(settings, tmp_path / "other", say=silent)
