@@ -67,6 +67,7 @@ class NetworkModule(pl.LightningModule):
         self.windows_done = 0
         self.random_states: dict[str, Any] = {}
         self.kept_pace: dict[str, Any] | None = None
+        self.lengths: list[int] = []  # of the windows of a step
         self.record_next = False
         self.recording: flow.Recording | None = None
         self.gathered: list[Tensor] = []  # how much each batch of the present step counts
@@ -100,10 +101,10 @@ class NetworkModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Set the learning rate of the coming step."""
         self.learning_rate = self.schedule.rate(self.trainer.global_step)
-        if (
-            self.settings.random_windows
-        ):  # a short window has fewer losses, and gets a smaller step (Merity et al. 2018)
-            self.learning_rate *= len(batch[0]) / self.settings.length
+        if self.settings.random_windows:
+            # A short window has fewer losses, and gets a smaller step (Merity et al. 2018).
+            self.lengths = [*(self.lengths if batch_index % self.settings.accumulate else ()), len(batch[0])]
+            self.learning_rate *= sum(self.lengths) / len(self.lengths) / self.settings.length
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate
 

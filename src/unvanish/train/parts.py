@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unvanish.errors import ExportError
 from unvanish.train.load import Loaded
@@ -18,18 +18,29 @@ def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     """Return `embedding`, `recurrent` and `head` of a trained network, as `unvanish.export` takes them.
 
     Raises:
-        ExportError: its inputs are words beside numbers, or its head is no linear map.
+        ExportError: its head is not a linear map of the output alone.
     """
     model = loaded.model
     if getattr(model, "mark", None) is not None:
         raise ExportError("the run starts anew at its --document-mark, which no file does yet")
     embedding: nn.Module | None = model.embedding
     if isinstance(embedding, Steps):
-        if len(embedding.categories):
-            names = ", ".join(one.name for one in loaded.question.kept()["encoding"]["categories"])
-            raise ExportError(f"the run reads words beside numbers ({names}): train with them left out, --ignore")
-        embedding = None
+        embedding = _one_hot(embedding) if len(embedding.categories) else None
     return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=_head(loaded, model.head))
+
+
+def _one_hot(steps: Steps) -> nn.Linear:
+    """What reads numbers and words as a linear map of the numbers and, for each word that can be, a 1 in its place.
+
+    The first place of each column of words is that of a missing, or unknown, one.
+    """
+    tables = [one.weight.detach() for one in steps.categories if isinstance(one, nn.Embedding)]
+    numbers = steps.width - sum(table.shape[1] for table in tables)
+    blocks = [torch.eye(numbers, dtype=tables[0].dtype, device=tables[0].device), *(table.T for table in tables)]
+    weight: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    linear.weight = nn.Parameter(weight)
+    return linear
 
 
 def _head(loaded: Loaded, head: nn.Module) -> nn.Module:
@@ -60,4 +71,9 @@ def beside(loaded: Loaded) -> dict[str, Any]:
         answers = "the last step"
     symbols = getattr(question, "symbols", None)
     kept = symbols.to_dict() if symbols is not None else question.kept()
-    return {"kind": question.kind, "answers": answers, "question": kept}
+    told = {"kind": question.kind, "answers": answers, "question": kept}
+    embedding = loaded.model.embedding
+    if isinstance(embedding, Steps) and len(embedding.categories):
+        words = [{"name": one["name"], "places": [None, *one["levels"]]} for one in kept["encoding"]["categories"]]
+        told["one_hot"] = words  # after the numbers: a 1 in the place of the word, the first if it is none of them
+    return told

@@ -66,12 +66,14 @@ def test_random_windows_hold_every_step_once_and_differ_from_epoch_to_epoch(tmp_
     assert borders[0] != borders[1] != borders[2]
 
 
-def test_a_short_window_gets_a_smaller_step(tmp_path: Path) -> None:
-    settings = small(tmp_path, 3000, random_windows=True, length=40, epochs=1)
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_short_window_gets_a_smaller_step(tmp_path: Path, together: int) -> None:
+    settings = small(tmp_path, 3000, random_windows=True, length=40, epochs=1, accumulate=together)
     run = straight(settings, tmp_path / "run")
-    material = read_material(settings)
+    lengths = [len(x) for x, _ in read_material(settings).train()]
+    steps = [lengths[start : start + together] for start in range(0, len(lengths), together)]
     rates = [line["learning_rate"] for line in numbers(run, "step")]
-    assert rates == pytest.approx([settings.lr * len(x) / 40 for x, _ in material.train()])
+    assert rates == pytest.approx([settings.lr * sum(step) / len(step) / 40 for step in steps])
 
 
 @pytest.mark.parametrize(
