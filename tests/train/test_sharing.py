@@ -92,7 +92,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_go_on(tmp_path: Path) -
     assert found.session.state["global_step"] > 0
 
 
-@pytest.mark.parametrize("name", ["text.txt", "config.yaml"])
+@pytest.mark.parametrize("name", usual(("text.txt",), ("text.txt", "config.yaml")))
 def test_a_process_that_cannot_start_is_told_at_once(name: str, tmp_path: Path) -> None:
     settings, run = small(tmp_path, devices=2, batch_size=2), tmp_path / "run"
     training = prepare(settings, run, say=silent)

@@ -36,8 +36,9 @@ _KEPT = "the last good checkpoint is kept: go on from it with --resume and a low
 
 def make_optimizer(settings: TrainSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Make the optimiser that the settings name."""
-    extra = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
-    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.lr, **extra)
+    # A configuration may say a whole number, of which torch's optimisers take none that is too large.
+    extra = {"weight_decay": float(settings.weight_decay)} if settings.weight_decay else {}
+    return OPTIMIZERS[settings.optimizer](parameters, lr=float(settings.lr), **extra)
 
 
 class NetworkModule(pl.LightningModule):

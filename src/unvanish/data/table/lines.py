@@ -141,7 +141,7 @@ class RowReader:
         value = None if row is None else row.fields.get(name)
         if row is None or value is None:
             return float("nan")
-        if isinstance(value, bool) or is_number(value):
+        if value is True or value is False or is_number(value):
             return float(value)
         found = number_of(str(value), self.decimal)
         if found is None:
@@ -176,7 +176,7 @@ class RowReader:
 
 def _text(value: Any) -> str:
     """A value of JSON as a table of text has it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if value is True or value is False else str(value)
 
 
 def number_of(text: str, decimal: str | None) -> float | None:
