@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.processes import ENVIRONMENT, SMALL, start, wait_for_steps
 from tests.support.runs import assert_same_run, at_step, events, make_text, numbers, state_of
+from tests.support.whole import whole_only
 from unvanish.cli import main
 from unvanish.train import load_model
 
@@ -70,6 +71,7 @@ def test_ctrl_c_twice_ends_at_once(
     load_model(run)
 
 
+@whole_only
 def test_sigterm_is_as_good_as_one_ctrl_c(tmp_path: Path, text: Path) -> None:
     run = tmp_path / "run"
     with start("train", str(text), *SMALL, "--epochs", "9", "--out", str(run)) as process:

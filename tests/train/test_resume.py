@@ -187,6 +187,7 @@ def test_killed_with_other_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert_same_run(straight(settings, tmp_path / "once"), tmp_path / "run")
 
 
+@whole_only  # the storm kills, too
 def test_killed_with_sigkill(tmp_path: Path) -> None:
     every, epochs = 7, 2
     text = tmp_path / "text.txt"
