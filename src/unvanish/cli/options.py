@@ -45,7 +45,7 @@ Kind = Annotated[
     ),
 ]
 Vocabulary = Annotated[int, _data("How many words are told apart, or pieces are made. 0: as usual.")]
-Mark = Annotated[str | None, _data(r"Symbol that opens a document, where states start anew: '\n', <eos>.")]
+Mark = Annotated[str | None, _data(r"Symbol that starts a document; states are reset there: '\n', <eos>.")]
 Target = Annotated[list[str] | None, _data("Column to predict. Repeatable.")]
 Time = Annotated[str | None, _data("Column that orders the rows. Default: ds, time, date and the like.")]
 Group = Annotated[str | None, _data("Column that tells series apart. Default: unique_id and the like.")]

@@ -35,8 +35,8 @@ def predict(
     """Answer of new data what a run was trained to answer: classes, numbers, forecasts with intervals.
 
     With - each line of standard input is a row (CSV, its header first, or JSON lines), answered at once in the same
-    form. Forecasts: after each row the steps ahead of its series. Labels per step: a row for each; an empty line
-    begins the sequences anew. Labels per sequence: a row at an empty line, or where the group changes.
+    form. Forecasts: after each row the steps ahead of its series. Labels per step: one answer per row; an empty
+    line starts all sequences again. Labels per sequence: one answer at an empty line, or where the group changes.
 
     Example: unvanish predict runs/sales new.csv -o forecast.csv
     """

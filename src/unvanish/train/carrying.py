@@ -25,8 +25,8 @@ class Carried:
 
     Args:
         length: how many steps back an answer looks, as in a window of so many steps; None: to the beginning. Of a
-            window there is a slot for each of its steps, begun one after the other: the oldest answers, and begins
-            anew.
+            window there is a slot for each of its steps, begun one after the other: the oldest answers, and is
+            reset.
     """
 
     def __init__(self, model: Network, length: int | None) -> None:

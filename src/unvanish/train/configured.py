@@ -34,7 +34,7 @@ class Configured:
     def beside(self, asked: Mapping[str, Any]) -> TrainSettings:
         """Return the settings where some were asked for beside the file.
 
-        What the file says of its own data, and only fits these, is worked out anew.
+        What the file says of its own data, and only fits these, is worked out again.
 
         Raises:
             OptionError: the data were given by a program, and no source is named.

@@ -41,7 +41,7 @@ class DataSettings:
         vocabulary: of words, how many are told apart; of pieces, how many are made; 0 for the usual number.
         tied: whether the embedding of symbols is also the matrix that predicts them. softmax: `full`, or
             `adaptive` for large vocabularies (Grave et al. 2017).
-        document_mark: the symbol of a text that ends a document and opens the next: states start anew there.
+        document_mark: the symbol of a text that ends one document and starts the next; states are reset there.
         target, time, group, horizon, known, words, ignore, decimal: of a table, as `TableOptions` says.
         images: whether a step of an image is a row or a pixel.
         scale: what numbers are divided by: `standard` and `robust`, by the mean and deviation, or the median and

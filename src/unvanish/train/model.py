@@ -95,7 +95,7 @@ class Network(nn.Module):
         return self.answer(found[0], x), found[1], found[2] if all_states else {}
 
     def restarts(self, x: Any) -> Tensor | None:
-        """Where rows begin anew within a batch, (T, B); None where none do."""
+        """Where rows are reset within a batch, (T, B); None where none are."""
         return None
 
     def answer(self, output_TBW: Tensor, x: Any) -> Any:
@@ -158,7 +158,7 @@ class TextModel(Network):
     """Predict the next symbol at every step.
 
     Attributes:
-        mark: the symbol that opens a document, where the states start anew; None where none does.
+        mark: the symbol that starts a document, where states are reset; None where there is no such symbol.
     """
 
     mark: int | None = None

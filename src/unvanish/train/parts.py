@@ -22,7 +22,7 @@ def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     """
     model = loaded.model
     if getattr(model, "mark", None) is not None:
-        raise ExportError("the run starts anew at its --document-mark, which no file does yet")
+        raise ExportError("the run resets its states at its --document-mark, which no exported file does yet")
     embedding: nn.Module | None = model.embedding
     if isinstance(embedding, Steps):
         embedding = _one_hot(embedding) if len(embedding.categories) else None

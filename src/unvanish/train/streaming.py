@@ -201,7 +201,7 @@ class LabelledSteps(StepByStep):
         yield answer_table(keys | answer_columns(question, answer))
 
     def ended(self) -> Iterator[pl.DataFrame]:
-        """Begin all sequences anew."""
+        """Start all sequences again."""
         self.series.clear()
         yield from ()
 

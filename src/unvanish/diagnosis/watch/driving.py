@@ -16,7 +16,7 @@ class Scalars:
         self._values[tag] = value
 
     def taken(self) -> dict[str, float]:
-        """Return what there is, and begin anew."""
+        """Return what has been gathered, and clear it."""
         found, self._values = self._values, {}
         return found
 

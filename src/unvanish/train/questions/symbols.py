@@ -58,7 +58,7 @@ class SymbolQuestion(Question):
         return model
 
     def _mark(self, mark: str) -> int:
-        """The number of what opens a document."""
+        """The number of the symbol that starts a document."""
         numbers = self.symbols.encode(mark).tolist()
         if len(numbers) != 1 or not numbers[0]:
             raise OptionError(f"--document-mark {mark!r} is not one {self.unit} of the text: name one that it has")
