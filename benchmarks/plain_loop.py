@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,26 +21,24 @@ from torch import Tensor, nn
 HIDDEN, LAYERS, LENGTH, BATCH, LEARNING_RATE, CLIP = 128, 2, 50, 50, 5e-3, 5.0
 
 
-def streams(numbers: Tensor) -> Tensor:
+def streams(numbers: Tensor, device: str) -> Tensor:
     steps = len(numbers) // BATCH
-    return numbers[: steps * BATCH].view(BATCH, steps).t().contiguous()
+    return numbers[: steps * BATCH].view(BATCH, steps).t().contiguous().long().to(device)
 
 
-def main(path: str, epochs: int) -> None:
-    torch.manual_seed(1)
-    text = Path(path).read_text(encoding="utf-8")
-    index = {character: number for number, character in enumerate(sorted(set(text)))}
-    numbers = torch.tensor([index[character] for character in text])
-    cut = len(numbers) - len(numbers) // 10
-    train_NB, valid_NB = streams(numbers[:cut]), streams(numbers[cut:])
+def trained(
+    train_N: Tensor, valid_N: Tensor, symbols: int, epochs: int, seed: int = 1, device: str = "cpu"
+) -> Iterator[tuple[float, float]]:
+    """Train on one part, and yield after each epoch the loss on the other, and the seconds that both took."""
+    torch.manual_seed(seed)
+    train_NB, valid_NB = streams(train_N, device), streams(valid_N, device)
     embedding, lstm, head = (
-        nn.Embedding(len(index), HIDDEN),
+        nn.Embedding(symbols, HIDDEN),
         nn.LSTM(HIDDEN, HIDDEN, LAYERS),
-        nn.Linear(HIDDEN, len(index)),
+        nn.Linear(HIDDEN, symbols),
     )
-    parameters = [p for module in (embedding, lstm, head) for p in module.parameters()]
+    parameters = list(nn.ModuleList([embedding, lstm, head]).to(device).parameters())
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
-    losses, seconds = [], []
     for _ in range(epochs):
         began = time.perf_counter()
         states = None
@@ -52,7 +51,7 @@ def main(path: str, epochs: int) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
-        nats = count = 0
+        nats = count = 0.0
         with torch.no_grad():
             states = None
             for start in range(0, len(valid_NB) - 1, LENGTH):
@@ -61,8 +60,15 @@ def main(path: str, epochs: int) -> None:
                 target = valid_NB[start + 1 : stop + 1].flatten()
                 nats += float(F.cross_entropy(head(output).flatten(0, 1), target, reduction="sum"))
                 count += len(target)
-        losses.append(nats / count)
-        seconds.append(time.perf_counter() - began)
+        yield nats / count, time.perf_counter() - began
+
+
+def main(path: str, epochs: int) -> None:
+    text = Path(path).read_text(encoding="utf-8")
+    index = {character: number for number, character in enumerate(sorted(set(text)))}
+    numbers = torch.tensor([index[character] for character in text])
+    cut = len(numbers) - len(numbers) // 10
+    losses, seconds = zip(*trained(numbers[:cut], numbers[cut:], len(index), epochs), strict=True)
     print(json.dumps({"losses": losses, "seconds": seconds}))
 
 

@@ -4,7 +4,6 @@
 
 Without a text, the documentation strings of Python's own library. LSTM 2 x 128, batch 50, length 50, Adam 5e-3,
 clip 5, the 10,000 most frequent words; both read the same numbers. The result is written to benchmarks/results/.
-Shapes: T time, B batch, N words, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,17 +19,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from machine import machine
-from torch import Tensor, nn
+from plain_loop import trained
 
 from unvanish.data.tokens import read_tokens
 from unvanish.record import RunRecord
 from unvanish.train import TrainSettings, train
 
 HERE = Path(__file__).parent
-HIDDEN, LAYERS, LENGTH, BATCH, RATE, CLIP, WORDS = 128, 2, 50, 50, 5e-3, 5.0, 10_000
+WORDS = 10_000
 
 
 def documentation() -> str:
@@ -44,41 +41,6 @@ def documentation() -> str:
         places = (ast.Module, ast.ClassDef, ast.FunctionDef)
         found += [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, places)]
     return "\n".join(text for text in found if text)
-
-
-def streams(numbers_N: Tensor, device: str) -> Tensor:
-    steps = len(numbers_N) // BATCH
-    return numbers_N[: steps * BATCH].view(BATCH, steps).t().contiguous().long().to(device)
-
-
-def plain(parts: dict[str, Tensor], words: int, seed: int, epochs: int, device: str) -> float:
-    """Train the model in a plain loop; return its perplexity on the part to validate on."""
-    torch.manual_seed(seed)
-    train_NB, valid_NB = (streams(parts[name], device) for name in ("train", "valid"))
-    embedding, lstm, head = nn.Embedding(words, HIDDEN), nn.LSTM(HIDDEN, HIDDEN, LAYERS), nn.Linear(HIDDEN, words)
-    model = nn.ModuleList([embedding, lstm, head]).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    for _ in range(epochs):
-        states = None
-        for start in range(0, len(train_NB) - 1, LENGTH):
-            stop = min(start + LENGTH, len(train_NB) - 1)
-            output, states = lstm(embedding(train_NB[start:stop]), states)
-            states = tuple(state.detach() for state in states)
-            loss = F.cross_entropy(head(output).flatten(0, 1), train_NB[start + 1 : stop + 1].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            optimizer.step()
-    nats = count = 0.0
-    with torch.no_grad():
-        states = None
-        for start in range(0, len(valid_NB) - 1, LENGTH):
-            stop = min(start + LENGTH, len(valid_NB) - 1)
-            output, states = lstm(embedding(valid_NB[start:stop]), states)
-            target = valid_NB[start + 1 : stop + 1].flatten()
-            nats += float(F.cross_entropy(head(output).flatten(0, 1), target, reduction="sum"))
-            count += len(target)
-    return math.exp(nats / count)
 
 
 def ours(text: Path, seed: int, epochs: int, device: str, folder: Path) -> float:
@@ -105,7 +67,9 @@ def main() -> None:
         rows: list[dict[str, Any]] = []
         for seed in range(1, asked.seeds + 1):
             began = time.perf_counter()
-            theirs = plain(tokens.parts, len(tokens.symbols), seed, asked.epochs, asked.device)
+            parts = tokens.parts["train"], tokens.parts["valid"]
+            epochs = list(trained(*parts, len(tokens.symbols), asked.epochs, seed, asked.device))
+            theirs = math.exp(epochs[-1][0])
             between = time.perf_counter()
             mine = ours(text, seed, asked.epochs, asked.device, Path(folder) / f"run{seed}")
             rows.append(

@@ -62,7 +62,8 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
     folders, lost = runs_in(base), 0
     again = " ".join([f"unvanish train --resume {base}", *(f"--{name} {value}" for name, value in changes.items())])
     for number, folder in enumerate(folders, 1):
-        if _finished(folder) and _as_asked(folder, changes):
+        record = RunRecord.open(folder)
+        if record.finished and _as_asked(record, changes):
             continue
         plain(f"\n{folder.name.replace('-', ' ')}, {number} of {len(folders)}")
         try:
@@ -78,10 +79,10 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
             raise typer.Exit(128 + outcome.interrupted)
         if outcome.stopped:
             plain(f"stopped and saved: {outcome.stopped}; go on with  {again}")
-    console.print(_table(folders))
-    validated = [folder for folder in folders if _last(folder)]
+    validated = {folder: last for folder in folders if (last := _last(folder))}
+    console.print(_table(validated))
     if len(validated) > 1:
-        found = report.compare(validated)
+        found = report.compare(list(validated))
         plain(report.finding(found))
         plain(f"page    {report.write_comparison(found, base / PAGE)}")
     if lost:
@@ -90,25 +91,19 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
         )
 
 
-def _as_asked(folder: Path, changes: dict[str, Any]) -> bool:
-    settings = RunRecord.open(folder).config["settings"]
+def _as_asked(record: RunRecord, changes: dict[str, Any]) -> bool:
+    settings = record.config["settings"]
     return all(settings.get(name) == value for name, value in changes.items())
 
 
-def _finished(folder: Path) -> bool:
-    events = [line.get("what") for line in RunRecord.open(folder).read("event")]
-    return events[-1:] == ["finished"]
-
-
-def _table(folders: list[Path]) -> Table:
-    """Mean and range over the seeds that were validated of what the last validation found."""
-    folders = [folder for folder in folders if _last(folder)]
-    if not folders:
+def _table(validated: dict[Path, dict[str, float]]) -> Table:
+    """Mean and range, over the seeds that were validated, of what the last validation found."""
+    if not validated:
         raise RunError("none of these trainings was validated: give them more time, or a lower --lr")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for head in ("", *(folder.name.removeprefix(PREFIX) for folder in folders), "mean", "least", "greatest"):
+    for head in ("", *(folder.name.removeprefix(PREFIX) for folder in validated), "mean", "least", "greatest"):
         table.add_column(head, justify="right" if head else "left")
-    found = [_last(folder) for folder in folders]
+    found = list(validated.values())
     for name in found[0]:
         values = [one[name] for one in found if name in one]
         summed = statistics.fmean(values), min(values), max(values)

@@ -16,6 +16,7 @@ from unvanish.checks import whole_number
 from unvanish.equations import Cell
 from unvanish.errors import DataError, OptionError
 from unvanish.estimators.base import Trained
+from unvanish.estimators.reading import numbers_of
 from unvanish.train.giving import frame_of
 
 COLUMN, SERIES = "y", "unique_id"
@@ -222,12 +223,7 @@ def _is_list_of_series(X: Any) -> bool:
 
 
 def _series(one: Any) -> NDArray[np.float64]:
-    try:
-        found = np.asarray(one, np.float64)
-    except (ValueError, TypeError) as fault:
-        raise DataError(f"a series is not made of numbers: {fault}") from fault
-    if found.ndim not in (1, 2) or not found.size:
-        raise DataError(f"a series has the shape {found.shape}: give (T,) or (T, G), with a step or more")
+    found = numbers_of(one, "a series", np.float64, "G")
     if np.isinf(found).any():
         raise DataError("a series holds infinity: write NaN where a value is missing")
     return found

@@ -5,7 +5,7 @@ Shapes: n sequences, T steps, F numbers of a step.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from unvanish.errors import DataError, OptionError
 
+Number = TypeVar("Number", np.float32, np.float64)
 Rows = list[NDArray[np.float32]]  # (T, F) each
 CHECKS = {"dtype": np.float32, "ensure_all_finite": "allow-nan"}  # a gap is marked for the network
 
@@ -89,13 +90,23 @@ def _listed(X: Any) -> list[Any] | None:
     return None
 
 
-def _row(one: Any, place: int) -> NDArray[np.float32]:
+def numbers_of(one: Any, what: str, kind: type[Number], columns: str) -> NDArray[Number]:
+    """Take steps of a number, (T,), or of several, which a message calls `columns`.
+
+    Raises:
+        DataError: they are not that.
+    """
     try:
-        row = np.asarray(one, np.float32)
+        found = np.asarray(one, kind)
     except (ValueError, TypeError) as fault:
-        raise DataError(f"sequence {place} is not made of numbers: {fault}") from fault
-    if row.ndim not in (1, 2) or not row.size:
-        raise DataError(f"sequence {place} has the shape {row.shape}: give (T,) or (T, F), with a step or more")
+        raise DataError(f"{what} is not made of numbers: {fault}") from fault
+    if found.ndim not in (1, 2) or not found.size:
+        raise DataError(f"{what} has the shape {found.shape}: give (T,) or (T, {columns}), with a step or more")
+    return found
+
+
+def _row(one: Any, place: int) -> NDArray[np.float32]:
+    row = numbers_of(one, f"sequence {place}", np.float32, "F")
     assert_all_finite(row, allow_nan=True, input_name=f"sequence {place}")
     return row.reshape(len(row), -1)
 

@@ -135,6 +135,12 @@ class RunRecord(Result):
                 if line is not None and kind in (None, line.get("kind")):
                     yield line
 
+    @property
+    def finished(self) -> bool:
+        """Whether the last thing that happened is that it ended."""
+        events = [line.get("what") for line in self.read("event")]
+        return events[-1:] == ["finished"]
+
     def to_dict(self) -> dict[str, Any]:
         """The name, the window, and all lines by their kind, oldest first, every field of them checked."""
         from unvanish.record.schema import LINES, mapping, whole

@@ -159,10 +159,17 @@ class Loaded:
         """
         from unvanish.train.writing import generate
 
-        question = self.question
-        if not isinstance(question, SymbolQuestion) or not isinstance(self.model, TextModel) or not question.writes:
+        if self.writer is None:
             raise OptionError("the run is not on text that it has learnt to write: use predict")
-        return generate(self.model, question.symbols, prompt, length, temperature, seed, top_k=top_k, top_p=top_p)
+        return generate(*self.writer, prompt, length, temperature, seed, top_k=top_k, top_p=top_p)
+
+    @property
+    def writer(self) -> tuple[TextModel, Symbols] | None:
+        """The network of a run on text and its symbols; None of a run that has not learnt to write."""
+        question, model = self.question, self.model
+        if isinstance(question, SymbolQuestion) and question.writes and isinstance(model, TextModel):
+            return model, question.symbols
+        return None
 
     @property
     def vocabulary(self) -> Symbols | None:
@@ -226,7 +233,6 @@ def load_model(
         RunError: the folder is not a run on text, or is damaged.
     """
     found = load_run(folder, say=say)
-    question, model = found.question, found.model
-    if not isinstance(question, SymbolQuestion) or not question.writes or not isinstance(model, TextModel):
+    if found.writer is None:
         raise RunError(f"{folder} is not a run on text: its network answers another question")
-    return model, question.symbols, found.config
+    return *found.writer, found.config

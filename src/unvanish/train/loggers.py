@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -16,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from unvanish.errors import MissingExtraError
 from unvanish.record import RunRecord
 
-PACKAGES = {"tensorboard": "tensorboard", "csv": "", "wandb": "wandb", "mlflow": "mlflow"}
+BUILT_IN = "csv"  # each other one needs the package of its name
 OF_STEPS = ("loss", "gradient_norm", "parameter_norm", "learning_rate")
 
 
@@ -27,10 +26,8 @@ def check_loggers(words: Iterable[str]) -> None:
         MissingExtraError: the first of them.
     """
     for word in words:
-        if PACKAGES[word] and importlib.util.find_spec(PACKAGES[word]) is None:
-            raise MissingExtraError(
-                f"--logger {word} needs the package {PACKAGES[word]}: pip install {PACKAGES[word]}"
-            )
+        if word != BUILT_IN and importlib.util.find_spec(word) is None:
+            raise MissingExtraError(f"--logger {word} needs the package {word}: pip install {word}")
 
 
 def make_loggers(words: Iterable[str], record: RunRecord, step: int) -> list[Logger]:
@@ -51,8 +48,8 @@ def _made(word: str, record: RunRecord, step: int) -> Logger:
 
 
 def _whole_csv(record: RunRecord) -> Logger:
-    """A table of all that the record holds so far: Lightning's logger begins it anew."""
-    (Path(record.folder) / "csv" / "metrics.csv").unlink(missing_ok=True)
+    """A table of all that the record holds so far: Lightning's logger begins an empty one."""
+    (record.folder / "csv" / "metrics.csv").unlink(missing_ok=True)
     logger = CSVLogger(record.folder, "csv", "")
     for line in record.read():
         values: dict[str, Any] = dict(scalars(line["kind"], line))

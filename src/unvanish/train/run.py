@@ -188,8 +188,7 @@ def _resumed(
 ) -> Session:
     folder, kept = record.folder, Kept.read(record)
     settings = dataclasses.replace(kept.settings, **changes)
-    events = [line.get("what") for line in record.read("event")]
-    if settings.epochs <= kept.settings.epochs and events[-1:] == ["finished"]:
+    if settings.epochs <= kept.settings.epochs and record.finished:
         raise OptionError(f"{folder} is finished: go on with --epochs {kept.settings.epochs + 1} or more")
     check_shared(settings, given is not None)
     accelerator = _accelerator(settings)
@@ -295,7 +294,7 @@ def _fresh(cell: Cell, question: Question, settings: TrainSettings) -> NetworkMo
 def _with_found_rate(
     module: NetworkModule, material: Material, accelerator: str, say: Callable[[str], None]
 ) -> NetworkModule:
-    """Look for a learning rate, and make the network anew for a training with it."""
+    """Look for a learning rate, and make a fresh network for a training with it."""
     with quiet():
         rate = find_rate(module, material, accelerator)
     if rate is None:

@@ -22,6 +22,7 @@ from unvanish.errors import OptionError
 from unvanish.nn import Recurrent
 from unvanish.remedies import clip as clips
 from unvanish.remedies import penalty as penalties
+from unvanish.train.answering import add
 from unvanish.train.questions import Sums
 from unvanish.train.settings import TrainSettings
 
@@ -68,8 +69,7 @@ class Share:
             return mine
         found: Sums = {}
         for one in self.all({name: value.cpu() for name, value in mine.items()}):
-            for name, value in one.items():
-                found[name] = found[name] + value if name in found else value
+            add(found, one)
         return found
 
     def joined(self, layer: Recurrent, states: list[Tensor]) -> list[Tensor]:
