@@ -156,7 +156,7 @@ def test_the_run_of_another_question_is_not_one_of_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "changes", "words"),
     [
-        (labelled, {"tied": True}, "are for text"),
+        (labelled, {"tied": True}, "is for text"),
         (labelled, {"horizon": 3}, "--horizon is for tables"),
         (labelled, {"kind": "tables"}, "--as tables is not known"),
         (labelled, {"pool": "max"}, "--pool max is not known"),
