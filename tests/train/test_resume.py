@@ -309,3 +309,19 @@ def test_a_training_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monke
     told.clear()
     train(small(tmp_path, probes=0), tmp_path / "quiet", say=told.append, progress=True)
     assert not [line for line in told if "left" in line], "a progress bar says it already"
+
+
+def test_the_seconds_of_a_record_are_those_of_the_clock_over_all_sittings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.monotonic()
+    at_step(0, lambda: time.sleep(0.5), monkeypatch, at="need")  # the data's need took so long to measure
+    folder = stopped_run(tmp_path, characters=2000)
+    first = time.monotonic() - began
+    before = RunRecord(folder).seconds
+    assert 0.5 <= before <= first
+    began = time.monotonic()
+    resume(folder, say=silent)
+    seconds = [line["seconds"] for line in RunRecord(folder).read()]
+    assert before < seconds[-1] <= before + time.monotonic() - began
+    assert seconds == sorted(seconds)

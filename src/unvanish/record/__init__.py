@@ -6,12 +6,13 @@ each field holds is said in `schema`.
 
 from unvanish.record.files import Claim, finite, remove_leftovers, sync_folder, write_atomically
 from unvanish.record.result import Result
-from unvanish.record.run import CONFIG, RECORDS, RunRecord
+from unvanish.record.run import CONFIG, RECORDS, Clock, RunRecord
 
 __all__ = [
     "CONFIG",
     "RECORDS",
     "Claim",
+    "Clock",
     "Result",
     "RunRecord",
     "finite",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,23 @@ REPORT = "report.html"
 VOCABULARY = "vocabulary.json"
 BEST = "best.safetensors"  # the weights of the best validation, where validations decide
 HERE = (CONFIG, RECORDS, REPORT, VOCABULARY, BEST)
+
+
+class Clock:
+    """How many seconds a run has taken: before this sitting, and in it."""
+
+    def __init__(self, before: float) -> None:
+        self.before, self.began = before, time.monotonic()
+
+    @property
+    def sitting(self) -> float:
+        """Seconds since this sitting began."""
+        return time.monotonic() - self.began
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all sittings."""
+        return self.before + self.sitting
 
 
 class RunRecord(Result):

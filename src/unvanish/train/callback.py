@@ -12,7 +12,7 @@ import torch
 
 from unvanish import flow
 from unvanish.errors import NonFiniteError
-from unvanish.record import RunRecord
+from unvanish.record import Clock, RunRecord
 from unvanish.torch_internals import validate_now
 from unvanish.train.answering import add
 from unvanish.train.checkpoint import Checkpoints, checkpoint_name, keep_best
@@ -59,10 +59,11 @@ class RunKeeper(pl.Callback):
         fresh: bool,
         tells: bool,
         share: Share = ALONE,
+        clock: Clock | None = None,
     ) -> None:
         self.record, self.checkpoints, self.say, self.fresh = record, checkpoints, say, fresh
         self.share = share
-        self.seconds_before, self.began = record.seconds, time.monotonic()
+        self.clock = clock or Clock(record.seconds)
         self.pace = Progress(say) if tells else None
         self.interrupted = 0
         self.hear: Callable[[], None] = lambda: None
@@ -81,7 +82,7 @@ class RunKeeper(pl.Callback):
     @property
     def seconds(self) -> float:
         """Seconds since the start, over all resumptions."""
-        return self.seconds_before + time.monotonic() - self.began
+        return self.clock.seconds
 
     @staticmethod
     def epoch(trainer: pl.Trainer) -> int:
@@ -193,7 +194,7 @@ class RunKeeper(pl.Callback):
 
     def _over(self, ours: NetworkModule) -> bool:
         limit = 60 * ours.settings.time_limit
-        return bool(limit) and time.monotonic() - self.began > limit
+        return bool(limit) and self.clock.sitting > limit
 
     def _write_step(self, trainer: pl.Trainer, ours: NetworkModule, gradient_norm: float) -> None:
         norms = torch.stack([torch.linalg.vector_norm(p.detach()) for p in ours.parameters()])

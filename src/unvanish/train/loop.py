@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from unvanish.errors import NonFiniteError
+from unvanish.record import Clock
 from unvanish.train.advice import say_advice
 from unvanish.train.callback import Enough, RunKeeper, Stopped
 from unvanish.train.checkpoint import SafeCheckpoints, best_weights
@@ -32,11 +32,11 @@ VALIDATIONS = 25  # in a run of more epochs
 def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[int, str]:
     """Train, and return the number of the signal that stopped it, or 0, and why else it stopped, or nothing."""
     record = session.record
-    began = time.monotonic()
-    say_need(write_need(session, record.seconds), session, say)
-    write_baselines(session, record.seconds + time.monotonic() - began)
+    clock = Clock(record.seconds)
+    say_need(write_need(session, clock), session, say)
+    write_baselines(session, clock)
     with others(record.folder, session.share):
-        keeper, step, stopped = train_with(session, say, progress, began)
+        keeper, step, stopped = train_with(session, say, progress, clock)
     if stopped is not None:
         record.append("event", step, keeper.seconds, what="stopped", text=stopped or "interrupted and saved")
     else:
@@ -54,7 +54,10 @@ def fit(session: Session, say: Callable[[str], None], progress: bool) -> tuple[i
 
 
 def train_with(
-    session: Session, say: Callable[[str], None] = lambda _: None, progress: bool = False, began: float = 0.0
+    session: Session,
+    say: Callable[[str], None] = lambda _: None,
+    progress: bool = False,
+    clock: Clock | None = None,
 ) -> tuple[RunKeeper, int, str | None]:
     """Train, as one of the processes of a run; return its keeper, the step, and why it was stopped, if it was."""
     module, share = session.module, session.share
@@ -66,8 +69,8 @@ def train_with(
         fresh=session.state is None,
         tells=share.leads and not progress,
         share=share,
+        clock=clock,
     )
-    keeper.began = began or keeper.began
     with quiet(), _stop_on_interrupt(keeper) if share.leads else contextlib.nullcontext():
         plugin = SafeCheckpoints(session.checkpoints, session.state)
         trainer = _trainer(session, keeper, plugin, progress)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from unvanish.record import Clock
 from unvanish.record.reaching import CUT, held_back
 from unvanish.record.schema import Need as Line
 from unvanish.train.questions.question import Need
 from unvanish.train.session import Session
 
 
-def write_need(session: Session, seconds: float) -> Need | None:
+def write_need(session: Session, clock: Clock) -> Need | None:
     """Measure once how much context the data need, and keep it."""
     for line in session.record.read("need"):
         kept = Line.read(line)
@@ -19,7 +20,7 @@ def write_need(session: Session, seconds: float) -> Need | None:
     need = session.material.need()
     if need is not None:
         line = {"lag": need.lag, "censored": need.censored, "of": need.of, "note": need.note}
-        session.record.append("need", 0, seconds, **line)
+        session.record.append("need", 0, clock.seconds, **line)
     return need
 
 
@@ -49,9 +50,9 @@ def _longer(lag: int) -> int:
     return -(-(lag + lag // 4 + 1) // step) * step
 
 
-def write_baselines(session: Session, seconds: float) -> None:
+def write_baselines(session: Session, clock: Clock) -> None:
     """Work out once what naive answers come to, and keep it."""
     if any(session.record.read("baseline")):
         return
     for name, metrics in session.material.baselines():
-        session.record.append("baseline", 0, seconds, name=name, on="valid", metrics=metrics)
+        session.record.append("baseline", 0, clock.seconds, name=name, on="valid", metrics=metrics)
