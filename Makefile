@@ -7,7 +7,7 @@ INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-full test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
-	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions golden clean
+	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions pictures golden clean
 
 help: ## List what can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -125,6 +125,9 @@ bench-remedies-quick: $(VENV)/.test ## See that the last four work, with a few u
 	$(RUN)/python benchmarks/omega.py --quick
 	$(RUN)/python benchmarks/remedies.py --cells gru --seeds 1 --updates 50 --rounds 3 --out /dev/null
 	$(RUN)/python benchmarks/prescriptions.py --cells RNN --seeds 1 --updates 25 --remedies 1 --out /dev/null
+
+pictures: $(VENV)/.test ## Draw the pictures of the README again, from what was measured.
+	$(RUN)/python docs/pictures/draw.py
 
 golden: $(VENV)/.test ## Keep the texts of three kernels and the list of options anew, after reading what has changed.
 	$(RUN)/python -m tests.engine.test_golden

@@ -6,7 +6,7 @@ which of the four orders it was is asked at the end. Solved is where under 1 % o
 
     python benchmarks/remedies.py [--cells rnn,lstm,gru_reset_before] [--seeds 2] [--updates 4000] [--write]
 
-`--write` puts the table into docs/remedies.md and README.md, between their marks. Training runs on one thread, two
+`--write` puts the table into docs/remedies.md, between its marks. Training runs on one thread, two
 runs side by side; the cost of a step is measured apart, in turns with the plain layer.
 
 Shapes: T time, B batch, H hidden.
@@ -205,15 +205,15 @@ def _columns(here: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def write(table: str) -> None:
-    """Put the table between the marks of the page and of the README."""
-    for name in ("docs/remedies.md", "README.md"):
-        path = ROOT / name
-        text = path.read_text(encoding="utf-8")
-        head, _, rest = text.partition(MARKS[0])
-        _, _, tail = rest.partition(MARKS[1])
-        if not tail:
-            raise SystemExit(f"{name} has no marks {MARKS[0]} … {MARKS[1]}: nothing was written")
-        path.write_text(f"{head}{MARKS[0]}\n{table}\n{MARKS[1]}{tail}", encoding="utf-8")
+    """Put the table between the marks of the page."""
+    name = "docs/remedies.md"
+    path = ROOT / name
+    text = path.read_text(encoding="utf-8")
+    head, _, rest = text.partition(MARKS[0])
+    _, _, tail = rest.partition(MARKS[1])
+    if not tail:
+        raise SystemExit(f"{name} has no marks {MARKS[0]} … {MARKS[1]}: nothing was written")
+    path.write_text(f"{head}{MARKS[0]}\n{table}\n{MARKS[1]}{tail}", encoding="utf-8")
 
 
 def main() -> None:
