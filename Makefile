@@ -7,7 +7,7 @@ INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-full test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
-	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions pictures golden clean
+	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions docs pictures golden clean
 
 help: ## List what can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -22,6 +22,10 @@ $(VENV)/.app: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 	$(INSTALL) --editable '.[lint]'
+	@touch $@ $(VENV)/.app $(VENV)/.docs
+
+$(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+	$(INSTALL) --editable '.[docs]'
 	@touch $@ $(VENV)/.app
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
@@ -91,6 +95,7 @@ storm: $(VENV)/.test ## Kill a small training inside every operation on its file
 lint: $(VENV)/.test ## Check style and form.
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/codespell
 
 types: $(VENV)/.test ## Check the types.
 	$(RUN)/mypy
@@ -125,6 +130,10 @@ bench-remedies-quick: $(VENV)/.test ## See that the last four work, with a few u
 	$(RUN)/python benchmarks/omega.py --quick
 	$(RUN)/python benchmarks/remedies.py --cells gru --seeds 1 --updates 50 --rounds 3 --out /dev/null
 	$(RUN)/python benchmarks/prescriptions.py --cells RNN --seeds 1 --updates 25 --remedies 1 --out /dev/null
+
+docs: $(VENV)/.docs ## Build the documentation, strictly, into build/site: it opens from there without a network.
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 pictures: $(VENV)/.test ## Draw the pictures of the README again, from what was measured.
 	$(RUN)/python docs/pictures/draw.py

@@ -101,10 +101,9 @@ def speed() -> Figure:
 
 TITLES = {
     "lstm": "LSTM",
-    "gru": "GRU",
+    "gru": "GRU, reset before",  # the results bear the names of before
     "rnn": "RNN",
     "gru_reset_after": "GRU",
-    "gru_reset_before": "GRU, reset before",
     "peephole_lstm": "peephole LSTM",
     "leaky_rnn": "leaky RNN",
     "clockwork_rnn": "clockwork RNN",

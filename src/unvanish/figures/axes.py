@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, GREY = (
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
     *("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"),
     "#767676",  # not theirs: for what stands behind the data
 )
-SERIES = (  # without vermillion, in which the needed lag is marked
+SERIES = (  # without vermilion, in which the needed lag is marked
     (BLUE, "-", "o"),
     (GREEN, (0, (5, 1.5)), "s"),
     (PURPLE, (0, (5, 1.5, 1, 1.5)), "D"),

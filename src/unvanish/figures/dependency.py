@@ -9,7 +9,7 @@ from unvanish.figures.axes import (
     BLACK,
     BLUE,
     GREY,
-    VERMILLION,
+    VERMILION,
     Level,
     Mark,
     Style,
@@ -77,7 +77,7 @@ def draw_gains(axes: Axes, plain: Plain) -> None:
     axes.set_ylabel(f"gain ({found['unit']})")
     legend(axes)
     text = f"needed {least(plain['needed'], plain['censored'])}"
-    mark(axes, [Mark("need", plain["needed"], text, VERMILLION, (0, (5, 2)))])
+    mark(axes, [Mark("need", plain["needed"], text, VERMILION, (0, (5, 2)))])
 
 
 def draw_pairs(axes: Axes, plain: Plain) -> None:

@@ -11,7 +11,7 @@ from unvanish.figures.axes import (
     GREY,
     LOST,
     LOWEST,
-    VERMILLION,
+    VERMILION,
     Level,
     Mark,
     across,
@@ -104,7 +104,7 @@ def reach_mark(
 
 def need_marks(need: float | None, censored: bool = False) -> list[Mark]:
     """Mark the needed lag, where one is known."""
-    return [] if need is None else [Mark("need", need, f"needed {least(need, censored)}", VERMILLION, (0, (5, 2)))]
+    return [] if need is None else [Mark("need", need, f"needed {least(need, censored)}", VERMILION, (0, (5, 2)))]
 
 
 def _band(axes: Axes, plain: Plain, lags: Sequence[float]) -> None:

@@ -10,7 +10,7 @@ from unvanish.figures.answers import CONFUSION, FORECAST
 from unvanish.figures.axes import (
     BLACK,
     GREY,
-    VERMILLION,
+    VERMILION,
     Level,
     Style,
     across,
@@ -138,7 +138,7 @@ def _levels(plain: Plain) -> Iterator[Level]:
     need = next((line for line in plain["lines"].get("need", []) if line.get("lag") is not None), None)
     if need is not None:
         text = f"needed {least(need['lag'], bool(need.get('censored')))}"
-        yield Level("needed", need["lag"], text, VERMILLION, (0, (5, 2)))
+        yield Level("needed", need["lag"], text, VERMILION, (0, (5, 2)))
 
 
 def _steps(axes: Axes, plain: Plain) -> None:

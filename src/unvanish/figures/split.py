@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unvanish.figures.axes import BLACK, BLUE, GREY, VERMILLION, Style, curve, named_rows
+from unvanish.figures.axes import BLACK, BLUE, GREY, VERMILION, Style, curve, named_rows
 from unvanish.figures.kinds import Columns, Kind, Plain, Table, View, numbers, short
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def draw(axes: Axes, plain: Plain) -> None:
     values = numbers([plain[field] for field in TERMS.values()])
     styles: list[Style] = [
         {"color": BLUE, "marker": "o"},
-        {"color": VERMILLION, "marker": "s"},
+        {"color": VERMILION, "marker": "s"},
         {"color": BLACK, "marker": "D"},
     ]
     known = [value for value in values if abs(value) < 1e300]

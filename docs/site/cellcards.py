@@ -1,0 +1,106 @@
+"""The pages of the catalogue: equations, parameters, and a card of numbers that are measured here."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import torch
+
+import unvanish
+from unvanish.equations import Cell
+from unvanish.nn.named import class_name
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+HIDDEN, INPUT, STEPS, ROWS = 128, 32, 200, 16
+SPEEDS = "2026-11-21-engine-training-{}.json"
+NAMES = {"gru_reset_after": "gru", "gru": "gru_reset_before"}  # what is timed bears the names of before
+PEERS = {
+    "torch": "torch.nn",
+    "loops": "a hand-written loop",
+    "jax": "a jitted JAX scan",
+    "torchrecurrent": "torchrecurrent",
+}
+
+
+@functools.cache
+def _reach(name: str) -> tuple[str, int]:
+    """The reach of a fresh layer, in words, and how many parameters it has."""
+    torch.manual_seed(1)
+    layer = unvanish.Recurrent(unvanish.cells[name], INPUT, HIDDEN, engine="reference")
+    x_TBI = torch.randn(STEPS + 1, ROWS, INPUT)
+    found = unvanish.flow.profile(layer, x_TBI, generator=torch.Generator().manual_seed(1))
+    count = sum(parameter.numel() for parameter in layer.parameters())
+    return f"{'≥ ' if found.censored else ''}{found.reach}", count
+
+
+def _speeds(name: str) -> list[str]:
+    found = []
+    for table, peer in PEERS.items():
+        result = json.loads((RESULTS / SPEEDS.format(table)).read_text(encoding="utf-8"))
+        here = [one for one in result["comparisons"] if NAMES.get(one["cell"], one["cell"]) == name]
+        found += [f"{one['mean']:.1f} × as fast as {peer} ({one['worst']:.1f} × the slowest)" for one in here]
+    return [f"| a training step, mean of 8 shapes | {words} |" for words in found]
+
+
+def cells_page() -> str:
+    """Return the list of the catalogue."""
+    rows = [
+        f"| [`{name}`](cells/{name}.md) | {unvanish.cells[name].note} | {_reach(name)[0]} | {_reach(name)[1]:,} |"
+        for name in unvanish.cells
+    ]
+    return "\n".join(
+        [
+            "# Cells",
+            "",
+            "Every cell is a layer (`unvanish.Recurrent(name, …)`, or the class on its page) and a word of "
+            "`--cell`. "
+            "*Reach*: how many steps back at least 1 % of the gradient is left in a fresh layer of "
+            f"{HIDDEN} units on {STEPS} steps of noise; what training makes of it is another matter "
+            "([remedies](../docs/remedies.md)).",
+            "",
+            "| cell | what it is | reach | parameters |",
+            "|---|---|---:|---:|",
+            *rows,
+            "",
+            "A cell of your own is written in the same way: [the language of equations](../equations.md).",
+        ]
+    )
+
+
+def cell_page(cell: Cell) -> str:
+    """Return the page of a cell."""
+    reach, count = _reach(cell.name)
+    system = cell.system()
+    parameters = [
+        f"| `{one.name}` | {one.rows}{f' × {one.columns}' if one.columns else ''} |" for one in system.parameters
+    ]
+    layer = class_name(cell)
+    return "\n".join(
+        [
+            f"# {layer}",
+            "",
+            cell.note,
+            "",
+            str(cell._repr_latex_()),
+            "",
+            "```text",
+            *(line.strip() for line in cell.equations.strip().splitlines()),
+            "```",
+            "",
+            "| measured | |",
+            "|---|---|",
+            f"| reach of a fresh layer, {HIDDEN} units, {STEPS} steps | {reach} steps |",
+            f"| parameters, {INPUT} inputs, {HIDDEN} units | {count:,} |",
+            *_speeds(cell.name),
+            "",
+            f"In Python `unvanish.{layer}(input_size, hidden_size)`, on the command line `--cell {cell.name}`.",
+            "",
+            "| parameter | size |",
+            "|---|---|",
+            *parameters,
+            "",
+            f"Source: {cell.cite}",
+        ]
+    )

@@ -1,0 +1,74 @@
+"""What mkdocs is told beside the pages that are written by hand: pages that are made, links that leave the folder.
+
+The first page is the README; the reference has a page for each room of public names, made of their docstrings, and
+one for each cell of the catalogue, with numbers that are measured when the site is built.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cellcards import cell_page, cells_page  # noqa: E402
+from formulas import as_mathml  # noqa: E402
+from rooms import ROOMS, room_page  # noqa: E402
+
+# Files of the repository that are pages of the site.
+TAKEN = {
+    "README.md": "index.md",
+    "README.zh-CN.md": "zh/index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "conduct.md",
+}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made."""
+    made = {place: (ROOT / name).read_text(encoding="utf-8") for name, place in TAKEN.items()}
+    made |= {f"reference/{name}.md": room_page(name) for name in ROOMS}
+    import unvanish
+
+    made["reference/cells.md"] = cells_page()
+    made |= {f"reference/cells/{name}.md": cell_page(unvanish.cells[name]) for name in unvanish.cells}
+    for place, content in made.items():
+        files.append(File.generated(config, place, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links lead to pages of the site; what is not on it is named only."""
+    here = page.file.src_uri
+    origin = next((name for name, place in TAKEN.items() if place == here), f"docs/{here}")
+
+    def follow(found: re.Match[str]) -> str:
+        picture, words, target = found.groups()
+        place, _, heading = target.partition("#")
+        if "://" in target or not place:
+            return found[0]
+        there = posixpath.normpath(posixpath.join(posixpath.dirname(origin), place))
+        wanted = TAKEN.get(there, there.removeprefix("docs/") if there.startswith("docs/") else "")
+        if files.get_file_from_path(wanted) is None:
+            return found[0] if picture else words
+        led = posixpath.relpath(wanted, posixpath.dirname(here) or ".")
+        return f"{picture}[{words}]({led}{'#' + heading if heading else ''})"
+
+    parts = re.split(r"(```.*?```|^    [^\n]*$)", markdown, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if number % 2 else LINK.sub(follow, part) for number, part in enumerate(parts))
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Typeset the formulas."""
+    return as_mathml(html)
