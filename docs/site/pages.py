@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cellcards import cell_page, cells_page  # noqa: E402
 from formulas import as_mathml  # noqa: E402
 from rooms import ROOMS, room_page  # noqa: E402
+from showing import begin  # noqa: E402
 
 # Files of the repository that are pages of the site.
 TAKEN = {
@@ -33,6 +34,11 @@ TAKEN = {
     "CODE_OF_CONDUCT.md": "conduct.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def on_startup(**_: Any) -> None:
+    """Let the code of pages draw."""
+    begin()
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
