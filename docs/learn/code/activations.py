@@ -10,8 +10,7 @@ slopes = {name: torch.autograd.grad(f(x).sum(), x)[0] for name, f in functions.i
 for name, slope in slopes.items():
     print(f"{name:8} steepest slope {slope.max():.2f}")
 # --8<-- [end:slopes]
-assert float(slopes["sigmoid"].max()) == 0.25
-assert float(slopes["tanh"].max()) == 1
+
 
 # --8<-- [start:figure]
 at = x.detach()
@@ -23,9 +22,16 @@ plt.legend()
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:twenty]
 for name in ("sigmoid", "tanh"):
     usual = float((slopes[name] * torch.exp(-(at**2) / 2)).sum() / torch.exp(-(at**2) / 2).sum())
     print(f"{name}: mean slope {usual:.2f} for x ~ N(0, 1); after twenty in a row {usual**20:.0e} is left")
 # --8<-- [end:twenty]
+
+
+# --8<-- [start:asserts]
+assert float(slopes["sigmoid"].max()) == 0.25
+assert float(slopes["tanh"].max()) == 1
 assert 0.25**20 < 1e-12
+# --8<-- [end:asserts]

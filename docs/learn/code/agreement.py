@@ -40,8 +40,7 @@ for name, (right, profile) in found.items():
     late = sum(right[-50:]) / 50
     print(f"{name:26} reach at the start {profile.reach:2}; right in {late:.0%} of the last sentences")
 # --8<-- [end:train]
-late = {name: sum(right[-50:]) / 50 for name, (right, _) in found.items()}
-assert late["as usual"] < 0.7 < 0.95 < late["gates begun for 30 steps"]
+
 
 # --8<-- [start:figure]
 for name, (right, _) in found.items():
@@ -53,3 +52,9 @@ plt.ylabel("right verbs, mean of 25")
 plt.legend()
 plt.show()
 # --8<-- [end:figure]
+
+
+# --8<-- [start:asserts]
+late = {name: sum(right[-50:]) / 50 for name, (right, _) in found.items()}
+assert late["as usual"] < 0.7 < 0.95 < late["gates begun for 30 steps"]
+# --8<-- [end:asserts]

@@ -20,9 +20,7 @@ for name in ("tanh", "relu"):
     back[name] = unvanish.flow.profile(layer, x, generator=torch.Generator().manual_seed(1))
     print(f"{name}: state at the end {forward[name][-1]:9.2f}, gradient {back[name].rate:+.2f} nats per step back")
 # --8<-- [end:networks]
-assert forward["tanh"].max() < 1
-assert back["tanh"].rate < -0.5
-assert back["relu"].rate > 0.15
+
 
 # --8<-- [start:figure]
 for name, colour in (("tanh", "C0"), ("relu", "C1")):
@@ -34,6 +32,7 @@ plt.legend()
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:split]
 layer = unvanish.RNN(1, 16, dtype=torch.float64, bias=False)
 with torch.no_grad():
@@ -41,3 +40,10 @@ with torch.no_grad():
     layer["W_h"].fill_(0.5)
 print(unvanish.flow.split(layer, x))
 # --8<-- [end:split]
+
+
+# --8<-- [start:asserts]
+assert forward["tanh"].max() < 1
+assert back["tanh"].rate < -0.5
+assert back["relu"].rate > 0.15
+# --8<-- [end:asserts]

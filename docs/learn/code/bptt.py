@@ -14,8 +14,7 @@ found = unvanish.flow.decompose(layer, x, lambda h: h.square().mean((1, 2)))
 terms = found.terms["weight_hh_l0"]  # [t, k]: the loss of step t, by way of the weight's use at step k
 print("terms:", terms.shape, " largest difference from autograd:", f"{found.audit():.0e}")
 # --8<-- [end:sum]
-assert found.audit() < 1e-10
-np.testing.assert_allclose(terms.sum((0, 1)), found.gradient("weight_hh_l0"), rtol=1e-9)
+
 
 # --8<-- [start:figure]
 norms = found.norms["weight_hh_l0"]
@@ -28,9 +27,16 @@ plt.ylabel("t, the step whose loss it is")
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:share]
 share = found.share(t=39)  # of the terms of the last loss
 for back in (5, 10, 20):
     print(f"{back:2} steps back or more: {share[: 40 - back].sum():.4%} of the gradient of the last loss")
 # --8<-- [end:share]
+
+
+# --8<-- [start:asserts]
+assert found.audit() < 1e-10
+np.testing.assert_allclose(terms.sum((0, 1)), found.gradient("weight_hh_l0"), rtol=1e-9)
 assert share[:20].sum() < 0.01
+# --8<-- [end:asserts]

@@ -37,8 +37,7 @@ for name, path in paths.items():
     jump = path.diff(dim=0).norm(dim=1).max()
     print(f"{name:12} longest step {jump:6.3f}, median error at the end {error(*path[-40:].T).median():.4f}")
 # --8<-- [end:surface]
-assert paths["no clip"].diff(dim=0).norm(dim=1).max() > 10
-assert error(*paths["by norm"][-40:].T).median() < 0.01
+
 
 # --8<-- [start:figure]
 w, b = torch.linspace(3.8, 5.8, 301).double(), torch.linspace(-3.2, -1.5, 301).double()
@@ -56,6 +55,7 @@ plt.legend(facecolor="0.5")
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:value]
 at = torch.zeros(2, requires_grad=True)
 for clip in (unvanish.clip.ByNorm(1.0), unvanish.clip.ByValue(1.0)):
@@ -63,6 +63,7 @@ for clip in (unvanish.clip.ByNorm(1.0), unvanish.clip.ByValue(1.0)):
     clip([at])
     print(f"{type(clip).__name__}: (100, 2) becomes", [round(value, 3) for value in at.grad.tolist()])
 # --8<-- [end:value]
+
 
 # --8<-- [start:batches]
 torch.manual_seed(0)
@@ -89,3 +90,9 @@ for parts in (2, 8, 64):
     found = unvanish.clip.bias(model, x, squared, clip, parts=parts, targets=target)
     print(f"batches of {64 // parts:2} rows: the mean of the clipped steps is turned by {found.angle:.0f}°")
 # --8<-- [end:batches]
+
+
+# --8<-- [start:asserts]
+assert paths["no clip"].diff(dim=0).norm(dim=1).max() > 10
+assert error(*paths["by norm"][-40:].T).median() < 0.01
+# --8<-- [end:asserts]

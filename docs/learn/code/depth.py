@@ -18,7 +18,7 @@ found = {name: unvanish.flow.depth(network, x) for name, network in networks.ite
 for name, one in found.items():
     print(f"{name:9}", one)
 # --8<-- [end:networks]
-assert found["plain"].reach < 4 < found["residual"].reach
+
 
 # --8<-- [start:figure]
 for name, one in found.items():
@@ -30,6 +30,7 @@ plt.legend()
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:both]
 x = torch.randn(100, 8, 16)
 for connect in ("plain", "residual", "dense"):
@@ -37,3 +38,8 @@ for connect in ("plain", "residual", "dense"):
     layer = unvanish.LSTM(16, 16, num_layers=8, connect=connect)
     print(f"8 LSTM layers, {connect}:", unvanish.flow.depth(layer, x))
 # --8<-- [end:both]
+
+
+# --8<-- [start:asserts]
+assert found["plain"].reach < 4 < found["residual"].reach
+# --8<-- [end:asserts]

@@ -22,7 +22,7 @@ for gain in (0.8, 1.0, 1.3):
     found = unvanish.flow.jacobian(network(gain), x)
     print(f"matrix {gain}: spectral radius of ∂h[t]/∂h[t-1] {found.radius:.2f}, norm {found.norm:.2f}")
 # --8<-- [end:one]
-assert all(unvanish.flow.jacobian(network(gain), x).radius < gain for gain in (0.8, 1.0, 1.3))
+
 
 # --8<-- [start:figure]
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2))
@@ -42,6 +42,7 @@ right.legend()
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:product]
 layer = network(1.3)
 for span in (1, 10, 50):
@@ -50,4 +51,9 @@ for span in (1, 10, 50):
 exponents = unvanish.flow.lyapunov(layer, x)
 print(f"largest Lyapunov exponent {exponents.largest:+.3f} nats per step")
 # --8<-- [end:product]
+
+
+# --8<-- [start:asserts]
+assert all(unvanish.flow.jacobian(network(gain), x).radius < gain for gain in (0.8, 1.0, 1.3))
 assert unvanish.flow.jacobian(network(0.8), x, span=50).norm < 0.8**50 * 1.01
+# --8<-- [end:asserts]

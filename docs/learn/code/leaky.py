@@ -20,9 +20,7 @@ profiles["alpha from 0 to 0.99"] = measured(alpha=unvanish.Drawn(0.0, 0.99))
 for name, profile in profiles.items():
     print(f"{name:22}", profile)
 # --8<-- [end:one]
-reaches = [profiles[f"alpha = {share}"].reach for share in (0.0, 0.9, 0.99)]
-assert reaches == sorted(reaches)
-assert reaches[2] > 10 * reaches[0]
+
 
 # --8<-- [start:figure]
 for name, profile in profiles.items():
@@ -34,3 +32,10 @@ plt.ylabel("gradient left")
 plt.legend()
 plt.show()
 # --8<-- [end:figure]
+
+
+# --8<-- [start:asserts]
+reaches = [profiles[f"alpha = {share}"].reach for share in (0.0, 0.9, 0.99)]
+assert reaches == sorted(reaches)
+assert reaches[2] > 10 * reaches[0]
+# --8<-- [end:asserts]

@@ -17,6 +17,7 @@ for name, W in matrices.items():
     print(f"{name:26}", unvanish.flow.linear(W, 60))
 # --8<-- [end:parts]
 
+
 # --8<-- [start:figure]
 for name, W in matrices.items():
     found = unvanish.flow.linear(W, 60)
@@ -28,6 +29,7 @@ plt.legend()
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:closed]
 W = matrices["turns, shrinks by 0.9"]
 found = unvanish.flow.linear(W, 60)
@@ -35,5 +37,9 @@ differ = np.abs(np.linalg.matrix_power(W, 30) - found.power(30)).max()
 print(f"W³⁰ by 30 products, and as Σ λᵢ³⁰ rᵢ lᵢ, differ by {differ:.0e}")
 print("rate", round(found.rate, 4), "= log of the spectral radius", round(np.log(0.9), 4))
 # --8<-- [end:closed]
+
+
+# --8<-- [start:asserts]
 assert abs(found.rate - np.log(0.9)) < 1e-12
 assert unvanish.flow.linear(matrices["shrinks, but grows before"], 60).growth > 5
+# --8<-- [end:asserts]

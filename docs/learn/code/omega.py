@@ -44,6 +44,7 @@ for weight, (reaches, loss) in found.items():
     print(f"Ω weight {weight}: reach at the start {reaches[0]}, at the end {reaches[-1]}, loss {loss:.3f}")
 # --8<-- [end:task]
 
+
 # --8<-- [start:figure]
 for weight, (reaches, _) in found.items():
     plt.plot(range(0, 20 * len(reaches), 20), reaches, "o-", label=f"weight {weight}")
@@ -53,4 +54,8 @@ plt.ylabel("reach, steps")
 plt.legend()
 plt.show()
 # --8<-- [end:figure]
+
+
+# --8<-- [start:asserts]
 assert found[2.0][0][-1] > found[0.0][0][-1]
+# --8<-- [end:asserts]

@@ -19,6 +19,7 @@ for v in (0.5, 1.0, 1.5):
     print(f"v = {v}: variance of a product of {LONGEST}: {measured:.4f}, v^{LONGEST} = {v**LONGEST:.4f}")
 # --8<-- [end:product]
 
+
 # --8<-- [start:figure]
 n = np.arange(1, LONGEST + 1)
 for v in (0.5, 1.0, 1.5):
@@ -31,7 +32,7 @@ plt.ylabel("variance of the product")
 plt.legend()
 plt.show()
 # --8<-- [end:figure]
-assert max(abs(one - 0.7) for one in kept) < 0.1
+
 
 # --8<-- [start:typical]
 product = factors(1.0).prod(1) ** 2
@@ -39,4 +40,9 @@ largest = np.sort(product)[-DRAWS // 100 :]
 print(f"mean {product.mean():.2f}, median {np.median(product):.4f}")
 print(f"the largest hundredth of the products holds {largest.sum() / product.sum():.0%} of the mean")
 # --8<-- [end:typical]
+
+
+# --8<-- [start:asserts]
+assert max(abs(one - 0.7) for one in kept) < 0.1
 assert np.median(product) < 0.05
+# --8<-- [end:asserts]

@@ -20,7 +20,7 @@ for name, layer in networks.items():
     size = float(layer(x)[0][-1].detach().square().mean().sqrt())
     print(f"{name:24} size of the state {size:8.3f}, {profiles[name]}")
 # --8<-- [end:networks]
-assert profiles["ReLU from the identity"].reach > 5 * profiles["tanh"].reach
+
 
 # --8<-- [start:figure]
 for name, profile in profiles.items():
@@ -33,9 +33,15 @@ plt.legend()
 plt.show()
 # --8<-- [end:figure]
 
+
 # --8<-- [start:dead]
 layer = unvanish.RNN(4, 64, nonlinearity="relu")
 with torch.no_grad():
     layer["b_h"].fill_(-2.0)  # a step of descent that was too long
 print(unvanish.flow.saturation(layer, x).activations[0])
 # --8<-- [end:dead]
+
+
+# --8<-- [start:asserts]
+assert profiles["ReLU from the identity"].reach > 5 * profiles["tanh"].reach
+# --8<-- [end:asserts]

@@ -19,7 +19,7 @@ for scale in scales:
     found[scale] = profile
     print(f"scale {scale}: {profile.rate:+.3f} nats per step, reach {profile.reach:3}, {flat:.0%} of the tanh flat")
 # --8<-- [end:scales]
-assert found[0.5].rate < found[1.0].rate < 0
+
 
 # --8<-- [start:figure]
 for scale, profile in found.items():
@@ -31,3 +31,8 @@ plt.ylabel("gradient left")
 plt.legend(title="scale")
 plt.show()
 # --8<-- [end:figure]
+
+
+# --8<-- [start:asserts]
+assert found[0.5].rate < found[1.0].rate < 0
+# --8<-- [end:asserts]

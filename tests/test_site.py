@@ -1,0 +1,133 @@
+"""The documentation builds strictly; what it links to is there; it opens from its folder without a network."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import unvanish
+from tests.report.browsing import CHROMIUM, assert_no_overflow, needs_chromium
+from tests.support.whole import usual
+
+ROOT = Path(__file__).parents[1]
+LEARN = ROOT / "docs" / "learn"
+TAUGHT = ["activations", "bptt", "jacobians", "linear", "random_products", "bounded", "depth"]  # without training
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole site; the code of the course, which trains networks, is only shown: `make docs` runs it."""
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "COURSE_SHOWN": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return place
+
+
+def targets(page: Path) -> Iterator[str]:
+    """All that a page links to or loads."""
+    for found in re.findall(r'(?:href|src)="([^"]*)"', page.read_text(encoding="utf-8")):
+        yield unescape(found)
+
+
+def test_every_link_leads_to_a_page_and_a_heading(site: Path) -> None:
+    pages = [page for page in site.rglob("*.html") if page.name != "404.html"]
+    assert len(pages) > 50
+    headings = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8"))) for page in pages}
+    for page in pages:
+        for target in targets(page):
+            parts = urlsplit(target)
+            if parts.scheme in ("http", "https", "data", "mailto"):
+                continue
+            there = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            there = there / "index.html" if there.is_dir() else there
+            assert there.exists(), (page.name, target)
+            if parts.fragment and there in headings:
+                assert unquote(parts.fragment) in headings[there] | {"__search"}, (page.name, target)
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*\bsrc="(https?:[^"]*)"', text)
+        loaded += re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect)"[^>]*href="(https?:[^"]*)"', text)
+        assert loaded == [], page
+
+
+def test_every_cell_and_every_public_name_has_its_place(site: Path) -> None:
+    for name in unvanish.cells:
+        page = (site / "reference" / "cells" / f"{name}.html").read_text(encoding="utf-8")
+        assert "<math" in page
+        assert "Source: " in page
+    page = (site / "reference" / "unvanish.flow.html").read_text(encoding="utf-8")
+    for name in unvanish.flow.__all__:
+        assert f"unvanish.flow.{name}" in page, name
+
+
+def test_every_formula_is_typeset(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert 'class="arithmatex"' not in page.read_text(encoding="utf-8"), page
+
+
+def test_every_page_of_the_course_has_its_code_its_figures_and_what_it_asserts(site: Path) -> None:
+    for code in (LEARN / "code").glob("*.py"):
+        sections = re.findall(r"# --8<-- \[start:(\w+)\]", code.read_text(encoding="utf-8"))
+        name = code.stem.replace("_", "-")
+        shown = re.findall(rf'--8<-- "{code.name}:(\w+)"', (LEARN / f"{name}.md").read_text(encoding="utf-8"))
+        assert sorted(shown) == sorted(sections), name
+        assert "asserts" in sections
+        assert (site / "learn" / f"{name}.html").exists()
+
+
+@pytest.mark.parametrize("name", usual(TAUGHT, [code.stem for code in sorted((LEARN / "code").glob("*.py"))]))
+def test_the_code_of_the_course_runs_as_it_stands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import pyplot
+
+    monkeypatch.setattr(pyplot, "show", lambda: pyplot.close("all"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(LEARN / "code" / f"{name}.py"))
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_pages_open_in_a_browser(site: Path, width: int, scheme: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    faults: list[str] = []
+    with sync_playwright() as play:
+        browser: Any = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+        page.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
+        for name in (
+            "index",
+            "zh/index",
+            "learn/gates",
+            "learn/cliff",
+            "reference/cells/lem",
+            "reference/unvanish.flow",
+        ):
+            page.goto((site / f"{name}.html").as_uri())
+            assert_no_overflow(page)
+        browser.close()
+    assert faults == []
