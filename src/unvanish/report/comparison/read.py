@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from unvanish.errors import OptionError
-from unvanish.record.schema import mapping, number, text
+from unvanish.record.measures import kept
+from unvanish.record.schema import mapping, text
 from unvanish.report.page.profile import Reach
 from unvanish.report.page.wording import enumeration
 from unvanish.report.run.answers import Asked
 from unvanish.report.run.read import Run, Valid
-from unvanish.report.run.summary import cell_name, validation
+from unvanish.report.run.summary import cell_name
 
 # Settings that decide on what a run is validated, and in which units its loss is.
 JUDGED = ("target", "horizon", "windows", "stride", "season", "valid", "scale", "likelihood", "images")
@@ -63,7 +64,7 @@ class Entry:
     @cached_property
     def valid(self) -> Valid | None:
         """The validation of the network that it kept: the best where it had patience, else the last."""
-        return self.best if number(self.settings.get("patience")) else validation(self.run)
+        return kept(self.run.valids, self.settings)
 
     @cached_property
     def reach(self) -> Reach | None:
