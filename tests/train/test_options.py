@@ -1,8 +1,7 @@
-"""What a training is asked for beside data and network: steps of several batches, precision, loggers, seeds."""
+"""What a training is asked for beside data and network: steps of several batches, precision, seeds."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -29,7 +28,7 @@ from tests.support.runs import (
     straight,
 )
 from unvanish.cli import main
-from unvanish.errors import MissingExtraError, OptionError
+from unvanish.errors import OptionError
 from unvanish.report.run.read import Run
 from unvanish.report.run.remedies import remedy_summary
 from unvanish.train import TrainSettings, fit, load_run, prepare, read_settings, resume
@@ -182,31 +181,6 @@ def test_bf16_goes_on_after_a_break(tmp_path: Path, more: dict[str, Any]) -> Non
 def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="--precision 16 needs a GPU"):
         prepare(small(tmp_path, precision="16"), tmp_path / "run", say=silent)
-    assert not (tmp_path / "run").exists()
-
-
-# -- loggers -----------------------------------------------------------------------------------------------------
-
-
-def table(run: Path) -> list[dict[str, str]]:
-    with (run / "csv" / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_logger_gets_what_the_record_gets_and_all_of_it_after_a_break(tmp_path: Path) -> None:
-    run = stopped_run(tmp_path, logger=["csv", "tensorboard"])
-    resume(run, say=silent)
-    rows = table(run)
-    losses = {int(row["step"]): float(row["train/loss"]) for row in rows if row["train/loss"]}
-    assert losses == {line["step"]: line["loss"] for line in numbers(run, "step")}
-    reach = {int(row["step"]): float(row["reach/l0"]) for row in rows if row["reach/l0"]}
-    assert reach == {line["step"]: line["reach"]["l0"]["steps"] for line in numbers(run, "valid")}
-    assert len(list((run / "tensorboard").glob("events*"))) == 2
-
-
-def test_a_logger_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(MissingExtraError, match="pip install wandb"):
-        prepare(small(tmp_path, logger=["wandb"]), tmp_path / "run", say=silent)
     assert not (tmp_path / "run").exists()
 
 

@@ -56,7 +56,7 @@ class Labelled(Trained):
     def _wanted(self, y: Any) -> None:
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        if np.iscomplexobj(y):
+        if np.asarray(y).dtype.kind == "c":
             raise DataError("Complex data not supported in y: give real numbers, or classes")
         if np.ma.is_masked(y):
             raise DataError("y is masked in places: give every sequence a label, or leave it away")

@@ -125,6 +125,8 @@ def numbers_alone(what: str) -> Iterator[None]:
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             yield
     except (TypeError, RuntimeError, np.exceptions.ComplexWarning) as fault:
+        if "argument must be a string" in str(fault):  # scikit-learn wants what Python says of an object
+            raise
         why = printable(str(fault).partition("\n")[0])
         raise DataError(f"{what} is not made of numbers: {why}") from fault
     except ValueError as fault:
