@@ -6,6 +6,7 @@ Numbers of NumPy are numbers here; True and False are not.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
@@ -55,6 +56,23 @@ def whole_number(value: object, name: str, *, at_least: int = 1, at_most: float 
     if not is_whole(value) or not at_least <= value <= at_most:
         raise _refused(value, name, give or f"a whole number from {at_least} on")
     return int(value)
+
+
+def words(value: object, name: str) -> tuple[str, ...]:
+    """Return a list of words as a tuple; one word alone is refused, being a sequence of characters.
+
+    >>> words(["a", "bc"], "target")
+    ('a', 'bc')
+    """
+    if isinstance(value, str):
+        raise OptionError(f"{name} is {value!r}, and a list of words is wanted: give [{value!r}]")
+    if not isinstance(value, Iterable):
+        raise _refused(value, name, "a list of words")
+    found = tuple(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise OptionError(f"{name} holds {one!r}, and words are wanted: give {str(one)!r}")
+    return found
 
 
 def finite(value: object, name: str) -> float:

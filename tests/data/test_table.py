@@ -66,7 +66,7 @@ def test_what_was_written_is_read(
     shuffled: Any,
 ) -> None:
     """Numbers, missing ones, words with separators, quotes and line ends, rows in any order."""
-    table = [(x, y + 0.5, word.strip()) for x, y, word in table]
+    table = [(x, float(np.float32(y + 0.5)), word.strip()) for x, y, word in table]  # as a network has them
     lines = [(HOURS[at], number(x, decimal), number(y, decimal), word) for at, (x, y, word) in enumerate(table)]
     shuffled.shuffle(lines)
     text = io.StringIO()

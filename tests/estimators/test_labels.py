@@ -123,7 +123,7 @@ def test_missing_values_are_read() -> None:
 
 def test_numbers_that_single_precision_cannot_hold_are_refused() -> None:
     made = SequenceRegressor("rnn", **ONCE)
-    with pytest.raises(ValueError, match="X contains infinity or a value too large"):
+    with pytest.raises(ValueError, match="x of arrays contains infinity or a value too large"):
         made.fit(X.astype(float) * 1e300, X[:, 0])
     with pytest.raises(ValueError, match="y contains infinity or a value too large"):
         made.fit(X, X[:, 0].astype(float) * 1e300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -234,7 +235,7 @@ def test_it_opens_cleanly_at_every_width_and_scheme(browser: Any, tmp_path: Path
 def test_hostile_text_runs_nowhere(
     browser: Any, tmp_path: Path, hostile: dict[str, Any], fill_hostile: Callable[[RunRecord], None]
 ) -> None:
-    records = [RunRecord.create(tmp_path / name, hostile) for name in ("<b>one", "other")]
+    records = [RunRecord.create(tmp_path / name, {**hostile, "seed": name}) for name in ("<b>one", "other")]
     for record in records:
         fill_hostile(record)
     path = write_comparison([record.folder for record in records], tmp_path / "compare.html")
@@ -243,3 +244,69 @@ def test_hostile_text_runs_nowhere(
         page.wait_for_timeout(200)
         assert page.evaluate("window.injected") is None
         assert page.locator("img, iframe, a[href]").count() == 0
+
+
+# -- runs that are damaged, or others than they seem ---------------------------------------------------------------
+
+
+def told(arguments: list[Any], capsys: Capture) -> tuple[int, str]:
+    """The exit status of the command and the one line that it told on the way of errors."""
+    status = main(["compare", *map(str, arguments)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 1
+    return status, "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "config.yaml").unlink(), "has no config.yaml"),
+        (lambda run: (run / "records.jsonl").unlink(), "has no records.jsonl"),
+        (lambda run: (run / "config.yaml").write_text(""), "does not hold a run's configuration"),
+        (lambda run: (run / "config.yaml").write_bytes(b"\xff\x00"), "cannot be read"),
+        (lambda run: (run / "config.yaml").write_text("format: 99\n"), "is of a newer unvanish"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_refused_in_one_line(
+    pair: list[Path], capsys: Capture, damage: Callable[[Path], Any], message: str
+) -> None:
+    damage(pair[1])
+    status, line = told([*pair, "-o", pair[0].parent / "page.html"], capsys)
+    assert status == 2
+    assert message in line
+    assert not (pair[0].parent / "page.html").exists()
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.61])
+def test_of_a_record_that_is_cut_short_the_rest_is_compared(pair: list[Path], capsys: Capture, left: float) -> None:
+    records = pair[1] / "records.jsonl"
+    content = records.read_bytes()
+    records.write_bytes(content[: int(left * len(content))])
+    assert told([*pair, "-o", pair[0].parent / "page.html"], capsys) == (0, "")
+    found = {row.name: row.cells for row in rows(compare(pair))}
+    assert found["status"] == ["finished", "unfinished"]
+    known = list(RunRecord(pair[1]).read("valid"))
+    assert compare(pair).entries[1].best is None if not known else found["best loss"][1] != "—"
+
+
+def test_a_copy_of_a_run_is_no_other_seed(pair: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    shutil.copytree(pair[0], tmp_path / "copy")
+    status, line = told([*pair, tmp_path / "copy", "-o", tmp_path / "page.html"], capsys)
+    assert status == 2
+    assert f"{tmp_path / 'copy'} is a copy of {pair[0]}: name each run once" in line
+
+
+def test_a_folder_of_seeds_stands_for_its_runs(pair: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    for seed in (1, 2):
+        made(tmp_path / "seeds" / f"seed-{seed}", 0.2 * seed, seed=seed)
+    assert told([tmp_path / "seeds", "-o", tmp_path / "page.html"], capsys) == (0, "")
+    assert "seed-1 (2 seeds)" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_files_of_a_run_are_not_written_over(pair: list[Path], capsys: Capture) -> None:
+    config = (pair[0] / "config.yaml").read_bytes()
+    status, line = told([*pair, "-o", pair[0] / "config.yaml"], capsys)
+    assert (status, "is a file of the run lstm-3: name another" in line) == (2, True)
+    assert (pair[0] / "config.yaml").read_bytes() == config
+    status, line = told([*pair, "-o", pair[0]], capsys)
+    assert (status, "is a folder: name a file in it" in line) == (2, True)

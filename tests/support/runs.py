@@ -152,7 +152,10 @@ def forecast(
     """Return settings for a forecast of a series of a random shape that comes again after so many steps."""
     generator = random.Random(3)
     shape = [generator.gauss(0, 1) for _ in range(period)]
-    rows = [f"{place},{shape[place % period] + generator.gauss(0, noise):.4f}\n" for place in range(steps)]
+    values = [shape[place % period] + generator.gauss(0, noise) for place in range(steps)]
+    if changes.get("likelihood") == "negbin":
+        values = [float(max(0, round(5 + 3 * value))) for value in values]
+    rows = [f"{place},{value:.4f}\n" for place, value in enumerate(values)]
     path = folder / "series.csv"
     path.write_text("t,y\n" + "".join(rows), encoding="utf-8")
     usual = {"hidden": 8, "layers": 1, "horizon": 5, "device": "cpu", "probes": 2, "epochs": 2}

@@ -1,9 +1,9 @@
-"""What a training is asked for beside data and network: steps of several batches, precision, loggers, seeds."""
+"""What a training is asked for beside data and network: steps of several batches, precision, seeds."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from tests.support.runs import (
     straight,
 )
 from unvanish.cli import main
-from unvanish.errors import MissingExtraError, OptionError
+from unvanish.errors import OptionError
 from unvanish.report.run.read import Run
 from unvanish.report.run.remedies import remedy_summary
 from unvanish.train import TrainSettings, fit, load_run, prepare, read_settings, resume
 from unvanish.train.checkpoint import WEIGHTS
+from unvanish.train.finding import falls
 
 
 def trained(folder: Path) -> dict[str, torch.Tensor]:
@@ -183,31 +184,6 @@ def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-# -- loggers -----------------------------------------------------------------------------------------------------
-
-
-def table(run: Path) -> list[dict[str, str]]:
-    with (run / "csv" / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_logger_gets_what_the_record_gets_and_all_of_it_after_a_break(tmp_path: Path) -> None:
-    run = stopped_run(tmp_path, logger=["csv", "tensorboard"])
-    resume(run, say=silent)
-    rows = table(run)
-    losses = {int(row["step"]): float(row["train/loss"]) for row in rows if row["train/loss"]}
-    assert losses == {line["step"]: line["loss"] for line in numbers(run, "step")}
-    reach = {int(row["step"]): float(row["reach/l0"]) for row in rows if row["reach/l0"]}
-    assert reach == {line["step"]: line["reach"]["l0"]["steps"] for line in numbers(run, "valid")}
-    assert len(list((run / "tensorboard").glob("events*"))) == 2
-
-
-def test_a_logger_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(MissingExtraError, match="pip install wandb"):
-        prepare(small(tmp_path, logger=["wandb"]), tmp_path / "run", say=silent)
-    assert not (tmp_path / "run").exists()
-
-
 # -- settings from a file ----------------------------------------------------------------------------------------
 
 
@@ -291,6 +267,34 @@ def test_a_rate_is_found_where_an_epoch_has_fewer_batches_than_a_step(tmp_path: 
     assert found.session.settings.lr != settings.lr
 
 
+def test_a_rate_is_not_taken_from_noise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x, noise = rng.normal(size=(2000, 4, 1)).astype(np.float32), rng.normal(size=2000).astype(np.float32)
+    told: dict[str, str] = {}
+    for name, y in (("noise", noise), ("last", x[:, -1, 0])):  # the network begins with the mean: nothing is better
+        said: list[str] = []
+        np.savez(tmp_path / "equal.npz", x=x, y=y)
+        settings = TrainSettings(
+            source=str(tmp_path / "equal.npz"), hidden=8, layers=1, device="cpu", batch_size=16, epochs=1, lr=0.003
+        )
+        found = prepare(settings, tmp_path / name, lr_find=True, say=said.append)
+        found.claim.release()
+        told[name] = next(line for line in said if line.startswith("rate"))
+        assert (found.session.settings.lr == 0.003) == (name == "noise")
+    assert told["noise"].endswith("by more than noise: --lr 0.003 is kept")
+    assert "where the loss falls fastest" in told["last"]
+
+
+def test_losses_fall_where_they_come_to_lie_below_their_noise() -> None:
+    noise = 0.05 * np.random.default_rng(0).normal(size=(40, 100))
+    down, up = np.linspace(2, 1.7, 100), np.linspace(2, 4, 100)
+    assert all(falls((down + one).tolist()) for one in noise)
+    assert not any(falls((up + one).tolist()) for one in noise)
+    assert sum(falls((2 + one).tolist()) for one in noise) <= 4
+    assert falls((2 - 1e-6 * np.arange(100.0)).tolist()), "without noise every fall counts"
+    assert not falls([2.0, 1.0, float("nan")])
+
+
 def test_seeds_side_by_side_and_after_a_break(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,3 +362,30 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_training(
     assert main(["train", "--resume", str(base)]) == 2
     assert "1 of 2 trainings" in capsys.readouterr().err
     assert events(base / "seed-2") == ["started", "finished"]
+
+
+def test_seeds_with_patience_tell_what_the_kept_networks_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = small(tmp_path, epochs=6, lr=0.5, optimizer="sgd", patience=2)
+    base = tmp_path / "seeds"
+    for seed in (1, 2):
+        prepare(dataclasses.replace(settings, seed=seed), base / f"seed-{seed}", say=silent).claim.release()
+    for seed in (1, 2):
+        resume(base / f"seed-{seed}", say=silent)
+        record = base / f"seed-{seed}" / "records.jsonl"
+        lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+        last = next(line for line in reversed(lines) if line["kind"] == "valid")
+        worse = {**last, "step": last["step"] + 1, "loss": 9.0, "metrics": {**last["metrics"], "loss": 9.0}}
+        with record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(worse) + "\n" + json.dumps(lines[-1]) + "\n")
+    capsys.readouterr()
+    assert main(["train", "--resume", str(base)]) == 0
+    told = capsys.readouterr().out
+    best = [min(numbers(base / f"seed-{seed}", "valid"), key=lambda line: line["loss"]) for seed in (1, 2)]
+    rows = {line.split("  ")[0].strip(): line.split()[-5:] for line in told.splitlines()}
+    losses = [one["loss"] for one in best]
+    expected = [f"{one:.4g}" for one in (*losses, sum(losses) / 2, min(losses), max(losses))]
+    assert rows["loss"] == expected
+    assert rows["best at step"][:2] == [f"{one['step']:.4g}" for one in best]
+    assert rows["reach of l0"][:2] == [f"{one['reach']['l0']['steps']}" for one in best]

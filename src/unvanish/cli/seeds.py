@@ -15,6 +15,7 @@ from rich.table import Table
 from unvanish.cli.show import console, note, plain
 from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
+from unvanish.record.measures import kept
 
 if TYPE_CHECKING:
     from unvanish.train import Training, TrainSettings
@@ -79,7 +80,7 @@ def go_on(base: Path, changes: dict[str, Any]) -> None:
             raise typer.Exit(128 + outcome.interrupted)
         if outcome.stopped:
             plain(f"stopped and saved: {outcome.stopped}; go on with  {again}")
-    validated = {folder: last for folder in folders if (last := _last(folder))}
+    validated = {folder: shown for folder in folders if (shown := _kept(folder))}
     console.print(_table(validated))
     if len(validated) > 1:
         found = report.compare(list(validated))
@@ -97,7 +98,7 @@ def _as_asked(record: RunRecord, changes: dict[str, Any]) -> bool:
 
 
 def _table(validated: dict[Path, dict[str, float]]) -> Table:
-    """Mean and range, over the seeds that were validated, of what the last validation found."""
+    """Mean and range, over the seeds that were validated, of what their networks came to."""
     if not validated:
         raise RunError("none of these trainings was validated: give them more time, or a lower --lr")
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -111,15 +112,21 @@ def _table(validated: dict[Path, dict[str, float]]) -> Table:
     return table
 
 
-def _last(folder: Path) -> dict[str, float]:
-    from unvanish.record.schema import Valid  # pydantic takes longer than all of --help
+def _kept(folder: Path) -> dict[str, float]:
+    """What the validation found of the network that a run keeps, and when that was."""
+    from unvanish.record.schema import Valid, mapping  # pydantic takes longer than all of --help
 
-    valid = [line for line in map(Valid.read, RunRecord.open(folder).read("valid")) if line.loss is not None]
-    if not valid:
+    record = RunRecord.open(folder)
+    settings = mapping(record.config.get("settings"))
+    found = kept([Valid.read(line) for line in record.read("valid")], settings)
+    if found is None:
         return {}
-    shown = {name: value for name, value in valid[-1].metrics.items() if value is not None}
-    return shown | {f"reach of {part}": one.steps for part, one in valid[-1].reach.items() if one.steps is not None}
+    shown = {name: value for name, value in found.metrics.items() if value is not None}
+    shown |= {f"reach of {part}": one.steps for part, one in found.reach.items() if one.steps is not None}
+    return shown | ({"best at step": found.step} if settings.get("patience") and found.step is not None else {})
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if 1e4 <= value < 1e9 else f"{value:.4g}"

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from unvanish.errors import printable
 from unvanish.record import RunRecord
-from unvanish.record.measures import measures
+from unvanish.record.measures import kept, measures
 from unvanish.record.reaching import held_back
 from unvanish.record.schema import Baseline, Need, Test, Valid
 
@@ -19,10 +19,10 @@ def summary(record: RunRecord) -> Table:
     valid = [line for line in map(Valid.read, record.read("valid")) if line.loss is not None]
     unit = config.unit
     if valid:
-        last, best = valid[-1], min(valid, key=lambda line: line.loss or 0.0)
-        for name, value in measures(last.metrics, unit):
+        shown, best = kept(valid, config.settings) or valid[-1], min(valid, key=lambda line: line.loss or 0.0)
+        for name, value in measures(shown.metrics, unit):
             table.add_row("validation loss" if name == "loss" else name, value)
-        nats = " nats" if {"bits", "accuracy"} & set(last.metrics) else ""
+        nats = " nats" if {"bits", "accuracy"} & set(shown.metrics) else ""
         table.add_row("best", f"{best.loss:.3f}{nats} at step {best.step:,}")
     for tested in map(Test.read, record.read("test")):
         for name, value in measures(tested.metrics, unit):
@@ -42,11 +42,12 @@ def summary(record: RunRecord) -> Table:
 
 def _reach(table: Table, record: RunRecord, valid: list[Valid]) -> None:
     need = next((line for line in map(Need.read, record.read("need")) if line.lag is not None), None)
-    window = record.read_config().settings.get("length")
+    settings = record.read_config().settings
+    window, shown = settings.get("length"), kept(valid, settings)
     if need is not None:
         table.add_row("needed", f"{'≥ ' if need.censored else ''}{need.lag:,} steps of context")
     table.add_row("window", f"{window:,} steps")
-    for part, found in (valid[-1].reach if valid else {}).items():
+    for part, found in (shown.reach if shown else {}).items():
         rate = "no rate" if found.rate is None else f"{found.rate:+.4f} nats per step"
         reach = f"{'≥ ' if found.censored else ''}{found.steps} steps ({rate})"
         told = "" if need is None else held_back(found.steps, window, need.lag)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unvanish.data.precision import to_single
 from unvanish.data.sequences import Sequences, Target
 from unvanish.errors import DataError, printable
 
@@ -70,7 +71,7 @@ def of_arrays(x: Any, y: Any = None, lengths: Any = None, *, source: str = "arra
     ([5, 5, 5], 'class', ('0', '1'))
     """
     values = _numbers(x, "x", source)
-    lengths_B = None if lengths is None else _numbers(lengths, "lengths", source).astype(np.int64).ravel()
+    lengths_B = None if lengths is None else whole_lengths(_plain(lengths), source)
     rows = _rows(values, lengths_B, source)
     target = None if y is None else _target(np.asarray(_plain(y)), rows, source)
     return Sequences.of_rows(source, rows, target)
@@ -82,7 +83,7 @@ def of_dataset(items: Iterable[Any], *, source: str = "a data set") -> Sequences
     Raises:
         DataError: it is empty, or an item is not a pair of a sequence and its label.
     """
-    xs: list[NDArray[np.float32]] = []
+    xs: list[NDArray[Any]] = []
     ys: list[Any] = []
     for number, item in enumerate(_items(items)):
         if not isinstance(item, tuple | list) or len(item) != 2:
@@ -108,20 +109,46 @@ def _items(items: Any) -> Iterator[Any]:
 
 
 def _plain(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+    return array_of(value) if isinstance(value, torch.Tensor | np.ma.MaskedArray) else value
 
 
-def _numbers(value: Any, name: str, source: str) -> NDArray[np.float32]:
+def array_of(value: Any) -> NDArray[Any]:
+    """Take an array as NumPy has it: of a tensor its values, and NaN where one is masked."""
+    if isinstance(value, torch.Tensor):
+        plain = value.detach().cpu()
+        found: NDArray[Any] = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+        return found
+    if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "biuf":
+        gaps = np.ma.getmaskarray(value)
+        return np.where(gaps, np.nan, value.data) if gaps.any() else np.asarray(value.data)
+    return np.asarray(value)
+
+
+def whole_lengths(lengths: Any, source: str) -> NDArray[np.int64]:
+    """Return how many steps each sequence has, (B,).
+
+    Raises:
+        DataError: they are not whole numbers.
+    """
+    found = np.asarray(lengths)
+    if found.dtype.kind == "f" and np.isfinite(found).all() and (found == np.round(found)).all():
+        found = found.astype(np.int64)
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+        raise DataError(f"lengths of {source} are not whole numbers: give one for each sequence, (B,)")
+    return found.astype(np.int64)
+
+
+def _numbers(value: Any, name: str, source: str) -> NDArray[Any]:
     try:
         found = np.asarray(_plain(value))
         if found.dtype.kind not in "biuf":
             raise ValueError(f"of {found.dtype}")
-        return found.astype(np.float32)
     except (ValueError, TypeError) as fault:
         raise DataError(f"{name} of {source} is no array of numbers: {printable(str(fault))}") from fault
+    return found
 
 
-def _rows(values: NDArray[np.float32], lengths_B: Any, source: str) -> list[NDArray[np.float32]]:
+def _rows(values: NDArray[Any], lengths_B: Any, source: str) -> list[NDArray[Any]]:
     """The sequences, (T, F) each."""
     shape = values.shape
     if values.ndim == 0 or values.size == 0:
@@ -143,7 +170,7 @@ def _rows(values: NDArray[np.float32], lengths_B: Any, source: str) -> list[NDAr
     return [row[:steps] for row, steps in zip(rows, lengths_B.tolist(), strict=True)]
 
 
-def _target(y: NDArray[Any], rows: list[NDArray[np.float32]], source: str) -> Target:
+def _target(y: NDArray[Any], rows: list[NDArray[Any]], source: str) -> Target:
     lengths_B = np.array([len(row) for row in rows])
     longest, count, steps = int(lengths_B.max()), len(rows), int(lengths_B.sum())
     if y.ndim >= 2 and y.shape[:2] == (count, longest) and y.ndim <= 3:
@@ -160,7 +187,7 @@ def _target(y: NDArray[Any], rows: list[NDArray[np.float32]], source: str) -> Ta
     values = values.reshape(len(values), -1)
     names = tuple(f"target {number}" for number in range(1, values.shape[1] + 1))
     if values.dtype.kind == "f":
-        return Target("number", per, names, values.astype(np.float32))
+        return Target("number", per, names, to_single(values, f"y of {source}"))
     if values.shape[1] > 1:
         raise DataError(f"y of {source} has {values.shape[1]} columns of classes: give one")
     levels, codes = np.unique(values, return_inverse=True)

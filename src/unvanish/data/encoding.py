@@ -134,7 +134,8 @@ def spread(values_N: NDArray[Any], how: str) -> tuple[float, float]:
         if scale > 0:
             return centre, scale
     centre, scale = float(known.mean()), float(known.std())
-    return centre, scale if scale > 1e-12 * max(1.0, abs(centre)) else 1.0
+    # Held against the numbers themselves: what is measured in amperes may be a thousandth of a millionth.
+    return centre, scale if scale > 1e-12 * abs(centre) else 1.0
 
 
 def _missing(data: Sequences, name: str) -> DataError:

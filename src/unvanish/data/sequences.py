@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unvanish.data.precision import to_single
+
 Kind = Literal["class", "number"]
 
 
@@ -87,12 +89,17 @@ class Sequences:
     called: tuple[str, str] = ("sequence", "time")
 
     @classmethod
-    def of_rows(cls, source: str, rows: list[NDArray[np.float32]], target: Target | None = None) -> Sequences:
-        """Put rows of (T, F) one after the other; columns and sequences are called by their numbers."""
+    def of_rows(cls, source: str, rows: list[NDArray[Any]], target: Target | None = None) -> Sequences:
+        """Put rows of (T, F) one after the other; columns and sequences are called by their numbers.
+
+        Raises:
+            DataError: single precision cannot hold a number, or not tell those of a column to learn from apart.
+        """
         lengths_B = np.array([len(row) for row in rows], dtype=np.int64)
         keys = tuple(map(str, range(1, len(rows) + 1)))
         names = tuple(f"column {number}" for number in range(1, rows[0].shape[1] + 1))
-        return cls(source, lengths_B, keys, np.concatenate(rows), names, target=target)
+        numbers_NF = to_single(np.concatenate(rows), f"x of {source}", apart=target is not None)
+        return cls(source, lengths_B, keys, numbers_NF, names, target=target)
 
     def __len__(self) -> int:
         return len(self.lengths_B)

@@ -101,6 +101,10 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         self.held_back_ = found.held_back
 
     def _settings(self) -> dict[str, Any]:
+        if not isinstance(self.options, Mapping | None):
+            raise OptionError(
+                f"options is {self.options!r}: give a mapping, of the names of settings to their values"
+            )
         options, known = dict(self.options or {}), TrainSettings.__dataclass_fields__
         own = {name: name for name in self.get_params(deep=False)} | self.called
         for name in options:

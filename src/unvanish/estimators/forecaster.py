@@ -5,6 +5,7 @@ Shapes: T steps, G targets, S series, H steps ahead.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from unvanish.checks import whole_number
 from unvanish.equations import Cell
 from unvanish.errors import DataError, OptionError
 from unvanish.estimators.base import Trained
-from unvanish.estimators.reading import numbers_of
+from unvanish.estimators.reading import numbers_of, opened, same_columns
 from unvanish.train.giving import frame_of
 
 COLUMN, SERIES = "y", "unique_id"
@@ -125,17 +126,17 @@ class Forecaster(Trained):
             ValueError: the series are too short, or are not numbers.
         """
         whole_number(self.horizon, "horizon", give="how many steps ahead, from 1 on")
-        frame, targets, _ = self._framed(X)
+        frame, targets, _ = self._framed(X, fitting=True)
         settings: dict[str, Any] = {
             "length": self.window,
             "season": self.season,
             "scale": self.scale,
             "time": self.time,
         }
-        settings |= {"group": self.group, "known": list(self.known), "target": list(targets)}
+        settings |= {"group": self.group, "known": self.known, "target": targets}
         given = {name: value for name, value in settings.items() if value is not None}
         self._train(frame, horizon=self.horizon, likelihood=self.likelihood, **given)
-        self.history_ = X
+        self.history_ = copy.deepcopy(X)  # whoever gave it may write into it
         self.targets_ = tuple(self.loaded_.question.targets)  # type: ignore[attr-defined]
         return self
 
@@ -193,7 +194,7 @@ class Forecaster(Trained):
                 found.append(table.select(names).to_numpy().reshape(shape))
         return found
 
-    def _framed(self, X: Any) -> tuple[Any, Sequence[str], tuple[int, ...] | None]:
+    def _framed(self, X: Any, *, fitting: bool = False) -> tuple[Any, Sequence[str], tuple[int, ...] | None]:
         """Series as a data frame, its targets, and the shape of answers; None where they are a frame, too."""
         frame = frame_of(X)
         if frame is not None:
@@ -202,10 +203,16 @@ class Forecaster(Trained):
 
         if self.target or self.known or self.time or self.group:
             raise OptionError("target, time, group and known name columns of a data frame: give one, or leave them")
+        X = opened(X, "X")
         many = _is_list_of_series(X)
+        if many:
+            same_columns(X)
         series = [_series(one) for one in (X if many else [X])]
         if len({one.shape[1:] for one in series}) > 1:
             raise DataError("the series have different numbers of columns")
+        width = series[0].reshape(len(series[0]), -1).shape[1]
+        if not fitting and width != len(self.targets_):
+            raise DataError(f"a step has {width} numbers, and in fitting it had {len(self.targets_)}")
         shape = (len(series), self.horizon) if many else (self.horizon,)
         values = np.concatenate([one.reshape(len(one), -1) for one in series])
         names = [f"{COLUMN}{place + 1}" for place in range(values.shape[1])] if series[0].ndim == 2 else [COLUMN]
@@ -218,12 +225,12 @@ class Forecaster(Trained):
 
 def _is_list_of_series(X: Any) -> bool:
     if isinstance(X, np.ndarray):
-        return X.dtype == object and X.ndim == 1
+        return X.dtype == object and X.ndim == 1 and any(map(np.ndim, X))
     return isinstance(X, list | tuple) and any(np.ndim(one) for one in X)
 
 
 def _series(one: Any) -> NDArray[np.float64]:
-    found = numbers_of(one, "a series", np.float64, "G")
+    found = numbers_of(one, "a series", "G").astype(np.float64)
     if np.isinf(found).any():
         raise DataError("a series holds infinity: write NaN where a value is missing")
     return found

@@ -15,6 +15,7 @@ from sklearn.utils import assert_all_finite, check_array, check_consistent_lengt
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from unvanish.data.precision import to_single
 from unvanish.data.sequences import Sequences, Target
 from unvanish.errors import DataError
 from unvanish.estimators.base import Trained
@@ -55,6 +56,10 @@ class Labelled(Trained):
     def _wanted(self, y: Any) -> None:
         if y is None:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        if np.asarray(y).dtype.kind == "c":
+            raise DataError("Complex data not supported in y: give real numbers, or classes")
+        if np.ma.is_masked(y):
+            raise DataError("y is masked in places: give every sequence a label, or leave it away")
 
 
 class SequenceClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
@@ -143,11 +148,7 @@ class SequenceRegressor(RegressorMixin, Labelled):  # type: ignore[misc]
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(rows, y)
         self._flat = y.ndim == 1
-        # What single precision cannot hold is refused as infinite.
-        with np.errstate(over="ignore", invalid="ignore"):
-            values_nG = y.reshape(len(y), -1).astype(np.float32)
-            assert_all_finite(values_nG, input_name="y")
-        self._learn(rows, "number", values_nG)
+        self._learn(rows, "number", to_single(y.reshape(len(y), -1), "y"))
         return self
 
     def predict(self, X: Any, *, lengths: Any = None) -> NDArray[np.float64]:

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from unvanish.errors import printable
+
+
+class Validated(Protocol):
+    """What has a validation loss, or None."""
+
+    @property
+    def loss(self) -> float | None:
+        """The loss."""
+
+
+Found = TypeVar("Found", bound=Validated)
+
+
+def kept(validations: Sequence[Found], settings: Mapping[str, object]) -> Found | None:
+    """Return the validation of the network that a run keeps: the best where it has patience, else the last."""
+    known = [one for one in validations if one.loss is not None]
+    if settings.get("patience"):
+        return min(known, key=lambda one: one.loss or 0.0, default=None)
+    return known[-1] if known else None
 
 
 def measures(metrics: Mapping[str, float | None], unit: str) -> Iterator[tuple[str, str]]:

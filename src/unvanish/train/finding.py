@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
+import math
+import statistics
 import tempfile
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,12 +23,14 @@ from unvanish.train.questions import Material
 from unvanish.train.settings import PRECISIONS
 
 LOWEST, HIGHEST, TRIED = 1e-5, 1.0, 100
+MEANS = 10  # steps whose mean is looked at
 
 
 def find_rate(module: NetworkModule, material: Material, accelerator: str) -> float | None:
     """Train a copy with rates that rise from step to step; return that at which the loss falls fastest.
 
-    None where it falls nowhere. The network stays as it is; torch's random numbers do not.
+    None where it falls nowhere by more than it varies from batch to batch: what is steepest there is noise. The
+    network stays as it is; torch's random numbers do not.
     """
     trial = _Trial(copy.deepcopy(module.model), module.question, module.settings)
     batches = material.train()
@@ -53,12 +59,36 @@ def find_rate(module: NetworkModule, material: Material, accelerator: str) -> fl
             num_training=TRIED,
             update_attr=False,
         )
-        suggested = None if found is None else found.suggestion()
+        fell = falls([float(one) for one in trial.losses], trainer.accumulate_grad_batches)
+        suggested = found.suggestion() if found is not None and fell else None
     return None if suggested is None else float(f"{suggested:.2g}")
 
 
+def falls(losses: Sequence[float], batches: int = 1) -> bool:
+    """Say whether losses, of so many batches a step, come to lie below the first of them by more than noise.
+
+    The mean of ten steps is to lie three standard errors below that of the first ten. The noise is told by how far
+    losses lie from the next ones, which a slow fall does not add to.
+
+    >>> falls([1.0, 1.1] * 10 + [0.8, 0.9] * 10), falls([1.0, 1.1] * 10 + [0.98, 1.08] * 10)
+    (True, False)
+    """
+    finite = [one for one in losses if math.isfinite(one)]
+    width = MEANS * batches
+    if len(finite) < 2 * width:
+        return False
+    first = finite[: 3 * width]
+    noise = math.sqrt(statistics.fmean((one - other) ** 2 for one, other in itertools.pairwise(first)) / 2)
+    means = [statistics.fmean(finite[start : start + width]) for start in range(len(finite) - width + 1)]
+    return means[0] - min(means) > 3 * noise * math.sqrt(2 / width)
+
+
 class _Trial(NetworkModule):
-    """Trains with the rates that it is given, on to losses that are not finite."""
+    """Trains with the rates that it is given, on to losses that are not finite, and keeps these."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.losses: list[Tensor] = []
 
     def on_train_start(self) -> None:
         """Leave the schedule alone."""
@@ -72,7 +102,9 @@ class _Trial(NetworkModule):
         terms = self.penalties.terms(batch[0], self.states, every)
         self.states = detached(states) if self.question.carries else None
         loss = self.question.loss(self.model, answer, batch[1])
-        return {"loss": loss + sum(terms.values())}
+        whole = loss + sum(terms.values())
+        self.losses.append(whole.detach())
+        return {"loss": whole}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip, whatever comes of it."""

@@ -5,8 +5,10 @@ A run's own record holds more, and is there without them.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +16,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from unvanish.errors import MissingExtraError
 from unvanish.record import RunRecord
+from unvanish.record.schema import mapping
 
+PROJECT = "unvanish"
+AT_ONCE = 1000  # numbers, which MLflow takes at most
 BUILT_IN = "csv"  # each other one needs the package of its name
 OF_STEPS = ("loss", "gradient_norm", "parameter_norm", "learning_rate")
 
@@ -40,11 +45,67 @@ def _made(word: str, record: RunRecord, step: int) -> Logger:
     if word == "tensorboard":
         return TensorBoardLogger(folder, word, "", purge_step=step or None)
     if word == "wandb":
-        return WandbLogger(folder.resolve().name, folder, project="unvanish")
-    if word == "mlflow":
-        where = f"file:{(folder / word).resolve()}"
-        return MLFlowLogger("unvanish", folder.resolve().name, tracking_uri=where)
-    return _whole_csv(record)
+        # What goes on after a break is the same run there, too.
+        return WandbLogger(folder.resolve().name, folder, id=_identity(record), resume="allow", project=PROJECT)
+    return _mlflow(record, step) if word == "mlflow" else _whole_csv(record)
+
+
+def close_loggers(loggers: Iterable[Logger]) -> None:
+    """End the run of Weights & Biases, which would take the numbers of the next training of the process, too."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+def _identity(record: RunRecord) -> str:
+    """What tells a run from others wherever its folder lies."""
+    config = record.config
+    begun = [
+        config.get("created"),
+        config.get("name"),
+        mapping(config.get("data")).get("digest"),
+        config.get("seed"),
+    ]
+    return hashlib.sha256(repr(begun).encode(errors="replace")).hexdigest()[:16]
+
+
+def _mlflow(record: RunRecord, step: int) -> Logger:
+    """A run in a database of the folder; one that holds steps that are trained again is made from the record."""
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
+
+    folder = (record.folder / "mlflow").resolve()
+    folder.mkdir(exist_ok=True)
+    where = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(where)
+    experiment = client.get_experiment_by_name(PROJECT)
+    found = [] if experiment is None else client.search_runs([experiment.experiment_id])
+    current = found[0].info.run_id if found else None
+    if found and _last_step(client, found[0]) > step:
+        client.delete_run(current)
+        current = None
+    logger = MLFlowLogger(
+        PROJECT,
+        record.folder.resolve().name,
+        tracking_uri=where,
+        artifact_location=(folder / "artifacts").as_uri(),
+        run_id=current,
+    )
+    if current is None:
+        moment = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, moment, line["step"])
+            for line in record.read()
+            for name, value in scalars(line["kind"], line)
+        ]
+        for start in range(0, len(metrics), AT_ONCE):
+            logger.experiment.log_batch(logger.run_id, metrics=metrics[start : start + AT_ONCE])
+    return logger
+
+
+def _last_step(client: Any, run: Any) -> int:
+    histories = (client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
+    return max((one.step for history in histories for one in history), default=0)
 
 
 def _whole_csv(record: RunRecord) -> Logger:

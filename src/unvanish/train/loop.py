@@ -17,7 +17,7 @@ from unvanish.train.advice import say_advice
 from unvanish.train.callback import Enough, RunKeeper, Stopped
 from unvanish.train.checkpoint import SafeCheckpoints, best_weights
 from unvanish.train.ending import write_calibration, write_sample, write_test
-from unvanish.train.loggers import make_loggers
+from unvanish.train.loggers import close_loggers, make_loggers
 from unvanish.train.material import MaterialData
 from unvanish.train.module import NetworkModule
 from unvanish.train.needing import say_need, write_baselines, write_need
@@ -80,6 +80,7 @@ def train_with(
         try:
             stopped = _run(trainer, module, data, keeper)
         finally:
+            close_loggers(trainer.loggers)
             share.part()
     return keeper, trainer.global_step, stopped
 

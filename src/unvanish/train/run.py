@@ -298,7 +298,10 @@ def _with_found_rate(
     with quiet():
         rate = find_rate(module, material, accelerator)
     if rate is None:
-        say(f"rate     no learning rate lowers the loss within {TRIED} steps: --lr {module.settings.lr:g} is kept")
+        say(
+            f"rate     no learning rate lowers the loss within {TRIED} steps by more than noise: "
+            f"--lr {module.settings.lr:g} is kept"
+        )
     else:
         say(f"rate     {rate:g}, where the loss falls fastest in {TRIED} steps from {LOWEST:g} to {HIGHEST:g}")
         material.settings = dataclasses.replace(material.settings, lr=rate)

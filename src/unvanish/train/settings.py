@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import torch
 from pydantic import Field, ValidationError, create_model
 
+from unvanish.checks import words
 from unvanish.engine import check_engine
 from unvanish.errors import OptionError, nearest
 from unvanish.layer_options import TRAINED
@@ -105,6 +106,9 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
 
     def __post_init__(self) -> None:
         values = {name: getattr(self, name) for name in _NAMES}
+        for name in _lists():
+            if isinstance(values[name], str):
+                words(values[name], f"--{name.replace('_', '-')}")
         try:
             _types().model_validate(values)
         except ValidationError as fault:
@@ -182,6 +186,13 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(TrainSettings))
+
+
+@functools.cache
+def _lists() -> tuple[str, ...]:
+    """Return the names of the settings that are lists of words."""
+    hints = get_type_hints(TrainSettings, include_extras=True)
+    return tuple(name for name in _NAMES if hints[name] == Sequence[str])
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from unvanish.data.precision import check_single
 from unvanish.data.sequences import Categories, Sequences, Target
 from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned
 from unvanish.data.table.file import read_columns
@@ -176,9 +177,31 @@ def _target(columns: _Columns, chosen: Roles, asked: TableOptions, table: _Table
             )
         values_NG = _laid(codes_N, table, grid, -1)[:, None]
         return _of_sequence(Target("class", "step", chosen.target, values_NG, levels), grid, chosen)
+    for name, one in zip(chosen.target, numbers, strict=True):
+        _check_precision(one, f"{columns.source}, column {printable(name)}", table, apart=not asked.keep)
     values_NG = np.stack([_laid(one, table, grid, np.nan) for one in numbers], 1)
     found = Target("number", "step", chosen.target, values_NG, ahead=asked.horizon)
     return found if asked.horizon else _of_sequence(found, grid, chosen)
+
+
+def _check_precision(values_N: Any, what: str, table: _Table, *, apart: bool) -> None:
+    """Refuse numbers that a network would not see as they are, series by series."""
+    ordered_N = values_N[table.order_N]
+    starts_S = np.flatnonzero(np.diff(table.series_N, prepend=-1))
+    if len(ordered_N):
+        check_single(ordered_N, what, starts_S, apart=apart)
+
+
+def _fits_single(values_N: Any, name: str, asked: TableOptions, told: list[str]) -> bool:
+    """Whether a column beside the target can be read; that it cannot is told."""
+    try:
+        check_single(values_N, f"column {printable(name)}", apart=name not in asked.keep)
+    except DataError as fault:
+        if name in asked.keep:
+            raise
+        told.append(f"{fault}; it is left out")
+        return False
+    return True
 
 
 def _of_sequence(target: Target, grid: Grid, chosen: Roles) -> Target:
@@ -212,6 +235,8 @@ def _built(
     for name in (*chosen.target, *chosen.inputs) if target is not None and target.ahead else chosen.inputs:
         found = columns.numbers(name)
         if found is not None:
+            if name not in chosen.target and not _fits_single(found, name, asked, told):
+                continue
             _keep_numbers(name, _laid(found, table, grid, np.nan), numbers, told, always=name in asked.keep)
         else:
             levels, codes_N = columns.words(name)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unvanish.checks import words
 from unvanish.errors import DataError, OptionError, nearest, printable
 
 TIMES = ("ds", "time", "date", "timestamp", "datetime", "t")
@@ -58,6 +59,8 @@ class TableOptions:
             raise OptionError(f"--horizon is {self.horizon}: give how many steps ahead to predict, from 1 on")
         if self.decimal not in (None, ".", ","):
             raise OptionError(f"--decimal is {self.decimal!r}: write . or ,")
+        for option in ("target", "known", "words", "ignore"):
+            words(getattr(self, option), f"--{option}")
 
 
 @dataclass(frozen=True)

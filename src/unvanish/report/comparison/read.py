@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -10,13 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unvanish.errors import OptionError
-from unvanish.record.schema import mapping, number, text
+from unvanish.errors import OptionError, RunError
+from unvanish.record import RECORDS
+from unvanish.record.config import FORMAT
+from unvanish.record.measures import kept
+from unvanish.record.schema import mapping, text, whole
 from unvanish.report.page.profile import Reach
 from unvanish.report.page.wording import enumeration
 from unvanish.report.run.answers import Asked
 from unvanish.report.run.read import Run, Valid
-from unvanish.report.run.summary import cell_name, validation
+from unvanish.report.run.summary import cell_name
 
 # Settings that decide on what a run is validated, and in which units its loss is.
 JUDGED = ("target", "horizon", "windows", "stride", "season", "valid", "scale", "likelihood", "images")
@@ -63,7 +67,7 @@ class Entry:
     @cached_property
     def valid(self) -> Valid | None:
         """The validation of the network that it kept: the best where it had patience, else the last."""
-        return self.best if number(self.settings.get("patience")) else validation(self.run)
+        return kept(self.run.valids, self.settings)
 
     @cached_property
     def reach(self) -> Reach | None:
@@ -154,22 +158,40 @@ def compare(folders: Iterable[Path]) -> Comparison:
     """Read runs and put together those that differ only in the seed.
 
     Raises:
-        OptionError: there are fewer than two, or one is named twice.
-        RunError: a folder is not a run.
+        OptionError: there are fewer than two, or one is named twice, or is a copy of another.
+        RunError: a folder is not a run, or one of a newer unvanish.
     """
     given = list(folders)
     if len(given) < 2:
         raise OptionError(f"a comparison needs two runs or more, and {len(given)} was named: name another one")
-    whole = [folder.resolve() for folder in given]
-    for one, other in itertools.combinations(range(len(whole)), 2):
-        if whole[one] == whole[other]:
+    places = [folder.resolve() for folder in given]
+    for one, other in itertools.combinations(range(len(places)), 2):
+        if places[one] == places[other]:
             raise OptionError(f"{given[other]} is named twice: name each run once")
-    runs = [Run.read(folder) for folder in given]
-    entries = [Entry(name, run) for name, run in zip(_names(whole), runs, strict=True)]
+    runs = [_read(folder) for folder in given]
+    _refuse_copies(given, runs)
+    entries = [Entry(name, run) for name, run in zip(_names(places), runs, strict=True)]
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.alike, []).append(entry)
     return Comparison(tuple(Group(tuple(found)) for found in groups.values()))
+
+
+def _read(folder: Path) -> Run:
+    run = Run.read(folder)
+    if (whole(run.config.get("format")) or 1) > FORMAT:
+        raise RunError(f"{folder} is of a newer unvanish (this one reads formats up to {FORMAT}): update it")
+    return run
+
+
+def _refuse_copies(folders: Sequence[Path], runs: Sequence[Run]) -> None:
+    """Two folders of one run would count as two seeds, without any spread."""
+    seen: dict[str, Path] = {}
+    for folder, run in zip(folders, runs, strict=True):
+        records = hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest()
+        first = seen.setdefault(_plain([run.config, records]), folder)
+        if first is not folder:
+            raise OptionError(f"{folder} is a copy of {first}: name each run once")
 
 
 def differing(groups: Sequence[Group], taken: Iterable[str]) -> list[str]:

@@ -369,7 +369,7 @@ def question_of(data: Sequences, borders: Borders, settings: TrainSettings) -> F
             raise OptionError(f"--known {name}: that column holds words; code it as numbers")
     counts = settings.likelihood == "negbin"
     scales = [
-        Column(name, *units(values_N, plain, counts), gaps=bool(np.isnan(values_N).any()))
+        Column(name, *units(printable(name), values_N, plain, counts), gaps=bool(np.isnan(values_N).any()))
         for name, values_N in zip(data.target.names, values_NG.T, strict=True)
     ]
     known = tuple(one.name for one in encoding.columns if one.name in data.known)

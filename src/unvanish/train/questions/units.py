@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unvanish.data.encoding import spread
 from unvanish.data.sequences import Sequences
+from unvanish.errors import DataError
 from unvanish.train.questions.forecast import ForecastQuestion
 
 # Steps after which most series repeat: of a day for hours, of a week for days, of a year for the others.
@@ -57,10 +58,18 @@ def in_train(data: Sequences, train_S: NDArray[np.int64]) -> NDArray[np.bool_]:
     return data.place_N < np.repeat(train_S, data.lengths_B)
 
 
-def units(values_N: NDArray[Any], how: str, counts: bool) -> tuple[float, float]:
+def units(name: str, values_N: NDArray[Any], how: str, counts: bool) -> tuple[float, float]:
+    """Return what to take off the values of a target and what to divide them by.
+
+    Raises:
+        DataError: one is negative, and they are to be counts.
+    """
     if not counts:
         return spread(values_N, how)
-    mean = float(np.abs(values_N[np.isfinite(values_N)]).mean())
+    known = values_N[np.isfinite(values_N)]
+    if (known < 0).any():
+        raise DataError(f"{name} holds {known.min():g}, and --loss negbin is for counts, from 0 on: take another")
+    mean = float(known.mean())
     return 0.0, mean if mean > 0 else 1.0
 
 
@@ -84,7 +93,7 @@ def scales_of(
         return centred, np.where((known_SG > 0) & (mean_SG > 0), mean_SG, scale_SG).astype(np.float32)
     off_NG = np.where(weight_NG > 0, filled_NG - np.repeat(mean_SG, data.lengths_B, 0), 0)
     spread_SG = np.sqrt(np.add.reduceat(off_NG**2, data.starts_B) / np.maximum(known_SG, 1))
-    flat_SG = (known_SG < 2) | (spread_SG <= 1e-6 * np.maximum(1, np.abs(mean_SG)))
+    flat_SG = (known_SG < 2) | (spread_SG <= 1e-6 * np.abs(mean_SG))
     return (
         np.where(known_SG > 0, mean_SG, centre_SG).astype(np.float32),
         np.where(flat_SG, scale_SG, spread_SG).astype(np.float32),
@@ -92,13 +101,13 @@ def scales_of(
 
 
 def of_windows(values_TBG: NDArray[Any], counts: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    known = np.isfinite(values_TBG)
+    known, values_TBG = np.isfinite(values_TBG), values_TBG.astype(np.float64)
     number_BG = np.maximum(known.sum(0), 1)
     mean_BG = np.where(known, values_TBG, 0).sum(0) / number_BG
     if counts:
         return np.zeros_like(mean_BG), np.where(mean_BG > 0, mean_BG, 1)
     spread_BG = np.sqrt((np.where(known, values_TBG - mean_BG, 0) ** 2).sum(0) / number_BG)
-    return mean_BG, np.where(spread_BG > 1e-6 * np.maximum(1, np.abs(mean_BG)), spread_BG, 1)
+    return mean_BG, np.where(spread_BG > 1e-6 * np.abs(mean_BG), spread_BG, 1)
 
 
 def naive_errors(
