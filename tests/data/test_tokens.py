@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unvanish.data import storage
 from unvanish.data.tokens import Bytes, Words, read_tokens, symbols_of
-from unvanish.data.tokens.symbols import Characters, Pieces
+from unvanish.data.tokens.read import _agreed, _numbered
+from unvanish.data.tokens.symbols import SPACED, WORD, Characters, Pieces
 from unvanish.errors import DataError, OptionError, RunError
 
 TEXT = "The cat, which was full, didn't eat 10.5 mice.\nIt's a “cat”!\n" * 40
@@ -136,3 +140,27 @@ def test_a_vocabulary_that_is_none_is_refused(plain: object) -> None:
 def test_a_text_without_a_word_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the source holds no text"):
         read_tokens(written(tmp_path, "   "), "words")
+
+
+def test_polars_takes_every_sign_as_python_does_or_is_not_asked() -> None:
+    signs = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000 and _agreed(chr(code))]
+    assert len(signs) > 100_000
+    text = " ".join(signs)
+    for pattern in (r"\w", r"\d", r"\s", r"[^\w\s]"):
+        assert pl.Series([text]).str.extract_all(pattern)[0].to_list() == re.findall(pattern, text)
+
+
+@settings(max_examples=300)
+@given(
+    st.text(st.characters(max_codepoint=127), max_size=60)
+    | st.text("ab'’-.<>1_ \n\x1c\x85é²Ⓐ中\u0301\u200d😀", max_size=30),
+    st.sampled_from([WORD, SPACED]),
+)
+def test_words_of_a_block_are_those_that_the_pattern_finds(block: str, pattern: re.Pattern[str]) -> None:
+    places: defaultdict[str, int] = defaultdict()
+    places.default_factory = places.__len__
+    assert places["kept"] == 0
+    numbers = _numbered(block, pattern, places)
+    words = list(places)
+    assert [words[number] for number in numbers] == pattern.findall(block)
+    assert numbers.dtype == np.int32

@@ -5,10 +5,13 @@ Shapes: N symbols.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +31,8 @@ Cut = Literal["chars", "bytes", "words", "bpe"]
 CUTS: tuple[str, ...] = get_args(Cut)
 MOST_WORDS, MOST_PIECES = 10_000, 4_000
 FEWEST_PIECES = 256  # the bytes
+# Categories of Unicode that Python and Rust both count among the letters and digits, or both do not.
+_AGREED = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "So"})
 STANDARD_LIBRARY = "the Python standard library on this machine"
 PARTS = ("train", "valid", "test")
 
@@ -206,7 +211,7 @@ def _words(
     for name, blocks in texts.items():
         store = Store(np.int32)
         for block in _whole(blocks()):
-            store.append(np.fromiter(map(places.__getitem__, pattern.findall(block)), np.int32))
+            store.append(_numbered(block, pattern, places))
         coded[name] = _not_empty(store.whole())
     counts = np.zeros(len(places), np.int64)
     for part in _in_parts(coded["train"]):
@@ -223,6 +228,38 @@ def _words(
     return symbols, {
         name: _stored((table[part] for part in _in_parts(whole)), top) for name, whole in coded.items()
     }
+
+
+def _numbered(block: str, pattern: re.Pattern[str], places: Mapping[str, int]) -> NDArray[np.int32]:
+    """The number of each word of a block; where a word has none, `places` gives it the next.
+
+    Polars finds words four times as fast, where it takes the same signs for letters, digits and spaces.
+    """
+    if not all(_agreed(sign) for sign in set(block)):
+        return np.fromiter(map(places.__getitem__, pattern.findall(block)), np.int32)
+    import polars as pl
+
+    words = pl.Series([block]).str.extract_all(pattern.pattern).explode().drop_nulls()
+    if not len(words):
+        return np.zeros(0, np.int32)
+    kinds = words.cast(pl.Categorical).to_physical().to_numpy()
+    first = np.full(int(kinds.max()) + 1, -1, np.int64)
+    first[kinds[::-1]] = np.arange(len(kinds))[::-1]
+    known = np.flatnonzero(first >= 0)
+    numbers = np.zeros(len(first), np.int32)
+    numbers[known] = [places[word] for word in words.gather(first[known]).to_list()]
+    found: NDArray[np.int32] = numbers[kinds]
+    return found
+
+
+@functools.cache
+def _agreed(sign: str) -> bool:
+    if sign.isascii():
+        return not "\x1c" <= sign <= "\x1f"  # spaces for Python only
+    kind = unicodedata.category(sign)
+    return kind in _AGREED and not (
+        kind == "So" and "LATIN" in unicodedata.name(sign)
+    )  # Ⓐ is a letter for Rust only
 
 
 def _in_parts(whole: NDArray[Any]) -> Iterator[NDArray[Any]]:
