@@ -17,8 +17,10 @@ from unvanish.train.questions.forecast import ForecastHead, ForecastQuestion
 def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     """Return `embedding`, `recurrent` and `head` of a trained network, as `unvanish.export` takes them.
 
+    A run that knows columns beforehand has `ahead` too: how many steps, and how many columns.
+
     Raises:
-        ExportError: its head is not a linear map of the output alone.
+        ExportError: its head is not a linear map.
     """
     model = loaded.model
     if getattr(model, "mark", None) is not None:
@@ -26,7 +28,11 @@ def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     embedding: nn.Module | None = model.embedding
     if isinstance(embedding, Steps):
         embedding = _one_hot(embedding) if len(embedding.categories) else None
-    return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=_head(loaded, model.head))
+    question, ahead = loaded.question, None
+    if isinstance(question, ForecastQuestion) and question.known:
+        ahead = question.horizon, len(question.known)
+    head = _head(loaded, model.head)
+    return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=head, ahead=ahead)
 
 
 def _one_hot(steps: Steps) -> nn.Linear:
@@ -52,11 +58,7 @@ def _head(loaded: Loaded, head: nn.Module) -> nn.Module:
         linear = nn.Linear(weight.shape[1], weight.shape[0])
         linear.load_state_dict({"weight": weight.detach(), "bias": head.bias.detach()})
         return linear
-    if isinstance(head, Readout):
-        return head.linear
-    if isinstance(head, ForecastHead):
-        if isinstance(loaded.question, ForecastQuestion) and loaded.question.known:
-            raise ExportError("the run reads what is known beforehand beside its output, which no file takes yet")
+    if isinstance(head, Readout | ForecastHead):
         return head.linear
     raise ExportError(f"the head of the run is a {type(head).__name__}: train with --softmax full to export it")
 
@@ -76,4 +78,7 @@ def beside(loaded: Loaded) -> dict[str, Any]:
     if isinstance(embedding, Steps) and len(embedding.categories):
         words = [{"name": one["name"], "places": [None, *one["levels"]]} for one in kept["encoding"]["categories"]]
         told["one_hot"] = words  # after the numbers: a 1 in the place of the word, the first if it is none of them
+    if isinstance(question, ForecastQuestion) and question.known:
+        # Of each step ahead the columns in this order, in the units of `input`; 0 where one is missing.
+        told["ahead"] = {"steps": question.horizon, "columns": list(question.known)}
     return told
