@@ -130,7 +130,6 @@ def test_a_step_is_timed(ahead: tuple[int, int] | None, tmp_path: Path) -> None:
     ("model", "why"),
     [
         (unvanish.LSTM(3, 4, bidirectional=True), "two directions"),
-        (Recurrent("rnn", 3, 4, batch_norm=5), "batch_norm"),
         (nn.Linear(3, 4), "to_onnx"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=lambda x: x), "code of Python"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=nn.LayerNorm(4)), "LayerNorm"),

@@ -170,7 +170,6 @@ LAYER = unvanish.LSTM(3, 4)
     ("model", "options", "why"),
     [
         (unvanish.LSTM(3, 4, bidirectional=True), {"streaming": True}, "two directions"),
-        (Recurrent("rnn", 3, 4, batch_norm=5), {}, "layer_norm=True"),
         (SimpleNamespace(recurrent=LAYER, head=lambda x: x), {}, "code of Python"),
         (lambda x: x, {}, "function"),
         (SimpleNamespace(recurrent=LAYER, embedding=nn.Sequential()), {}, "give example="),

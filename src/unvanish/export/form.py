@@ -143,6 +143,17 @@ class Steps(Sequences):
         output, final = super().forward(input.unsqueeze(self.time), states)
         return output.squeeze(self.time), final
 
+    def layers(
+        self, input: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what the layers give, and their states; the last is the index of the step where it is read."""
+        if not self.recurrent.batch_norm:
+            return super().layers(input, states, lengths)
+        index_LB1, own = states[-1], states[: len(self.recurrent.state_names)]
+        with self.recurrent.counted_from(index_LB1[0, :, 0]):
+            output, final = super().layers(input, own, lengths)
+        return output, final if len(own) == len(states) else (*final, index_LB1 + 1)
+
 
 class AheadOfSequences(Sequences):
     """Whole sequences, answered once: from the output of each row's last step, and what is known ahead of it."""
@@ -169,14 +180,14 @@ class AheadOfSequences(Sequences):
         return found
 
 
-class AheadOfSteps(AheadOfSequences):
+class AheadOfSteps(AheadOfSequences, Steps):
     """The same for one step."""
 
     def forward(  # type: ignore[override]
         self, input: Tensor, states: tuple[Tensor, ...], ahead: Tensor, lengths: Tensor | None = None
     ) -> Any:
         """Run one step, with (B, H, K) ahead."""
-        return super().forward(input.unsqueeze(self.time), states, ahead)
+        return AheadOfSequences.forward(self, input.unsqueeze(self.time), states, ahead)
 
 
 def form_of(parts: Parts, streaming: bool) -> Sequences:
@@ -193,8 +204,8 @@ def form_of(parts: Parts, streaming: bool) -> Sequences:
     return ready(Steps(parts) if streaming else Sequences(parts))
 
 
-def example_of(parts: Parts, example: Tensor | None, streaming: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return an input and states to export with, of two rows or more and, for sequences, of two steps or more.
+def example_of(parts: Parts, example: Tensor | None, streaming: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return an input and states by name to export with, of two rows or more and, for sequences, two steps or more.
 
     A graph takes what has one row or step for what can have no more.
 
@@ -211,7 +222,11 @@ def example_of(parts: Parts, example: Tensor | None, streaming: bool) -> tuple[T
         found = torch.cat([found, found], axis) if found.shape[axis] == 1 else found
     time = int(layer.batch_first)
     batch = found.shape[1 - time]
-    states = tuple(state.cpu() for state in layer.zero_states(batch))
+    states = {name: state.cpu() for name, state in zip(layer.state_names, layer.zero_states(batch), strict=True)}
+    if (
+        streaming and layer.batch_norm and "t" not in states
+    ):  # it has statistics of each step, and so needs to count
+        states["t"] = torch.zeros(layer.num_layers, batch, 1, dtype=torch.long, device="cpu")
     return found.select(time, 0) if streaming else found, states
 
 

@@ -142,19 +142,20 @@ def _parts_as_graph(
     layer, batch = parts.recurrent, Dim("batch")
     time = int(layer.batch_first)
     x, states = example_of(parts, example, streaming)
-    given: tuple[Any, ...] = (x, states)
+    given: tuple[Any, ...] = (x, tuple(states.values()))
     axes = {0: batch} if streaming else {time: Dim("time"), 1 - time: batch}
     free: tuple[Any, ...] = (axes, tuple({1: batch} for _ in states))
-    inputs = ["input", *(f"{name}_0" for name in layer.state_names)]
+    inputs = ["input", *(f"{name}_0" for name in states)]
+    rows = x.shape[0 if streaming else 1 - time]
     if parts.ahead is not None:
         like = next(layer.parameters())
-        ahead_BHK = torch.zeros(states[0].shape[1], *parts.ahead, dtype=like.dtype, device="cpu")
+        ahead_BHK = torch.zeros(rows, *parts.ahead, dtype=like.dtype, device="cpu")
         given, free, inputs = (*given, ahead_BHK), (*free, {0: batch}), [*inputs, "ahead"]
     if lengths:
-        lengths_B = torch.full((x.shape[1 - time],), x.shape[time], device="cpu")
+        lengths_B = torch.full((rows,), x.shape[time], device="cpu")
         given, free, inputs = (*given, lengths_B), (*free, {0: batch}), [*inputs, "lengths"]
     program = _graph(form_of(parts, streaming), target, given, free)
-    return program, _Names(inputs, ["output", *(f"{name}_n" for name in layer.state_names)], free)
+    return program, _Names(inputs, ["output", *(f"{name}_n" for name in states)], free)
 
 
 def _graph(model: nn.Module, target: Target, given: tuple[Any, ...], free: Any) -> ExportedProgram:

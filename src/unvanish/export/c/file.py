@@ -34,7 +34,7 @@ def to_c(model: Any, path: str | Path, *, name: str = "model") -> None:
     single precision.
 
     Raises:
-        ExportError: what no step can run (two directions, batch normalisation), or C does not have.
+        ExportError: what no step can run (two directions), or C does not have.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):
         raise ExportError(f"name={name!r} is not a name in C: use letters, digits and underscores")
@@ -48,10 +48,6 @@ def to_c(model: Any, path: str | Path, *, name: str = "model") -> None:
     if layer.bidirectional:
         raise ExportError(
             "a layer with two directions reads its input to the end, and a step has none: use to_onnx"
-        )
-    if layer.batch_norm:
-        raise ExportError(
-            "batch_norm counts steps from the start of a sequence, and C gets one step: use layer_norm"
         )
     write_atomically(file_at(path), _File(parts, name).text().encode())
 
