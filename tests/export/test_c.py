@@ -139,6 +139,8 @@ def test_a_step_is_timed(ahead: tuple[int, int] | None, tmp_path: Path) -> None:
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=nn.Linear(5, 4)), "reads 5 numbers and is given 4"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), embedding=nn.Embedding(5, 2)), "read 3 numbers"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), embedding=nn.Embedding(5, 3, max_norm=1.0)), "max_norm"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), mark=2), "mark=2 is not a symbol"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), embedding=nn.Embedding(5, 3), mark=5), "mark=5 is not"),
         (lambda x: x, "function"),
     ],
 )

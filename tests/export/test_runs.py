@@ -19,11 +19,14 @@ from torch import Tensor
 
 from tests.export.compiled import Library, compiled
 from tests.export.together import near
+from tests.support.runs import make_text, small, straight
+from tests.support.whole import usual
 from unvanish.cli import main
-from unvanish.train import Loaded, TrainSettings, load_run, predict, train
+from unvanish.train import Loaded, TrainSettings, evaluate, load_run, predict, train
 from unvanish.train.model import Inputs
 from unvanish.train.predicting import own_units, read_like
 from unvanish.train.questions.series import Borders, SeriesMaterial, Windows
+from unvanish.train.writing import generate
 
 HORIZON, STEPS, SERIES = 3, 70, 3
 Run = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
@@ -164,3 +167,107 @@ def by_step(run: Path, x: Inputs, folder: Path) -> Tensor:
             answer = library.step(numbers_F, HORIZON * 5, ahead[row])
         answers.append(answer)
     return torch.stack(answers)
+
+
+# -- documents ---------------------------------------------------------------------------------------------------
+
+
+NETWORKS: list[dict[str, Any]] = [{"cell": "lstm", "tied": True}, {"cell": "clockwork_rnn", "skips": [3]}]
+
+
+@pytest.fixture(scope="module", params=usual(NETWORKS[:1], NETWORKS))
+def document_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on text whose states are reset at each new line."""
+    folder = tmp_path_factory.mktemp("documents")
+    settings = small(folder, 1300, document_mark="\n", hidden=7, lr=0.05, **request.param)
+    return straight(settings, folder / "run")
+
+
+def read(run: Path) -> tuple[Loaded, Tensor]:
+    """A run, and a text that it has not seen, as numbers."""
+    loaded = load_run(run)
+    return loaded, loaded.question.symbols.encode(unseen())  # type: ignore[attr-defined]
+
+
+def unseen() -> str:
+    return make_text(1300, seed=9)
+
+
+def loss_of(logits_NV: Tensor, numbers_N: Tensor) -> float:
+    return float(torch.nn.functional.cross_entropy(logits_NV, numbers_N[1:]))
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_a_text_in_pieces_is_reset_at_each_document_as_evaluate_does(
+    to: str, document_run: Path, tmp_path: Path
+) -> None:
+    loaded, numbers_N = read(document_run)
+    mark = loaded.model.mark
+    assert int((numbers_N == mark).sum()) > 20
+    run, told = exported(document_run, to)
+    assert told["document_mark"] == mark
+    states, pieces = loaded.model.recurrent.zero_states(1), []
+    for piece in numbers_N[:-1].split(600):
+        logits_TBV, states = run(piece[:, None], states)
+        pieces.append(logits_TBV[:, 0])
+    (tmp_path / "unseen.txt").write_text(unseen(), encoding="utf-8")
+    wanted = evaluate(loaded, tmp_path / "unseen.txt").metrics["loss"]
+    assert loss_of(torch.cat(pieces), numbers_N) == pytest.approx(wanted, rel=1e-5)
+    loaded.model.mark = None  # and without resets it is another number
+    assert evaluate(loaded, tmp_path / "unseen.txt").metrics["loss"] != pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_rows_that_are_reset_at_different_steps_and_end_at_others_are_each_by_itself(
+    to: str, document_run: Path
+) -> None:
+    loaded, numbers_N = read(document_run)
+    run, _ = exported(document_run, to, "--lengths")
+    x_TB, lengths_B = numbers_N[:120].view(3, 40).t().contiguous(), torch.tensor([40, 11, 25])
+    logits_TBV, _ = run(x_TB, loaded.model.recurrent.zero_states(3), lengths_B)
+    for row, length in enumerate(lengths_B.tolist()):
+        with torch.no_grad():
+            near(logits_TBV[:length, row], loaded.model(x_TB[:length, row : row + 1])[0][:, 0])
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch", pytest.param("c", marks=compiled)])
+def test_a_step_is_reset_at_a_document_and_writes_on_as_generate_does(
+    to: str, document_run: Path, tmp_path: Path
+) -> None:
+    loaded, numbers_N = read(document_run)
+    symbols, model = loaded.question.symbols, loaded.model  # type: ignore[attr-defined]
+    in_c = to == "c"
+    step = symbols_in_c(document_run, symbols, tmp_path) if in_c else symbol_by_symbol(document_run, to, model)
+    with torch.no_grad():
+        wanted_NV = model(numbers_N[:200, None])[0][:, 0]
+    near(torch.stack([step(int(number)) for number in numbers_N[:200]]), wanted_NV)
+    step(model.mark)
+    prompt = "the storm\nof t"
+    for number in symbols.encode(prompt).tolist():
+        logits_V = step(number)
+    found = []
+    for _ in range(60):
+        found.append(1 + int(logits_V[1:].argmax()))
+        logits_V = step(found[-1])
+    # The mark is in its prompt as it was in ours: both begin there.
+    assert symbols.decode(found) == generate(model, symbols, "\n" + prompt, 60, temperature=0.0)
+
+
+def symbol_by_symbol(run: Path, to: str, model: Any) -> Callable[[int], Tensor]:
+    """The exported step, its states carried on."""
+    step, _ = exported(run, to, "--streaming")
+    states = model.recurrent.zero_states(1)
+
+    def next_one(number: int) -> Tensor:
+        nonlocal states
+        logits_BV, states = step(torch.tensor([number]), states)
+        return logits_BV[0].detach()
+
+    return next_one
+
+
+def symbols_in_c(run: Path, symbols: Any, folder: Path) -> Callable[[int], Tensor]:
+    """The same, compiled."""
+    assert main(["export", str(run), "--to", "c"]) == 0
+    library = Library(run / "model.c", folder)
+    return lambda number: library.step(number, len(symbols))

@@ -26,12 +26,14 @@ class Parts:
     Attributes:
         ahead: (H, K), where K numbers are known beforehand of each of the next H steps: the head is then run at the
             last step alone, and reads them in a row behind the output.
+        mark: the symbol at which the states of a row are reset, before it is read.
     """
 
     embedding: nn.Module | None
     recurrent: Recurrent
     head: nn.Module | None
     ahead: tuple[int, int] | None = None
+    mark: int | None = None
 
 
 def parts_of(model: Any) -> Parts | None:
@@ -57,7 +59,13 @@ def parts_of(model: Any) -> Parts | None:
     for name, part in found.items():
         if part is not None and not isinstance(part, nn.Module):
             raise ExportError(f"the {name} is a {type(part).__name__}, code of Python: make it a torch module")
-    return Parts(found["embedding"], recurrent, found["head"], _ahead_of(model, found["head"]))
+    return Parts(
+        found["embedding"],
+        recurrent,
+        found["head"],
+        _ahead_of(model, found["head"]),
+        _mark_of(model, found["embedding"]),
+    )
 
 
 def _ahead_of(model: Any, head: nn.Module | None) -> tuple[int, int] | None:
@@ -68,6 +76,17 @@ def _ahead_of(model: Any, head: nn.Module | None) -> tuple[int, int] | None:
             return horizon, known
     raise ExportError(
         "ahead is (steps ahead, numbers known of each), two whole numbers from 1 on, which a head reads: give both"
+    )
+
+
+def _mark_of(model: Any, embedding: nn.Module | None) -> int | None:
+    mark = getattr(model, "mark", None)
+    if mark is None:
+        return None
+    if isinstance(embedding, nn.Embedding) and isinstance(mark, int) and 0 <= mark < embedding.num_embeddings:
+        return mark
+    raise ExportError(
+        f"mark={mark!r} is not a symbol at which states are reset: give the number of one that the embedding has"
     )
 
 
@@ -114,6 +133,7 @@ class Sequences(nn.Module):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.embedding, self.recurrent, self.head = parts.embedding, parts.recurrent, parts.head
+        self.mark = parts.mark
 
     def forward(self, input: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None = None) -> Any:
         """Run whole sequences."""
@@ -126,7 +146,8 @@ class Sequences(nn.Module):
         """Return what the layers give, and their states."""
         x = input if self.embedding is None else self.embedding(input)
         given = states if len(states) > 1 else states[0]
-        output, final = self.recurrent(x, given, lengths=lengths)
+        reset = None if self.mark is None else input == self.mark
+        output, final = self.recurrent(x, given, lengths=lengths, reset=reset)
         return output, final if isinstance(final, tuple) else (final,)
 
     @property
@@ -223,9 +244,8 @@ def example_of(parts: Parts, example: Tensor | None, streaming: bool) -> tuple[T
     time = int(layer.batch_first)
     batch = found.shape[1 - time]
     states = {name: state.cpu() for name, state in zip(layer.state_names, layer.zero_states(batch), strict=True)}
-    if (
-        streaming and layer.batch_norm and "t" not in states
-    ):  # it has statistics of each step, and so needs to count
+    counts = bool(layer.batch_norm) and "t" not in states  # it has statistics of each step
+    if streaming and counts:
         states["t"] = torch.zeros(layer.num_layers, batch, 1, dtype=torch.long, device="cpu")
     return found.select(time, 0) if streaming else found, states
 

@@ -38,7 +38,8 @@ def to_onnx(
         model: a layer; or what has one as `recurrent`, with or without an `embedding` before it and a `head` behind
             it (modules), which are run one after the other at every step; or any other torch module with layers.
             It is exported as it is in evaluation. One that has `ahead`, (H, K), reads K numbers that are known
-            beforehand of each of the next H steps: see docs/export.md.
+            beforehand of each of the next H steps; one that has `mark`, a symbol, resets the states of a row before
+            that is read: see docs/export.md.
         path: the file to write.
         example: an input, (T, B, …), or (B, T, …) with `batch_first`, of any number of steps and rows; it is made
             where it can be. Of any other module the argument, or all of them.

@@ -17,14 +17,13 @@ from unvanish.train.questions.forecast import ForecastHead, ForecastQuestion
 def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     """Return `embedding`, `recurrent` and `head` of a trained network, as `unvanish.export` takes them.
 
-    A run that knows columns beforehand has `ahead` too: how many steps, and how many columns.
+    A run that knows columns beforehand has `ahead` too: how many steps, and how many columns. One that is reset at
+    each document has the `mark`.
 
     Raises:
         ExportError: its head is not a linear map.
     """
     model = loaded.model
-    if getattr(model, "mark", None) is not None:
-        raise ExportError("the run resets its states at its --document-mark, which no exported file does yet")
     embedding: nn.Module | None = model.embedding
     if isinstance(embedding, Steps):
         embedding = _one_hot(embedding) if len(embedding.categories) else None
@@ -32,7 +31,8 @@ def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     if isinstance(question, ForecastQuestion) and question.known:
         ahead = question.horizon, len(question.known)
     head = _head(loaded, model.head)
-    return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=head, ahead=ahead)
+    mark = getattr(model, "mark", None)
+    return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=head, ahead=ahead, mark=mark)
 
 
 def _one_hot(steps: Steps) -> nn.Linear:
@@ -74,7 +74,9 @@ def beside(loaded: Loaded) -> dict[str, Any]:
     symbols = getattr(question, "symbols", None)
     kept = symbols.to_dict() if symbols is not None else question.kept()
     told = {"kind": question.kind, "answers": answers, "question": kept}
-    embedding = loaded.model.embedding
+    mark, embedding = getattr(loaded.model, "mark", None), loaded.model.embedding
+    if mark is not None:
+        told["document_mark"] = mark  # the file itself resets its states before it reads this symbol
     if isinstance(embedding, Steps) and len(embedding.categories):
         words = [{"name": one["name"], "places": [None, *one["levels"]]} for one in kept["encoding"]["categories"]]
         told["one_hot"] = words  # after the numbers: a 1 in the place of the word, the first if it is none of them

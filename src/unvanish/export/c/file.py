@@ -25,7 +25,7 @@ def to_c(model: Any, path: str | Path, *, name: str = "model") -> None:
     Args:
         model: a layer; or what has one as `recurrent`, and may have an `embedding` (torch.nn.Embedding: an input is
             then the number of a symbol) and a `head`. Linear maps and activations of torch do for both. `ahead`,
-            (H, K), is what `to_onnx` takes it for.
+            (H, K), and `mark` are what `to_onnx` takes them for.
         path: the file to write.
         name: what its functions begin with.
 
@@ -57,7 +57,7 @@ class _File:
         self.name, self.prefix = name, f"{name}_"
         self.arrays, self.functions = Arrays(self.prefix), Functions(self.prefix)
         self.layer = ready(parts.recurrent)
-        self.symbols = 0
+        self.symbols, self.mark = 0, parts.mark
         self.steps: list[Step] = []
         self.chain = self.begun(parts.embedding)
         self.input = self.chain.wide if parts.embedding is None else _first_width(parts.embedding, self.chain.wide)
@@ -82,6 +82,8 @@ class _File:
         self.symbols, wide = embedding.num_embeddings, embedding.embedding_dim
         found = Chain("row", wide, self.arrays, self.functions)
         array = self.arrays.rows("embedding", embedding.weight)
+        if self.mark is not None:
+            found.lines += [f"if (x == {self.mark}) {self.name}_init(s);"]
         found.lines += [f"const float *row = {array} + (long)x * {wide};"]
         return found
 
@@ -126,6 +128,7 @@ class _File:
             "input": self.symbols or self.input,
             "output": self.chain.wide,
             "ahead": self.ahead,
+            "mark": self.mark,
             "fields": "\n".join(f"    {field}" for field in fields),
             "arrays": self.arrays.text(),
             "functions": "\n".join(filter(None, [self.functions.text(), *(step.text for step in self.steps)])),

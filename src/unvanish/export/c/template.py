@@ -14,7 +14,7 @@ _FRAME = """/* $name: one step of a trained network per call. Written by unvanis
  *   float y[${upper}_OUTPUT];     $output numbers
  *   ${name}_init(&s);             before the first step of a sequence
  *   ${name}_step(&s, x, ${gives}y);       $says
-$says_ahead *
+$says_ahead$says_mark *
  * As a part of a program:   cc -std=c99 -O2 -c $name.c        (linked with -lm)
  * To time a step:           cc -std=c99 -O2 -D${upper}_MAIN $name.c -lm -o $name && ./$name
  *
@@ -87,6 +87,7 @@ class Frame:
     def fill(self, values: Mapping[str, object]) -> str:
         """Return the file."""
         more = AHEAD if values["ahead"] else dict.fromkeys(AHEAD, "")
+        more = more | {"says_mark": "" if values["mark"] is None else MARK}
         own = {name: Template(text).substitute(values) for name, text in {**vars(self), **more}.items()}
         return Template(_FRAME).substitute(values, **own)
 
@@ -99,6 +100,7 @@ AHEAD = {
     "size": "#define ${upper}_AHEAD $ahead\n",
     "blank": "\n    static float ahead[${upper}_AHEAD];",
 }
+MARK = " *                                 $mark begins a document: the state is reset before it is read\n"
 NUMBERS = Frame(
     takes="const float *x",
     says="x: $input numbers",
