@@ -123,6 +123,56 @@ def test_each_row_of_a_run_per_step_gets_its_answer() -> None:
     assert_same(pl.concat(list(predict_lines(run, lines_of(turns)))).sort("series", "t"), whole)
 
 
+def with_gaps(per: str) -> pl.DataFrame:
+    """The same by the hour, where some hours have no row."""
+    rng, start = np.random.default_rng(8), np.datetime64("2024-02-27T22:00:00")
+    data = rows_with_labels(per)
+    hours = (data["t"].to_numpy() * np.timedelta64(1, "h") + start).astype(str)
+    kept = (rng.random(data.height) > 0.25) | (data["t"] < 2).to_numpy()
+    whole = data.with_columns(t=pl.Series([hour.replace("T", " ") for hour in hours]))
+    return whole.filter(pl.Series(kept))
+
+
+def test_hours_without_a_row_are_read_as_missing_and_each_row_has_its_answer() -> None:
+    data = with_gaps("step")
+    run = fit(data, target=["label"], **{**QUICK, "hidden": 7})
+    unlabelled = data.drop("label")
+    whole = run.predict(unlabelled)
+    assert whole.height == unlabelled.height
+    assert whole["t"].null_count() == 0
+    assert_same(pl.concat(list(predict_lines(run, lines_of(unlabelled)))), whole)
+    # The gaps count: hours in a row have other answers.
+    close = unlabelled.with_columns(t=pl.Series(rows_with_labels("step")["t"][: data.height]))
+    together = close.with_columns(t=pl.int_range(pl.len()).over("series"))
+    assert not run.predict(together).drop("t").equals(whole.drop("t"))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_few_rows_are_read_by_the_step_of_the_run_not_by_their_own(rows: int) -> None:
+    times = [f"2024-03-01 0{3 * row}:00" for row in range(rows)]
+    data = readings().drop("unique_id", "y")
+    label = pl.when(pl.col("beside") > 0).then(pl.lit("up")).otherwise(pl.lit("down"))
+    steps = fit(data.with_columns(label=label), target=["label"], **QUICK)
+    few = pl.DataFrame({"ds": times, "word": ["a"] * rows, "beside": [0.5] * rows})
+    found = pl.concat(list(predict_lines(steps, lines_of(few))))
+    assert_same(found, steps.predict(few))
+    tight = few.with_columns(ds=pl.Series([f"2024-03-01 0{row}:00" for row in range(rows)]))
+    assert found.drop("ds").equals(steps.predict(tight).drop("ds")) == (rows == 1)
+    ahead = fit(readings(60).drop("unique_id", "word", "beside"), horizon=2, length=6, **QUICK)
+    few = pl.DataFrame({"ds": times, "y": [0.5] * rows})
+    assert_same(list(predict_lines(ahead, lines_of(few)))[-1], ahead.predict(few))
+
+
+def test_a_whole_sequence_has_its_missing_steps_too() -> None:
+    data = with_gaps("sequence")
+    run = fit(data, target=["label"], length=9, pool="mean", **QUICK)
+    unlabelled = data.drop("label")
+    assert_same(pl.concat(list(predict_lines(run, lines_of(unlabelled)))), run.predict(unlabelled))
+    back = pl.concat([unlabelled[:3], unlabelled[1:2]])
+    with pytest.raises(DataError, match="line 5: its time is not after that of the row before"):
+        list(predict_lines(run, lines_of(back)))
+
+
 def test_an_empty_line_begins_sequences_anew(tmp_path: Path) -> None:
     run = load_run(straight(labelled(tmp_path, per="step", asked="number"), tmp_path / "run"))
     line = ["column 1,column 2\n"]

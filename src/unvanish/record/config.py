@@ -135,6 +135,7 @@ class LabelsPart(Strict):
     levels: list[str]
     scales: list[ColumnPart]
     encoding: EncodingPart
+    step: str | None = None  # None of runs that did not keep it
 
 
 class ForecastPart(Strict):

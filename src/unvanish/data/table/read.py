@@ -52,7 +52,7 @@ def of_frame(frame: pl.DataFrame, asked: TableOptions | None = None, *, source: 
     if times is None:
         grid = each_row(table.series_N)
     else:
-        grid = even_steps(table.times_N, table.series_N, calendar=calendar)
+        grid = even_steps(table.times_N, table.series_N, calendar=calendar, step=asked.step)
     if grid.gaps:
         told.append(f"{grid.gaps:,} steps of {int(grid.lengths_B.sum()):,} have no row: they count as missing")
     if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):

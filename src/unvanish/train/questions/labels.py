@@ -49,10 +49,11 @@ class LabelQuestion(Question):
         names: tuple[str, ...],
         levels: tuple[str, ...] = (),
         scales: tuple[Column, ...] = (),
+        step: str | None = None,
     ) -> None:
         self.encoding, self.asked, self.per = encoding, asked, per
         self.names, self.levels, self.scales = names, levels, scales
-        self.unit = per
+        self.unit, self.step = per, step
 
     @property
     def outputs(self) -> int:
@@ -193,6 +194,7 @@ class LabelQuestion(Question):
             "levels": list(self.levels),
             "scales": [vars(one) for one in self.scales],
             "encoding": self.encoding.to_dict(),
+            "step": self.step,
         }
 
     @classmethod
@@ -200,7 +202,8 @@ class LabelQuestion(Question):
         """Make it of what `kept` returned."""
         scales = tuple(Column(**one) for one in plain["scales"])
         encoding = Encoding.from_dict(plain["encoding"])
-        return cls(encoding, plain["asked"], plain["per"], tuple(plain["names"]), tuple(plain["levels"]), scales)
+        names, levels = tuple(plain["names"]), tuple(plain["levels"])
+        return cls(encoding, plain["asked"], plain["per"], names, levels, scales, plain.get("step"))
 
 
 def class_metrics(taken_KK: Tensor) -> dict[str, float]:
@@ -356,12 +359,12 @@ def question_of(train: Sequences, settings: TrainSettings) -> LabelQuestion:
             raise DataError(
                 f"{train.source} has one class only, {printable(target.levels[0])}: there is nothing to tell"
             )
-        return LabelQuestion(encoding, "class", target.per, target.names, target.levels)
+        return LabelQuestion(encoding, "class", target.per, target.names, target.levels, step=train.step)
     scales = [
         Column(name, *spread(values_N, "standard"))
         for name, values_N in zip(target.names, target.values.T, strict=True)
     ]
-    return LabelQuestion(encoding, "number", target.per, target.names, scales=tuple(scales))
+    return LabelQuestion(encoding, "number", target.per, target.names, scales=tuple(scales), step=train.step)
 
 
 def _columns(rows: Rows, encoding: Encoding) -> NDArray[np.float32]:
