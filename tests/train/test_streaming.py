@@ -16,7 +16,7 @@ import pytest
 from tests.support.runs import forecast, labelled, small, straight
 from unvanish.cli import main
 from unvanish.errors import DataError, OptionError
-from unvanish.train import Loaded, fit, load_run, predict
+from unvanish.train import Loaded, TrainSettings, fit, load_run, predict
 from unvanish.train.streaming import predict_lines
 
 QUICK: dict[str, Any] = {"hidden": 8, "layers": 2, "epochs": 1, "device": "cpu", "probes": 1}
@@ -198,6 +198,46 @@ def test_a_sequence_is_answered_where_it_ends(pool: str, bidirectional: bool) ->
     assert_same(found.drop("sequence"), whole.drop("series"))
     objects = pl.concat(list(predict_lines(run, unlabelled.write_ndjson().splitlines(keepends=True))))
     assert_same(objects, whole)
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a table with decimal commas, a point between thousands, and a column of points alone."""
+    folder, rng = tmp_path_factory.mktemp("german"), np.random.default_rng(7)
+    rows = [
+        "t;y;share",
+        *(f"{t};1.{int(200 + 90 * np.sin(t / 3))},{t % 7}5;0.{rng.integers(125, 999)}" for t in range(80)),
+    ]
+    (folder / "series.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    asked = {"source": str(folder / "series.csv"), "target": ["y"], "horizon": 2, "length": 9, **QUICK}
+    return straight(TrainSettings(**asked), folder / "run")
+
+
+@pytest.mark.parametrize("y", ["1,5", "1,234", "1.234", "1.234,5", "12"])
+def test_a_row_that_does_not_tell_the_decimal_mark_is_read_as_in_training(
+    german: Path, y: str, tmp_path: Path
+) -> None:
+    run = load_run(german)
+    assert run.question.kept()["marks"] == {"y": ","}
+    told = {"1,5": 1.5, "1,234": 1.234, "1.234": 1234.0, "1.234,5": 1234.5, "12": 12.0}[y]
+    lines = ["t;y;share\n", f"0;{y};0.250\n"]
+    (tmp_path / "one.csv").write_text("".join(lines), encoding="utf-8")
+    found = list(predict_lines(run, lines))[-1]
+    assert_same(found, run.predict(tmp_path / "one.csv"))
+    assert_same(found, run.predict(pl.DataFrame({"t": [0.0], "y": [told], "share": [0.25]})))
+
+
+def test_a_point_before_decimals_where_commas_were_is_told_in_a_file_and_refused_in_a_stream(
+    german: Path, tmp_path: Path
+) -> None:
+    run, lines = load_run(german), ["t;y;share\n", "0;1234.5678;0.250\n"]
+    with pytest.raises(DataError, match=r"line 2, column y: '1234\.5678' has a point before its decimals"):
+        list(predict_lines(run, lines))
+    (tmp_path / "one.csv").write_text("".join(lines), encoding="utf-8")
+    assert_same(
+        run.predict(tmp_path / "one.csv"),
+        run.predict(pl.DataFrame({"t": [0.0], "y": [1234.5678], "share": [0.25]})),
+    )
 
 
 def test_what_cannot_be_equal_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ class LabelsPart(Strict):
     scales: list[ColumnPart]
     encoding: EncodingPart
     step: str | None = None  # None of runs that did not keep it
+    marks: dict[str, Literal[".", ","]] = {}
 
 
 class ForecastPart(Strict):
@@ -151,6 +152,7 @@ class ForecastPart(Strict):
     season: Annotated[int, Field(ge=1, le=WHOLE)]
     step: str
     encoding: EncodingPart
+    marks: dict[str, Literal[".", ","]] = {}
 
 
 class DataPart(Strict):

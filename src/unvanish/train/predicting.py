@@ -98,7 +98,7 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
 def read_as(loaded: Loaded) -> dict[str, Any]:
     """Return how a table is read by a run beside its settings: as the table that it was trained on."""
     assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
-    return {"keep": read_by(loaded), "step": loaded.question.step}
+    return {"keep": read_by(loaded), "step": loaded.question.step, "marks": loaded.question.marks}
 
 
 def read_by(loaded: Loaded) -> tuple[str, ...]:

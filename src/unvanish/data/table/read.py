@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from unvanish.data.sequences import Categories, Sequences, Target
-from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned
+from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned, mark_of
 from unvanish.data.table.file import read_columns
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.data.table.times import Grid, each_row, even_steps
@@ -66,15 +66,24 @@ class _Columns:
 
     def __init__(self, frame: pl.DataFrame, source: str, asked: TableOptions, told: list[str]) -> None:
         self.frame, self.source, self.asked, self.told = frame, source, asked, told
+        self.marks: list[tuple[str, str]] = []
         self._numbers: dict[str, np.ndarray[Any, Any] | None] = {}
 
     def numbers(self, name: str) -> np.ndarray[Any, Any] | None:
         """A column as numbers, or None where it holds words."""
         if name not in self._numbers:
             words = name in self.asked.words
-            found = None if words else as_numbers(self.frame[name], self.source, self.asked.decimal)
+            found = None if words else self._as_numbers(name)
             self._numbers[name] = None if found is None else found.fill_null(float("nan")).to_numpy()
         return self._numbers[name]
+
+    def _as_numbers(self, name: str) -> pl.Series | None:
+        column, decimal = self.frame[name], self.asked.decimal
+        found = as_numbers(column, self.source, decimal, dict(self.asked.marks).get(name))
+        mark = None if found is None or decimal else mark_of(column)
+        if mark:
+            self.marks.append((name, mark))
+        return found
 
     def words(self, name: str) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
         """A column as the levels that it has, in their order, and codes; -1 where it is missing."""
@@ -245,6 +254,7 @@ def _built(
         asked.known,
         tuple(told),
         (chosen.group or "sequence", chosen.time or "step"),
+        tuple(columns.marks),
     )
 
 
