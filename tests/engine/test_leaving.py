@@ -82,7 +82,14 @@ def test_a_step_that_does_not_read_the_input_is_a_loop_over_it() -> None:
     close(exported(model, *inputs(model.layer, 3, 2)).module()(*given), model(*given))
 
 
-def test_batch_norm_is_refused() -> None:
-    model = Given(made("rnn", batch_norm=4))
-    with pytest.raises(ExportError, match="layer_norm"):
+def test_batch_norm_has_the_statistics_of_each_step_and_is_refused_in_training() -> None:
+    model = Given(made("rnn", batch_norm=4, bidirectional=True))
+    model.train()
+    for _ in range(5):
+        x_TBI, states = inputs(model.layer, 4, 8)
+        model(x_TBI + torch.arange(4)[:, None, None], states)
+    with pytest.raises(ExportError, match=r"call \.eval\(\) first"):
         exported(model, *inputs(model.layer, 4, 2))
+    model.eval()
+    given = inputs(model.layer, 6, 3)
+    close(exported(model, *inputs(model.layer, 4, 2)).module()(*given), model(*given))

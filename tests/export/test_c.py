@@ -5,8 +5,6 @@ Shapes: T time, I input, W width.
 
 from __future__ import annotations
 
-import ctypes
-import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import unvanish
+from tests.export.compiled import COMPILER, STRICT, Library, compiled
 from tests.export.together import layer_of, near
 from tests.nn.layers import INPUT, each_cell
 from unvanish import Cell, Recurrent
@@ -25,33 +24,7 @@ from unvanish.errors import ExportError
 from unvanish.export import to_c
 from unvanish.export.c.text import FUNCTIONS
 
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-compiled = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler on this machine (cc, gcc, clang)")
 STEPS = 50
-
-
-class Library:
-    """A compiled file, and one state."""
-
-    def __init__(self, model: Any, folder: Path) -> None:
-        to_c(model, folder / "net.c", name="net")
-        library = folder / "net.so"
-        subprocess.run(
-            [str(COMPILER), *STRICT, "-shared", "-fPIC", folder / "net.c", "-o", library, "-lm"], check=True
-        )
-        self.functions = ctypes.CDLL(str(library))
-        self.state = ctypes.create_string_buffer(1 << 16)
-        self.init()
-
-    def init(self) -> None:
-        self.functions.net_init(self.state)
-
-    def step(self, x: Tensor | int, width: int) -> Tensor:
-        y = (ctypes.c_float * width)()
-        given = x if isinstance(x, int) else (ctypes.c_float * len(x))(*x.tolist())
-        self.functions.net_step(self.state, given, y)
-        return torch.tensor(list(y))
 
 
 def agrees(model: Any, layer: Recurrent, x_TI: Tensor, folder: Path) -> None:
@@ -143,8 +116,10 @@ def test_symbols_go_through_an_embedding_and_a_head(tmp_path: Path) -> None:
 
 
 @compiled
-def test_a_step_is_timed(tmp_path: Path) -> None:
-    to_c(unvanish.LSTM(3, 4), tmp_path / "net.c", name="net")
+@pytest.mark.parametrize("ahead", [None, (2, 3)])
+def test_a_step_is_timed(ahead: tuple[int, int] | None, tmp_path: Path) -> None:
+    head = nn.Linear(4 if ahead is None else 10, 2)
+    to_c(SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=head, ahead=ahead), tmp_path / "net.c", name="net")
     command = [str(COMPILER), *STRICT, "-DNET_MAIN", tmp_path / "net.c", "-o", tmp_path / "net", "-lm"]
     subprocess.run(command, check=True)
     found = subprocess.run([tmp_path / "net"], check=True, capture_output=True, text=True).stdout
@@ -155,13 +130,17 @@ def test_a_step_is_timed(tmp_path: Path) -> None:
     ("model", "why"),
     [
         (unvanish.LSTM(3, 4, bidirectional=True), "two directions"),
-        (Recurrent("rnn", 3, 4, batch_norm=5), "batch_norm"),
         (nn.Linear(3, 4), "to_onnx"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=lambda x: x), "code of Python"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=nn.LayerNorm(4)), "LayerNorm"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=nn.Linear(4, 1), ahead=(2, 3)), "reads 4 numbers"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=nn.Linear(4, 1), ahead=7), "ahead is"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), ahead=(2, 3)), "which a head reads"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), head=nn.Linear(5, 4)), "reads 5 numbers and is given 4"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), embedding=nn.Embedding(5, 2)), "read 3 numbers"),
         (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), embedding=nn.Embedding(5, 3, max_norm=1.0)), "max_norm"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), mark=2), "mark=2 is not a symbol"),
+        (SimpleNamespace(recurrent=unvanish.LSTM(3, 4), embedding=nn.Embedding(5, 3), mark=5), "mark=5 is not"),
         (lambda x: x, "function"),
     ],
 )

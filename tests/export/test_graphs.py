@@ -145,6 +145,23 @@ def test_a_file_of_torch_runs_in_a_process_without_this_package(name: str, tmp_p
     assert str(Path.cwd()).encode() not in (tmp_path / "model.pt2").read_bytes()
 
 
+@pytest.mark.parametrize("write", [to_onnx, to_torch])
+def test_a_mark_cuts_rows_on_the_way_back_too(write: Callable[..., None], tmp_path: Path) -> None:
+    model: Any = Speller(bidirectional=True, batch_first=True)
+    model.head, model.mark = None, 3
+    write(model, tmp_path / "model", lengths=True)
+    x_BT, lengths_B = torch.randint(0, 11, (4, 9)), torch.tensor([9, 1, 4, 8])
+    x_BT[:, 3] = 3
+    with torch.no_grad():
+        wanted = model.recurrent(model.embedding(x_BT), lengths=lengths_B, reset=x_BT == 3)
+    states = model.recurrent.zero_states(4)
+    if write is to_onnx:
+        output, *final = ran(session_of(tmp_path / "model"), x_BT, *states, lengths_B)
+    else:
+        output, final = torch.export.load(tmp_path / "model").module()(x_BT, states, lengths_B)
+    near((output, tuple(final)), wanted)
+
+
 def test_a_step_is_a_file_of_torch_too(tmp_path: Path) -> None:
     layer = unvanish.LSTM(3, 4)
     to_torch(layer, tmp_path / "model.pt2", streaming=True)
@@ -170,7 +187,6 @@ LAYER = unvanish.LSTM(3, 4)
     ("model", "options", "why"),
     [
         (unvanish.LSTM(3, 4, bidirectional=True), {"streaming": True}, "two directions"),
-        (Recurrent("rnn", 3, 4, batch_norm=5), {}, "layer_norm=True"),
         (SimpleNamespace(recurrent=LAYER, head=lambda x: x), {}, "code of Python"),
         (lambda x: x, {}, "function"),
         (SimpleNamespace(recurrent=LAYER, embedding=nn.Sequential()), {}, "give example="),

@@ -16,7 +16,7 @@ import pytest
 from tests.support.runs import forecast, labelled, small, straight
 from unvanish.cli import main
 from unvanish.errors import DataError, OptionError
-from unvanish.train import Loaded, fit, load_run, predict
+from unvanish.train import Loaded, TrainSettings, fit, load_run, predict
 from unvanish.train.streaming import predict_lines
 
 QUICK: dict[str, Any] = {"hidden": 8, "layers": 2, "epochs": 1, "device": "cpu", "probes": 1}
@@ -123,6 +123,56 @@ def test_each_row_of_a_run_per_step_gets_its_answer() -> None:
     assert_same(pl.concat(list(predict_lines(run, lines_of(turns)))).sort("series", "t"), whole)
 
 
+def with_gaps(per: str) -> pl.DataFrame:
+    """The same by the hour, where some hours have no row."""
+    rng, start = np.random.default_rng(8), np.datetime64("2024-02-27T22:00:00")
+    data = rows_with_labels(per)
+    hours = (data["t"].to_numpy() * np.timedelta64(1, "h") + start).astype(str)
+    kept = (rng.random(data.height) > 0.25) | (data["t"] < 2).to_numpy()
+    whole = data.with_columns(t=pl.Series([hour.replace("T", " ") for hour in hours]))
+    return whole.filter(pl.Series(kept))
+
+
+def test_hours_without_a_row_are_read_as_missing_and_each_row_has_its_answer() -> None:
+    data = with_gaps("step")
+    run = fit(data, target=["label"], **{**QUICK, "hidden": 7})
+    unlabelled = data.drop("label")
+    whole = run.predict(unlabelled)
+    assert whole.height == unlabelled.height
+    assert whole["t"].null_count() == 0
+    assert_same(pl.concat(list(predict_lines(run, lines_of(unlabelled)))), whole)
+    # The gaps count: hours in a row have other answers.
+    close = unlabelled.with_columns(t=pl.Series(rows_with_labels("step")["t"][: data.height]))
+    together = close.with_columns(t=pl.int_range(pl.len()).over("series"))
+    assert not run.predict(together).drop("t").equals(whole.drop("t"))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_few_rows_are_read_by_the_step_of_the_run_not_by_their_own(rows: int) -> None:
+    times = [f"2024-03-01 0{3 * row}:00" for row in range(rows)]
+    data = readings().drop("unique_id", "y")
+    label = pl.when(pl.col("beside") > 0).then(pl.lit("up")).otherwise(pl.lit("down"))
+    steps = fit(data.with_columns(label=label), target=["label"], **QUICK)
+    few = pl.DataFrame({"ds": times, "word": ["a"] * rows, "beside": [0.5] * rows})
+    found = pl.concat(list(predict_lines(steps, lines_of(few))))
+    assert_same(found, steps.predict(few))
+    tight = few.with_columns(ds=pl.Series([f"2024-03-01 0{row}:00" for row in range(rows)]))
+    assert found.drop("ds").equals(steps.predict(tight).drop("ds")) == (rows == 1)
+    ahead = fit(readings(60).drop("unique_id", "word", "beside"), horizon=2, length=6, **QUICK)
+    few = pl.DataFrame({"ds": times, "y": [0.5] * rows})
+    assert_same(list(predict_lines(ahead, lines_of(few)))[-1], ahead.predict(few))
+
+
+def test_a_whole_sequence_has_its_missing_steps_too() -> None:
+    data = with_gaps("sequence")
+    run = fit(data, target=["label"], length=9, pool="mean", **QUICK)
+    unlabelled = data.drop("label")
+    assert_same(pl.concat(list(predict_lines(run, lines_of(unlabelled)))), run.predict(unlabelled))
+    back = pl.concat([unlabelled[:3], unlabelled[1:2]])
+    with pytest.raises(DataError, match="line 5: its time is not after that of the row before"):
+        list(predict_lines(run, lines_of(back)))
+
+
 def test_an_empty_line_begins_sequences_anew(tmp_path: Path) -> None:
     run = load_run(straight(labelled(tmp_path, per="step", asked="number"), tmp_path / "run"))
     line = ["column 1,column 2\n"]
@@ -148,6 +198,46 @@ def test_a_sequence_is_answered_where_it_ends(pool: str, bidirectional: bool) ->
     assert_same(found.drop("sequence"), whole.drop("series"))
     objects = pl.concat(list(predict_lines(run, unlabelled.write_ndjson().splitlines(keepends=True))))
     assert_same(objects, whole)
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a table with decimal commas, a point between thousands, and a column of points alone."""
+    folder, rng = tmp_path_factory.mktemp("german"), np.random.default_rng(7)
+    rows = [
+        "t;y;share",
+        *(f"{t};1.{int(200 + 90 * np.sin(t / 3))},{t % 7}5;0.{rng.integers(125, 999)}" for t in range(80)),
+    ]
+    (folder / "series.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    asked = {"source": str(folder / "series.csv"), "target": ["y"], "horizon": 2, "length": 9, **QUICK}
+    return straight(TrainSettings(**asked), folder / "run")
+
+
+@pytest.mark.parametrize("y", ["1,5", "1,234", "1.234", "1.234,5", "12"])
+def test_a_row_that_does_not_tell_the_decimal_mark_is_read_as_in_training(
+    german: Path, y: str, tmp_path: Path
+) -> None:
+    run = load_run(german)
+    assert run.question.kept()["marks"] == {"y": ","}
+    told = {"1,5": 1.5, "1,234": 1.234, "1.234": 1234.0, "1.234,5": 1234.5, "12": 12.0}[y]
+    lines = ["t;y;share\n", f"0;{y};0.250\n"]
+    (tmp_path / "one.csv").write_text("".join(lines), encoding="utf-8")
+    found = list(predict_lines(run, lines))[-1]
+    assert_same(found, run.predict(tmp_path / "one.csv"))
+    assert_same(found, run.predict(pl.DataFrame({"t": [0.0], "y": [told], "share": [0.25]})))
+
+
+def test_a_point_before_decimals_where_commas_were_is_told_in_a_file_and_refused_in_a_stream(
+    german: Path, tmp_path: Path
+) -> None:
+    run, lines = load_run(german), ["t;y;share\n", "0;1234.5678;0.250\n"]
+    with pytest.raises(DataError, match=r"line 2, column y: '1234\.5678' has a point before its decimals"):
+        list(predict_lines(run, lines))
+    (tmp_path / "one.csv").write_text("".join(lines), encoding="utf-8")
+    assert_same(
+        run.predict(tmp_path / "one.csv"),
+        run.predict(pl.DataFrame({"t": [0.0], "y": [1234.5678], "share": [0.25]})),
+    )
 
 
 def test_what_cannot_be_equal_is_refused_in_one_line(tmp_path: Path) -> None:

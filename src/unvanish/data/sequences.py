@@ -73,6 +73,7 @@ class Sequences:
         known: names of columns that are known beforehand, such as the price of the next week.
         told: what was found and how it was dealt with, a line each.
         called: what its source calls the keys, and the times.
+        marks: of columns of text, the mark that was found before decimals.
     """
 
     source: str
@@ -87,6 +88,7 @@ class Sequences:
     known: tuple[str, ...] = ()
     told: tuple[str, ...] = field(default_factory=tuple)
     called: tuple[str, str] = ("sequence", "time")
+    marks: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of_rows(cls, source: str, rows: list[NDArray[Any]], target: Target | None = None) -> Sequences:

@@ -42,12 +42,12 @@ def write_out(job: Pass) -> Result:
     """Run a pass so that its graph needs nothing of ours.
 
     Raises:
-        ExportError: batch normalisation.
+        ExportError: batch normalisation in training.
     """
-    if job.normalisers:
+    if any(normaliser.training for normaliser in job.normalisers.values()):
         raise ExportError(
-            f"a layer of {job.name} with batch_norm has statistics for each step of training, which no exported "
-            "loop reads: train it with layer_norm=True instead"
+            f"a layer of {job.name} with batch_norm is in training, where the rows of a batch tell its statistics: "
+            "call .eval() first"
         )
     if (_leaving.get() == "onnx" or torch.onnx.is_in_onnx_export()) and has_node(job):
         return run_as_node(job)

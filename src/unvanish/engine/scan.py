@@ -24,6 +24,22 @@ from unvanish.torch_internals import scan
 
 # Beside the names of the equations, which hold no blank.
 STEP, RESET, TIME, LENGTHS = "the step", "the reset", "the time", "the lengths"
+MEAN, FACTOR = "the mean of {}", "the factor of {}"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A normaliser of one step: what it takes off, and multiplies by."""
+
+    mean: Tensor
+    factor: Tensor
+    training: bool = False
+
+    def __call__(self, x: Tensor, step: int | None) -> Tensor:
+        return (x - self.mean) * self.factor
+
+    def kept(self, steps: int) -> tuple[Tensor, Tensor]:
+        return self.mean, self.factor
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,9 @@ class _Scan:
         groups = [group for stage in job.plan.stages for group in stage.groups]
         beside = {group: hoisted.beside(group) for group in groups}
         self.widths = {group: widths for group, (_, widths) in beside.items()}
+        # The normalisations inside the loop: what is hoisted is normalised outside.
+        made = {statement.target.name for stage in job.plan.stages for statement in stage.statements}
+        self.normed = sorted(made & job.normalisers.keys())
         over_time = {name: value for name, value in hoisted.over_time.items() if name in wanted}
         self.over_time = self._over_time(over_time)
         self.timeless = {name: hoisted.timeless[name] for name in sorted(wanted - {*over_time, *self.depth})}
@@ -74,6 +93,9 @@ class _Scan:
             found[STEP] = torch.arange(job.x_TBI.shape[0], device=job.x_TBI.device)
         if job.reset_TB is not None:
             found[RESET] = job.reset_TB
+        for name in self.normed:
+            kept = job.normalisers[name].kept(job.x_TBI.shape[0])
+            found |= dict(zip((MEAN.format(name), FACTOR.format(name)), kept, strict=True))
         return found
 
     def run(self) -> Result:
@@ -119,6 +141,9 @@ class _Scan:
             time_B1=carried.get(TIME),
             lengths_B=None,
             reset_TB=over_time[RESET][None] if RESET in over_time else None,
+            normalisers={
+                name: _Kept(over_time[MEAN.format(name)], over_time[FACTOR.format(name)]) for name in self.normed
+            },
             taps=(),
         )
         walk = Walk(job, _Given(timeless, slices, dict(zip(self.widths, beside, strict=True))))

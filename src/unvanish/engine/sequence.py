@@ -5,8 +5,9 @@ Shapes: T time, B batch, I input width, W width of a state, D how many steps bac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,8 +16,22 @@ from unvanish.engine.ir.plan import Plan
 from unvanish.engine.layout import Weights
 from unvanish.engine.tap import Tap
 
-# Normalises over the rows of the batch: (B, W) of a step, or (T, B, W) of all where the step is None.
-Normaliser = Callable[[Tensor, int | None], Tensor]
+
+class Normaliser(Protocol):
+    """Normalises over the rows of the batch, by the statistics of each step."""
+
+    @property
+    def training(self) -> bool:
+        """Whether the statistics are those of the batch, not those that were kept."""
+        ...
+
+    def __call__(self, x: Tensor, step: int | None, /) -> Tensor:
+        """Normalise (B, W) of a step, or (T, B, W) of all where the step is None."""
+        ...
+
+    def kept(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Return what evaluation takes off at each of so many steps, and multiplies by: (T, B, W) or (T, 1, W)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ def to_onnx(
     Args:
         model: a layer; or what has one as `recurrent`, with or without an `embedding` before it and a `head` behind
             it (modules), which are run one after the other at every step; or any other torch module with layers.
-            It is exported as it is in evaluation.
+            It is exported as it is in evaluation. One that has `ahead`, (H, K), reads K numbers that are known
+            beforehand of each of the next H steps; one that has `mark`, a symbol, resets the states of a row before
+            that is read: see docs/export.md.
         path: the file to write.
         example: an input, (T, B, …), or (B, T, …) with `batch_first`, of any number of steps and rows; it is made
             where it can be. Of any other module the argument, or all of them.
@@ -46,7 +48,8 @@ def to_onnx(
         dynamic_shapes: of any other module, as torch.export takes it; if None, whatever can be free is.
 
     The file takes `input` and the initial states, `h_0`, `c_0`, … (L·R, B, D·W), and gives `output` and the states
-    to carry on, `h_n`, `c_n`, …; zeros start a sequence. The numbers of steps and of rows are free.
+    to carry on, `h_n`, `c_n`, …; zeros start a sequence. The numbers of steps and of rows are free. What is known
+    beforehand is one input more, `ahead`, (B, H, K).
 
     Raises:
         ExportError: what cannot be exported.
@@ -87,7 +90,7 @@ def to_torch(
     """Write a model as a file of torch.export (`.pt2`), for torch.export.load in a process without this package.
 
     Takes what `to_onnx` takes. `torch.export.load(path).module()(input, states)` returns output and states, both
-    times a tuple of all states; with `lengths` they are a third argument.
+    times a tuple of all states; behind these come `ahead` and `lengths`, each where there is such an input.
 
     Raises:
         ExportError: what cannot be exported.
@@ -140,15 +143,20 @@ def _parts_as_graph(
     layer, batch = parts.recurrent, Dim("batch")
     time = int(layer.batch_first)
     x, states = example_of(parts, example, streaming)
-    given: tuple[Any, ...] = (x, states)
+    given: tuple[Any, ...] = (x, tuple(states.values()))
     axes = {0: batch} if streaming else {time: Dim("time"), 1 - time: batch}
     free: tuple[Any, ...] = (axes, tuple({1: batch} for _ in states))
-    inputs = ["input", *(f"{name}_0" for name in layer.state_names)]
+    inputs = ["input", *(f"{name}_0" for name in states)]
+    rows = x.shape[0 if streaming else 1 - time]
+    if parts.ahead is not None:
+        like = next(layer.parameters())
+        ahead_BHK = torch.zeros(rows, *parts.ahead, dtype=like.dtype, device="cpu")
+        given, free, inputs = (*given, ahead_BHK), (*free, {0: batch}), [*inputs, "ahead"]
     if lengths:
-        lengths_B = torch.full((x.shape[1 - time],), x.shape[time], device="cpu")
+        lengths_B = torch.full((rows,), x.shape[time], device="cpu")
         given, free, inputs = (*given, lengths_B), (*free, {0: batch}), [*inputs, "lengths"]
     program = _graph(form_of(parts, streaming), target, given, free)
-    return program, _Names(inputs, ["output", *(f"{name}_n" for name in layer.state_names)], free)
+    return program, _Names(inputs, ["output", *(f"{name}_n" for name in states)], free)
 
 
 def _graph(model: nn.Module, target: Target, given: tuple[Any, ...], free: Any) -> ExportedProgram:

@@ -22,7 +22,8 @@ class StepNorm:
     """(x - mean) / sqrt(variance + ε) over the rows of the batch, unit by unit, step by step.
 
     In training the statistics are those of the batch, and running means of step t are kept for evaluation; a step
-    past the last that has its own is evaluated with those of the last.
+    past the last that has its own is evaluated with those of the last. `first_step` is the index of the first step
+    of a pass, of all rows or, in evaluation, of each, (B,).
 
     Source: Cooijmans, T. et al. (2017). Recurrent batch normalization. ICLR 2017, section 3.
     """
@@ -30,7 +31,7 @@ class StepNorm:
     means_SW: Tensor
     variances_SW: Tensor
     training: bool
-    first_step: int = 0
+    first_step: int | Tensor = 0
 
     def over(self, moved: Callable[[Tensor], Tensor]) -> StepNorm:
         """Return the same with other statistics, made from these."""
@@ -38,26 +39,28 @@ class StepNorm:
 
     def __call__(self, x: Tensor, step: int | None) -> Tensor:
         """Normalise (B, W) of one step, or (T, B, W) of all steps where `step` is None."""
-        last = len(self.means_SW) - 1
         if not self.training:
-            if step is None:
-                steps_T = torch.arange(len(x), device=x.device) + self.first_step
-                at: Tensor | int = steps_T.clamp(max=last)
-            else:
-                at = min(step + self.first_step, last)
-            mean, variance = self.means_SW[at], self.variances_SW[at]
-            mean, variance = (mean[:, None], variance[:, None]) if step is None else (mean, variance)
-        else:
-            if x.shape[-2] < 2:
-                raise OptionError("batch normalisation needs two rows or more to train on: give a larger batch")
-            variance, mean = torch.var_mean(x, -2, correction=0, keepdim=True)
-            self._keep(mean.detach().squeeze(-2), variance.detach().squeeze(-2), step, x.shape[-2])
+            mean, factor = self.kept(x.shape[0]) if step is None else self._kept_at(self.first_step + step)
+            return (x - mean) * factor
+        if x.shape[-2] < 2:
+            raise OptionError("batch normalisation needs two rows or more to train on: give a larger batch")
+        variance, mean = torch.var_mean(x, -2, correction=0, keepdim=True)
+        self._keep(mean.detach().squeeze(-2), variance.detach().squeeze(-2), step, x.shape[-2])
         normed: Tensor = (x - mean) * torch.rsqrt(variance + LAYERNORM_EPSILON)
         return normed
 
+    def kept(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Return what evaluation takes off at each of so many steps, and multiplies by: (T, B, W) or (T, 1, W)."""
+        return self._kept_at(torch.arange(steps, device=self.means_SW.device)[:, None] + self.first_step)
+
+    def _kept_at(self, step: int | Tensor) -> tuple[Tensor, Tensor]:
+        last = self.means_SW.shape[0] - 1
+        at = step.clamp(max=last) if isinstance(step, Tensor) else min(step, last)
+        return self.means_SW[at], torch.rsqrt(self.variances_SW[at] + LAYERNORM_EPSILON)
+
     def _keep(self, mean: Tensor, variance: Tensor, step: int | None, rows: int) -> None:
         """Move the running means towards those of a batch."""
-        first = self.first_step + (step or 0)
+        first = int(self.first_step) + (step or 0)
         count = min(1 if step is not None else len(mean), len(self.means_SW) - first)
         if count <= 0:
             return

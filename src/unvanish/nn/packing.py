@@ -46,13 +46,17 @@ def turn_borders(reset_TB1: Tensor, lengths_B: Tensor | None) -> Tensor:
     """
     steps = reset_TB1.shape[0]
     next_T = torch.arange(1, steps + 1, device=reset_TB1.device)  # one less than T steps would bind a graph's T
-    return turn_round(reset_TB1[next_T % steps] & (next_T < steps)[:, None, None], lengths_B)
+    there_T = next_T < steps
+    return turn_round(reset_TB1[torch.where(there_T, next_T, 0)] & there_T[:, None, None], lengths_B)
 
 
 def blank_padding(x_TBW: Tensor, lengths_B: Tensor) -> Tensor:
     """Put zeros past each row's end: NaN there would reach the weights' gradients, as 0 · NaN."""
     steps_T1 = torch.arange(x_TBW.shape[0], device=x_TBW.device)[:, None]
-    return torch.where((steps_T1 < lengths_B)[:, :, None], x_TBW, x_TBW.new_zeros(()))
+    here_TB1 = (steps_T1 < lengths_B)[:, :, None]
+    if x_TBW.dtype == torch.bool:  # onnxruntime has no Where of these
+        return x_TBW & here_TB1
+    return torch.where(here_TB1, x_TBW, x_TBW.new_zeros(()))
 
 
 def check_lengths(lengths: object, steps: int, batch: int, device: torch.device) -> Tensor:

@@ -114,6 +114,15 @@ class Recurrent(CellStack):
         finally:
             self.taps = tuple(other for other in self.taps if other is not tap)
 
+    @contextlib.contextmanager
+    def counted_from(self, step: int | Tensor) -> Iterator[None]:
+        """Let batch normalisation count from this step, a number or (B,), in every pass inside the block."""
+        self.first_step = step
+        try:
+            yield
+        finally:
+            self.first_step = 0
+
     def forward(
         self,
         input: Tensor | PackedSequence,

@@ -52,6 +52,8 @@ class CellStack(TorchLayer):
     Abstract: `Recurrent` says what the arguments mean, and runs it.
     """
 
+    first_step: int | Tensor = 0  # which step batch normalisation takes the first of a pass for
+
     def __init__(
         self,
         cell: Cell | str,
@@ -340,7 +342,7 @@ class CellStack(TorchLayer):
             means, variances = (
                 getattr(self, place.stored(f"{kind}{line.target}")) for kind in ("mean", "variance")
             )
-            found[line.target.name] = StepNorm(means, variances, training)
+            found[line.target.name] = StepNorm(means, variances, training, self.first_step)
         return found
 
     def zero_states(self, batch: int) -> tuple[Tensor, ...]:

@@ -135,6 +135,8 @@ class LabelsPart(Strict):
     levels: list[str]
     scales: list[ColumnPart]
     encoding: EncodingPart
+    step: str | None = None  # None of runs that did not keep it
+    marks: dict[str, Literal[".", ","]] = {}
 
 
 class ForecastPart(Strict):
@@ -150,6 +152,7 @@ class ForecastPart(Strict):
     season: Annotated[int, Field(ge=1, le=WHOLE)]
     step: str
     encoding: EncodingPart
+    marks: dict[str, Literal[".", ","]] = {}
 
 
 class DataPart(Strict):

@@ -12,12 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unvanish.data.table.times import UNITS
+from unvanish.data.table.times import counted
 from unvanish.nn import States
 from unvanish.train.model import Inputs, Network, on
-
-MONTHS = {"month": 1, "quarter": 3, "year": 12}
-LENGTHS = dict(UNITS)
 
 
 class Carried:
@@ -77,14 +74,4 @@ def steps_between(before: float, now: float, step: str) -> float:
     >>> steps_between(0, 2 * day, "1 day"), steps_between(0, 31 * day, "1 month"), steps_between(1.0, 2.0, "0.5")
     (2.0, 1.0, 2.0)
     """
-    count, _, unit = step.replace(",", "").partition(" ")
-    unit = unit.rstrip("s")
-    if not unit:
-        return (now - before) / float(count)
-    days = np.array([before, now], "int64").astype("datetime64[us]").astype("datetime64[D]")
-    if unit == "working day":
-        return float(np.busday_count(*days))
-    if unit in MONTHS:
-        first, last = days.astype("datetime64[M]").astype(np.int64)
-        return float(last - first) / (int(count) * MONTHS[unit])
-    return (now - before) / (float(count) * LENGTHS[unit])
+    return float(counted(np.array([before, now]), step)[1])

@@ -17,16 +17,22 @@ from unvanish.train.questions.forecast import ForecastHead, ForecastQuestion
 def parts_of_run(loaded: Loaded) -> SimpleNamespace:
     """Return `embedding`, `recurrent` and `head` of a trained network, as `unvanish.export` takes them.
 
+    A run that knows columns beforehand has `ahead` too: how many steps, and how many columns. One that is reset at
+    each document has the `mark`.
+
     Raises:
-        ExportError: its head is not a linear map of the output alone.
+        ExportError: its head is not a linear map.
     """
     model = loaded.model
-    if getattr(model, "mark", None) is not None:
-        raise ExportError("the run resets its states at its --document-mark, which no exported file does yet")
     embedding: nn.Module | None = model.embedding
     if isinstance(embedding, Steps):
         embedding = _one_hot(embedding) if len(embedding.categories) else None
-    return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=_head(loaded, model.head))
+    question, ahead = loaded.question, None
+    if isinstance(question, ForecastQuestion) and question.known:
+        ahead = question.horizon, len(question.known)
+    head = _head(loaded, model.head)
+    mark = getattr(model, "mark", None)
+    return SimpleNamespace(embedding=embedding, recurrent=model.recurrent, head=head, ahead=ahead, mark=mark)
 
 
 def _one_hot(steps: Steps) -> nn.Linear:
@@ -52,11 +58,7 @@ def _head(loaded: Loaded, head: nn.Module) -> nn.Module:
         linear = nn.Linear(weight.shape[1], weight.shape[0])
         linear.load_state_dict({"weight": weight.detach(), "bias": head.bias.detach()})
         return linear
-    if isinstance(head, Readout):
-        return head.linear
-    if isinstance(head, ForecastHead):
-        if isinstance(loaded.question, ForecastQuestion) and loaded.question.known:
-            raise ExportError("the run reads what is known beforehand beside its output, which no file takes yet")
+    if isinstance(head, Readout | ForecastHead):
         return head.linear
     raise ExportError(f"the head of the run is a {type(head).__name__}: train with --softmax full to export it")
 
@@ -72,8 +74,13 @@ def beside(loaded: Loaded) -> dict[str, Any]:
     symbols = getattr(question, "symbols", None)
     kept = symbols.to_dict() if symbols is not None else question.kept()
     told = {"kind": question.kind, "answers": answers, "question": kept}
-    embedding = loaded.model.embedding
+    mark, embedding = getattr(loaded.model, "mark", None), loaded.model.embedding
+    if mark is not None:
+        told["document_mark"] = mark  # the file itself resets its states before it reads this symbol
     if isinstance(embedding, Steps) and len(embedding.categories):
         words = [{"name": one["name"], "places": [None, *one["levels"]]} for one in kept["encoding"]["categories"]]
         told["one_hot"] = words  # after the numbers: a 1 in the place of the word, the first if it is none of them
+    if isinstance(question, ForecastQuestion) and question.known:
+        # Of each step ahead the columns in this order, in the units of `input`; 0 where one is missing.
+        told["ahead"] = {"steps": question.horizon, "columns": list(question.known)}
     return told

@@ -79,20 +79,26 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
     Raises:
         DataError: they are of another kind.
     """
+    more = {"unlabelled": not labelled} | read_as(loaded)
     if not isinstance(source, str | os.PathLike):
-        more = {"unlabelled": not labelled, "keep": read_by(loaded)}
         return sequences_of(source, options=loaded.settings.to_dict() | more)
     source = Path(source)
     if loaded.settings.task:
         return corpus(source)
     kind = look(source).kind
     if kind == "table":
-        return read_as_table(source, loaded.settings, unlabelled=not labelled, keep=read_by(loaded))
+        return read_as_table(source, loaded.settings, **more)
     if kind == "arrays":
         return read_arrays(source)
     if kind == "archive" and source.is_file():
         return read_ts(source)
     raise DataError(f"{source} is read as {kind}, and the run answers of tables, arrays and .ts files: name one")
+
+
+def read_as(loaded: Loaded) -> dict[str, Any]:
+    """Return how a table is read by a run beside its settings: as the table that it was trained on."""
+    assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
+    return {"keep": read_by(loaded), "step": loaded.question.step, "marks": loaded.question.marks}
 
 
 def read_by(loaded: Loaded) -> tuple[str, ...]:
@@ -136,17 +142,28 @@ def _labels(loaded: Loaded, question: LabelQuestion, data: Sequences) -> pl.Data
             answers += [answer[: rows.lengths_B[row], place] for place, row in enumerate(places)]
         else:
             answers.append(answer)
-    return answer_table(_keys(data, question.per) | answer_columns(question, torch.cat(answers)))
+    if question.per != "step":
+        return answer_table({data.called[0]: list(data.keys)} | answer_columns(question, torch.cat(answers)))
+    rows_N = _with_a_row(data)
+    answer_NO = torch.cat(answers)[torch.from_numpy(rows_N)]
+    return answer_table(_keys(data, rows_N) | answer_columns(question, answer_NO))
 
 
-def _keys(data: Sequences, per: str) -> dict[str, Any]:
-    if per != "step":
-        return {data.called[0]: list(data.keys)}
+def _with_a_row(data: Sequences) -> NDArray[np.bool_]:
+    """Which steps have a row: what is read of the others is that they are missing, and nobody asks about them."""
+    if data.times_N is None:
+        return np.ones(len(data.numbers_NF), bool)
+    calendar = data.times_N.dtype.kind == "i"
+    found: NDArray[np.bool_] = data.times_N != np.iinfo(np.int64).min if calendar else ~np.isnan(data.times_N)
+    return found
+
+
+def _keys(data: Sequences, rows_N: NDArray[np.bool_]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if len(data) > 1:
-        found[data.called[0]] = np.repeat(np.array(data.keys, dtype=object), data.lengths_B).tolist()
+        found[data.called[0]] = np.repeat(np.array(data.keys, dtype=object), data.lengths_B)[rows_N].tolist()
     if data.times_N is not None:
-        found[data.called[1]] = times(data.times_N)
+        found[data.called[1]] = times(data.times_N[rows_N])
     else:
         found["step"] = (data.place_N + 1).tolist()
     return found

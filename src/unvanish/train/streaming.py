@@ -18,11 +18,12 @@ from torch import Tensor
 from unvanish.data.sequences import Sequences
 from unvanish.data.table import TableOptions
 from unvanish.data.table.lines import Row, RowReader, read_lines
+from unvanish.data.table.times import MOST_STEPS, OFF
 from unvanish.errors import DataError, OptionError, printable
 from unvanish.train.carrying import Carried, Series, steps_between
 from unvanish.train.load import Loaded
 from unvanish.train.model import Inputs, on
-from unvanish.train.predicting import answer_columns, answer_table, moments, own_units, read_by, times
+from unvanish.train.predicting import answer_columns, answer_table, moments, own_units, read_as, read_by, times
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.units import single
@@ -92,11 +93,27 @@ class Answering(ABC):
         assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
         encoding = loaded.question.encoding
         unlabelled = isinstance(loaded.question, LabelQuestion)
-        asked = TableOptions.of(loaded.settings.to_dict() | {"unlabelled": unlabelled, "keep": read_by(loaded)})
+        asked = TableOptions.of(loaded.settings.to_dict() | {"unlabelled": unlabelled} | read_as(loaded))
         words = tuple(one.name for one in encoding.categories)
         numbers = tuple(name for name in read_by(loaded) if name not in words)
         self.reader = RowReader(names, asked, numbers, words)
         self.loaded, self.every = loaded, every
+
+    def missing(self, row: Row, before: float | None, now: float | None) -> int:
+        """Return how many steps without a row lie between the row before in its series and this one.
+
+        Raises:
+            DataError: its time is not after that, or lies between two steps.
+        """
+        if before is None or now is None:
+            return 0
+        step = self.loaded.question.step  # type: ignore[attr-defined]
+        steps = steps_between(before, now, step) if step else float(now > before)
+        if steps < 0.5:
+            raise DataError(f"{row.where}: its time is not after that of the row before: sort the rows by time")
+        if abs(steps - round(steps)) > OFF:
+            raise DataError(f"{row.where}: its time is {steps:.4g} steps of {step} after the last: give even steps")
+        return round(steps) - 1
 
     @abstractmethod
     def row(self, row: Row) -> Iterator[pl.DataFrame]:
@@ -124,15 +141,7 @@ class StepByStep(Answering):
         series = self.series[key]
         before, series.moment = series.moment, self.reader.time(row)
         series.rows += 1
-        if before is None or series.moment is None:
-            return series, 0
-        step = getattr(self.loaded.question, "step", "")
-        steps = steps_between(before, series.moment, step) if step else float(series.moment > before)
-        if steps < 0.5:
-            raise DataError(f"{row.where}: its time is not after that of the row before: sort the rows by time")
-        if abs(steps - round(steps)) > 1e-3:
-            raise DataError(f"{row.where}: its time is {steps:.4g} steps of {step} after the last: give even steps")
-        return series, round(steps) - 1
+        return series, self.missing(row, before, series.moment)
 
     def _keys(self, row: Row) -> dict[str, Any]:
         return {} if self.reader.roles.group is None else {self.reader.roles.group: self.reader.group(row)}
@@ -190,9 +199,13 @@ class LabelledSteps(StepByStep):
 
     def row(self, row: Row) -> Iterator[pl.DataFrame]:
         """Read a row, and answer it."""
-        series, _ = self._next(row)
+        series, missing = self._next(row)
         question = self.loaded.question
         assert isinstance(question, LabelQuestion)
+        if missing > MOST_STEPS:
+            raise DataError(f"{row.where}: its time is {missing:,} steps after the last: begin after an empty line")
+        for _ in range(missing):
+            series.carried.step(_read(question, self.reader.step(None)))
         answer = series.carried.step(_read(question, self.reader.step(row)))[0].float()
         if series.rows % self.every:
             return
@@ -212,6 +225,7 @@ class Gathered:
 
     key: str
     rows: deque[Inputs] = field(default_factory=deque)
+    moment: float | None = None
 
 
 class WholeSequences(Answering):
@@ -229,8 +243,12 @@ class WholeSequences(Answering):
             yield from self.ended()
         if self.now is None:
             self.now = Gathered(key, deque(maxlen=self.loaded.settings.length))
-        assert isinstance(self.loaded.question, LabelQuestion)
-        self.now.rows.append(_read(self.loaded.question, self.reader.step(row)))
+        question = self.loaded.question
+        assert isinstance(question, LabelQuestion)
+        before, self.now.moment = self.now.moment, self.reader.time(row)
+        for _ in range(min(self.missing(row, before, self.now.moment), self.loaded.settings.length)):
+            self.now.rows.append(_read(question, self.reader.step(None)))
+        self.now.rows.append(_read(question, self.reader.step(row)))
 
     @torch.no_grad()
     def ended(self) -> Iterator[pl.DataFrame]:

@@ -16,6 +16,7 @@ MOST = 0.5  # of the values
 PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?inf(inity)?$"
 COMMA = r"^[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?$"  # 1.234,5
 GROUPED = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"  # 1,234.5
+POINTS = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$"  # 1.234, a thousand where commas stand before decimals
 HEAD_ROWS = 2  # the head is row 1, and rows are counted from 1
 
 
@@ -31,13 +32,14 @@ def cleaned(column: pl.Series) -> pl.Series:
     return stripped.set(stripped.str.to_lowercase().is_in(list(MISSING)), None)
 
 
-def as_numbers(column: pl.Series, where: str, decimal: str | None) -> pl.Series | None:
+def as_numbers(column: pl.Series, where: str, decimal: str | None, usual: str | None = None) -> pl.Series | None:
     """A column as numbers (null where missing), or None where it holds words.
 
     Args:
         column: cleaned.
         where: what the table is called, for what is refused.
         decimal: the decimal mark, `.` or `,`; by default told by the values.
+        usual: the mark where they can be read either way.
 
     Raises:
         DataError: most are numbers, and one is not; or whether 1,234 is a thousand cannot be told.
@@ -51,7 +53,7 @@ def as_numbers(column: pl.Series, where: str, decimal: str | None) -> pl.Series 
     lowered = values.str.to_lowercase()
     if lowered.is_in(list(FLAGS)).all():
         return column.str.to_lowercase().replace_strict(FLAGS, default=None, return_dtype=pl.Float64)
-    written = _with_points(column, where, decimal)
+    written = _with_points(column, where, decimal or mark_of(column) or _fitting(column, usual))
     fits = written.str.contains(PLAIN)
     share = int(fits.sum()) / max(len(values), 1)
     if share <= MOST:
@@ -67,22 +69,39 @@ def as_numbers(column: pl.Series, where: str, decimal: str | None) -> pl.Series 
     return written.cast(pl.Float64)
 
 
+def mark_of(column: pl.Series) -> str | None:
+    """Which mark stands before decimals, where a value with a comma tells it.
+
+    >>> [mark_of(pl.Series(column)) for column in (["1,5", "1.234"], ["1,234,567"], ["1,234", "0.5"])]
+    [',', '.', None]
+    """
+    if column.dtype != pl.String:
+        return None
+    if bool((column.str.contains(COMMA) & ~column.str.contains(GROUPED)).any()):
+        return ","
+    return "." if bool(column.str.contains(r",\d{3},|,\d{3}\.").any()) else None
+
+
+def _fitting(column: pl.Series, usual: str | None) -> str | None:
+    """The usual mark, unless a point stands before decimals after all."""
+    pointed = column.str.contains(".", literal=True) & ~column.str.contains(POINTS)
+    return None if usual == "," and bool(pointed.any()) else usual
+
+
 def _with_points(column: pl.Series, where: str, decimal: str | None) -> pl.Series:
     """The values with a point before the decimals and nothing between thousands."""
     if decimal == ".":
         return column.str.replace_all(",", "")
-    comma, grouped = column.str.contains(COMMA), column.str.contains(GROUPED)
-    if decimal == "," or bool((comma & ~grouped).any()):
+    if decimal == ",":
         return column.str.replace_all(r"\.(\d{3})", "$1").str.replace(",", ".")
-    if not bool(grouped.any()):
-        return column
-    if not column.str.contains(r",\d{3},|,\d{3}\.").any():
+    grouped = column.str.contains(GROUPED)
+    if bool(grouped.any()):
         row = int(grouped.fill_null(value=False).arg_true()[0])
         raise DataError(
             f"{_at(where, column, row)}: {column[row]} may be a thousand or a decimal: say "
             "which mark stands before decimals, --decimal . or --decimal ,"
         )
-    return column.str.replace_all(",", "")
+    return column
 
 
 # -- times -------------------------------------------------------------------------------------------------------

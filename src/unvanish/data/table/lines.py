@@ -18,7 +18,7 @@ import polars as pl
 
 from unvanish.checks import is_number
 from unvanish.data.sequences import Categories, Sequences
-from unvanish.data.table.columns import COMMA, FLAGS, GROUPED, MISSING, PLAIN, as_times
+from unvanish.data.table.columns import COMMA, FLAGS, GROUPED, MISSING, PLAIN, POINTS, as_times
 from unvanish.data.table.file import head_of, separator_of
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.errors import DataError, printable
@@ -123,6 +123,7 @@ class RowReader:
                 )
         self.roles: Roles = roles(names, asked, str(INPUT))
         self.decimal, self._numbers, self._words = asked.decimal, numbers, words
+        self._marks = dict(asked.marks)
 
     def step(self, row: Row | None) -> Sequences:
         """Return a row as a sequence of one step; None is a step of which nothing is known."""
@@ -143,7 +144,13 @@ class RowReader:
             return float("nan")
         if value is True or value is False or is_number(value):
             return float(value)
-        found = number_of(str(value), self.decimal)
+        text, usual = str(value), self._marks.get(name)
+        if not self.decimal and usual == "," and re.match(COMMA, text) is None and _is_pointed(text):
+            raise DataError(
+                f"{row.where}, column {printable(name)}: {printable(repr(value))} has a point before its decimals, "
+                "and the run was trained with commas there: write a comma"
+            )
+        found = number_of(text, self.decimal, usual)
         if found is None:
             raise DataError(
                 f"{row.where}, column {printable(name)}: {printable(repr(value))} is not a number: mend it, or "
@@ -179,18 +186,25 @@ def _text(value: Any) -> str:
     return str(value).lower() if value is True or value is False else str(value)
 
 
-def number_of(text: str, decimal: str | None) -> float | None:
+def _is_pointed(text: str) -> bool:
+    """Whether a point in a number cannot stand between thousands."""
+    return "." in text and re.match(POINTS, text) is None and re.match(PLAIN, text) is not None
+
+
+def number_of(text: str, decimal: str | None, usual: str | None = None) -> float | None:
     """Read a number as a table's column of numbers has it; None where it is not one.
 
     >>> number_of("1,234.5", "."), number_of("1.234,5", None), number_of("1,5", None), number_of("yes", None)
     (1234.5, 1234.5, 1.5, 1.0)
-    >>> number_of("1,234", None), number_of("x", None)
-    (None, None)
+    >>> number_of("1,234", None), number_of("x", None), number_of("1,234", None, ","), number_of("1.234", None, ",")
+    (None, None, 1.234, 1234.0)
     """
     if text.lower() in FLAGS:
         return FLAGS[text.lower()]
     commas = re.match(COMMA, text) is not None and re.match(GROUPED, text) is None
-    if decimal == "," or (decimal is None and commas):
+    if decimal is None:
+        decimal = "," if commas else "." if re.search(r",\d{3}[,.]", text) else usual
+    if decimal == ",":
         text = re.sub(r"\.(\d{3})", r"\1", text).replace(",", ".", 1)
     elif decimal == ".":
         text = text.replace(",", "")

@@ -11,7 +11,7 @@ import polars as pl
 
 from unvanish.data.precision import check_single
 from unvanish.data.sequences import Categories, Sequences, Target
-from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned
+from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned, mark_of
 from unvanish.data.table.file import read_columns
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.data.table.times import Grid, each_row, even_steps
@@ -53,7 +53,7 @@ def of_frame(frame: pl.DataFrame, asked: TableOptions | None = None, *, source: 
     if times is None:
         grid = each_row(table.series_N)
     else:
-        grid = even_steps(table.times_N, table.series_N, calendar=calendar)
+        grid = even_steps(table.times_N, table.series_N, calendar=calendar, step=asked.step)
     if grid.gaps:
         told.append(f"{grid.gaps:,} steps of {int(grid.lengths_B.sum()):,} have no row: they count as missing")
     if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):
@@ -67,15 +67,24 @@ class _Columns:
 
     def __init__(self, frame: pl.DataFrame, source: str, asked: TableOptions, told: list[str]) -> None:
         self.frame, self.source, self.asked, self.told = frame, source, asked, told
+        self.marks: list[tuple[str, str]] = []
         self._numbers: dict[str, np.ndarray[Any, Any] | None] = {}
 
     def numbers(self, name: str) -> np.ndarray[Any, Any] | None:
         """A column as numbers, or None where it holds words."""
         if name not in self._numbers:
             words = name in self.asked.words
-            found = None if words else as_numbers(self.frame[name], self.source, self.asked.decimal)
+            found = None if words else self._as_numbers(name)
             self._numbers[name] = None if found is None else found.fill_null(float("nan")).to_numpy()
         return self._numbers[name]
+
+    def _as_numbers(self, name: str) -> pl.Series | None:
+        column, decimal = self.frame[name], self.asked.decimal
+        found = as_numbers(column, self.source, decimal, dict(self.asked.marks).get(name))
+        mark = None if found is None or decimal else mark_of(column)
+        if mark:
+            self.marks.append((name, mark))
+        return found
 
     def words(self, name: str) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
         """A column as the levels that it has, in their order, and codes; -1 where it is missing."""
@@ -270,6 +279,7 @@ def _built(
         asked.known,
         tuple(told),
         (chosen.group or "sequence", chosen.time or "step"),
+        tuple(columns.marks),
     )
 
 

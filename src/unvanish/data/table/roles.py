@@ -31,6 +31,8 @@ class TableOptions:
         words: columns that are words, whatever they look like. ignore: columns that are left out.
         decimal: the mark before decimals; by default told by the values.
         keep: columns that are never left out, however little they say: a run was trained with them.
+        marks: of columns, the mark before decimals where a run was trained; taken where the values do not tell it.
+        step: how far two steps of a run lie apart; empty where each row is one. None: the rows tell.
         unlabelled: whether the target may be missing, as there is nothing to learn from the table.
     """
 
@@ -42,6 +44,8 @@ class TableOptions:
     words: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     decimal: str | None = None
+    marks: tuple[tuple[str, str], ...] = ()
+    step: str | None = None
     unlabelled: bool = False
     keep: tuple[str, ...] = ()
 

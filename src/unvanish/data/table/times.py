@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 ROOM = 3.0  # times as many steps as rows: with more gaps than that the rows have no common distance
 MOST = 0.6  # of the working days have a row
 FEW = 64  # steps, which are no matter
+MOST_STEPS = 10_000_000  # that rows are laid on where a run says how far two lie apart
+OFF = 1e-3  # of a step, that a time may lie beside it
 SECOND = 1_000_000  # microseconds
 DAY = 86_400 * SECOND
 UNITS = (
@@ -23,6 +25,7 @@ UNITS = (
     ("second", SECOND),
     ("millisecond", SECOND // 1000),
 )
+MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 Whole = NDArray[np.int64]
 
@@ -49,13 +52,23 @@ def each_row(series_N: Whole) -> Grid:
     return Grid(np.arange(len(series_N)), np.bincount(series_N), "", 0)
 
 
-def even_steps(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calendar: bool) -> Grid:
+def even_steps(
+    times_N: Whole | NDArray[np.float64], series_N: Whole, *, calendar: bool, step: str | None = None
+) -> Grid:
     """Lay rows on even steps, each series from its first row to its last.
 
     Args:
         times_N: microseconds since 1970 where `calendar`, else any numbers; ascending within a series, each once.
         series_N: the number of the series of each row, from 0 on, ascending.
+        step: how far two steps lie apart, as another grid has it; empty where there each row is a step. None: the
+            rows tell it, as they do where they do not fit.
     """
+    if step == "":
+        return each_row(series_N)
+    if step is not None and len(times_N):
+        found = _by_step(times_N, series_N, step, calendar=calendar)
+        if found is not None:
+            return found
     rows_B = np.bincount(series_N)
     first_B = np.cumsum(rows_B) - rows_B
     for counted_N, words in _countings(times_N, series_N, calendar=calendar):
@@ -69,6 +82,47 @@ def even_steps(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calenda
         gaps = int(lengths_B.sum() - len(times_N))
         return Grid(start_B[series_N] + from_N, lengths_B, words, gaps)
     return each_row(series_N)
+
+
+def _by_step(times_N: Whole | NDArray[np.float64], series_N: Whole, step: str, *, calendar: bool) -> Grid | None:
+    """Lay rows on steps of a known size; None where they lie beside these."""
+    if calendar != (" " in step):
+        return None
+    within_N = np.append(False, np.diff(series_N) == 0)
+    apart_N = np.where(within_N, np.append(0.0, np.diff(counted(times_N, step))), 0.0)
+    whole_N = np.round(apart_N)
+    steps = whole_N.sum() + (~within_N).sum()
+    if (np.abs(apart_N - whole_N) > OFF).any() or (whole_N[within_N] < 1).any() or steps > MOST_STEPS:
+        return None
+    place_N = np.cumsum(np.where(within_N, whole_N, 1.0)).astype(np.int64) - 1
+    last_N = np.append(~within_N[1:], True)
+    lengths_B = np.diff(place_N[last_N], prepend=-1)
+    return Grid(place_N, lengths_B, step, int(steps) - len(times_N))
+
+
+def counted(times_N: Whole | NDArray[np.float64], step: str) -> NDArray[np.float64]:
+    """Return how many steps each time lies after the first; microseconds where the step has a unit.
+
+    >>> counted(np.array([0, 36, 72]) * 3_600_000_000, "1 day").tolist()
+    [0.0, 1.5, 3.0]
+    >>> counted(np.array([1.0, 2.0]), "0.5").tolist()
+    [0.0, 2.0]
+    """
+    count, _, unit = step.replace(",", "").partition(" ")
+    unit = unit.rstrip("s")
+    found: NDArray[np.float64]
+    if not unit:
+        found = (times_N - times_N[0]) / float(count)
+        return found
+    days_N = np.asarray(times_N, np.int64).astype("datetime64[us]").astype("datetime64[D]")
+    if unit == "working day":
+        found = np.busday_count(days_N[0], days_N).astype(np.float64)
+    elif unit in MONTHS:
+        months_N = days_N.astype("datetime64[M]").astype(np.int64)
+        found = (months_N - months_N[0]) / (int(count) * MONTHS[unit])
+    else:
+        found = (times_N - times_N[0]) / (float(count) * dict(UNITS)[unit])
+    return found
 
 
 def _countings(times_N: Whole | NDArray[np.float64], series_N: Whole, *, calendar: bool) -> list[tuple[Whole, str]]:

@@ -62,6 +62,13 @@ class Chain:
             self.each(into, linear.out_features, "+=", f"{bias}[u]")
         self.operand, self.wide = into, linear.out_features
 
+    def beside(self, operand: str, wide: int) -> None:
+        """Go on with other numbers behind those at hand."""
+        both, first = self.fresh(self.wide + wide), self.wide
+        self.lines += [f"memcpy({both}, {self.operand}, sizeof(float) * {first});"]
+        self.lines += [f"memcpy({both} + {first}, {operand}, sizeof(float) * {wide});"]
+        self.operand, self.wide = both, first + wide
+
     def fresh(self, wide: int) -> str:
         """Declare an array, and return what it is called."""
         self.count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ def to_c(model: Any, path: str | Path, *, name: str = "model") -> None:
 
     Args:
         model: a layer; or what has one as `recurrent`, and may have an `embedding` (torch.nn.Embedding: an input is
-            then the number of a symbol) and a `head`. Linear maps and activations of torch do for both.
+            then the number of a symbol) and a `head`. Linear maps and activations of torch do for both. `ahead`,
+            (H, K), and `mark` are what `to_onnx` takes them for.
         path: the file to write.
         name: what its functions begin with.
 
     The file has `NAME_state`, `NAME_init(&state)` and `NAME_step(&state, x, y)`; its first lines say how to use and
-    to compile it. Numbers are in single precision.
+    to compile it. Where numbers are known beforehand a step is `NAME_step(&state, x, ahead, y)`. Numbers are in
+    single precision.
 
     Raises:
-        ExportError: what no step can run (two directions, batch normalisation), or C does not have.
+        ExportError: what no step can run (two directions), or C does not have.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):
         raise ExportError(f"name={name!r} is not a name in C: use letters, digits and underscores")
@@ -46,10 +49,6 @@ def to_c(model: Any, path: str | Path, *, name: str = "model") -> None:
         raise ExportError(
             "a layer with two directions reads its input to the end, and a step has none: use to_onnx"
         )
-    if layer.batch_norm:
-        raise ExportError(
-            "batch_norm counts steps from the start of a sequence, and C gets one step: use layer_norm"
-        )
     write_atomically(file_at(path), _File(parts, name).text().encode())
 
 
@@ -58,7 +57,7 @@ class _File:
         self.name, self.prefix = name, f"{name}_"
         self.arrays, self.functions = Arrays(self.prefix), Functions(self.prefix)
         self.layer = ready(parts.recurrent)
-        self.symbols = 0
+        self.symbols, self.mark = 0, parts.mark
         self.steps: list[Step] = []
         self.chain = self.begun(parts.embedding)
         self.input = self.chain.wide if parts.embedding is None else _first_width(parts.embedding, self.chain.wide)
@@ -68,6 +67,9 @@ class _File:
         if self.chain.wide != self.layer.input_size:
             raise ExportError(f"the layers read {self.layer.input_size} numbers and are given {self.chain.wide}")
         self.through_layers()
+        self.ahead = 0 if parts.ahead is None else math.prod(parts.ahead)
+        if self.ahead:
+            self.chain.beside("ahead", self.ahead)
         if parts.head is not None:
             self.chain.module(ready(parts.head), "head")
 
@@ -80,6 +82,8 @@ class _File:
         self.symbols, wide = embedding.num_embeddings, embedding.embedding_dim
         found = Chain("row", wide, self.arrays, self.functions)
         array = self.arrays.rows("embedding", embedding.weight)
+        if self.mark is not None:
+            found.lines += [f"if (x == {self.mark}) {self.name}_init(s);"]
         found.lines += [f"const float *row = {array} + (long)x * {wide};"]
         return found
 
@@ -99,10 +103,8 @@ class _File:
         """What the layer above reads, of what a layer was given and what it gave (`nn.connect.Connection`)."""
         chain, width, connect = self.chain, self.chain.wide, self.layer.connect
         if connect == "dense" and number < self.layer.num_layers - 1:
-            both = chain.fresh(wide + width)
-            chain.lines += [f"memcpy({both}, {x}, sizeof(float) * {wide});"]
-            chain.lines += [f"memcpy({both} + {wide}, {y}, sizeof(float) * {width});"]
-            chain.operand, chain.wide = both, wide + width
+            chain.operand, chain.wide = x, wide
+            chain.beside(y, width)
         elif connect == "residual" and number > 0:
             chain.each(y, width, "+=", f"{x}[u]")
         elif connect == "highway" and number > 0:
@@ -125,6 +127,8 @@ class _File:
             "cell": f"{self.layer.cell.name}, {self.layer.extra_repr()}",
             "input": self.symbols or self.input,
             "output": self.chain.wide,
+            "ahead": self.ahead,
+            "mark": self.mark,
             "fields": "\n".join(f"    {field}" for field in fields),
             "arrays": self.arrays.text(),
             "functions": "\n".join(filter(None, [self.functions.text(), *(step.text for step in self.steps)])),

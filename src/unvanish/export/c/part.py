@@ -15,6 +15,7 @@ from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.lower import KernelPhase, lower
 from unvanish.engine.ir.plan import Group
 from unvanish.equations.expression import Ref
+from unvanish.equations.system import Rowwise
 from unvanish.export.c.arrays import Arrays, product
 from unvanish.export.c.text import Functions, expression, number
 from unvanish.nn.part import Part
@@ -96,10 +97,37 @@ class _Writer:
     def row(self, phase: KernelPhase) -> None:
         assert phase.rowwise is not None
         width, place = self.sizes[phase.width], self.place(phase.rowwise.target)
+        if phase.rowwise.function == "batchnorm":
+            self.step_norm(phase.rowwise, width, place)
+            return
         self.lines += [
             f"float {place}[{width}];",
             f"memcpy({place}, {self.array(phase.rowwise.operand)}, sizeof {place});",
             f"{self.functions(phase.rowwise.function)}({place}, {width});",
+        ]
+
+    def step_norm(self, line: Rowwise, width: int, place: str) -> None:
+        """Normalise by the statistics of the step; past the last that has its own, by those of the last."""
+        # A phase has names of its own: what it reads tells which line it is.
+        name = next(
+            one.target.name
+            for one in self.system.statements
+            if isinstance(one, Rowwise) and (one.function, one.operand) == (line.function, line.operand)
+        )
+        norm = self.part.normalisers[name]
+        steps = len(norm.means_SW)
+        mean, factor = (
+            self.arrays.rows(f"{self.part.name}_{kind}_{name}", values)
+            for kind, values in zip(("mean", "factor"), norm.kept(steps), strict=True)
+        )
+        self.lines += [
+            f"float {place}[{width}];",
+            "{",
+            f"    const unsigned long first = {width}ul * (s->time < {steps}ul ? s->time : {steps - 1}ul);",
+            f"    const float *mean = {mean} + first, *factor = {factor} + first;",
+            f"    const float *raw = {self.array(line.operand)};",
+            f"    for (int u = 0; u < {width}; u++) {place}[u] = (raw[u] - mean[u]) * factor[u];",
+            "}",
         ]
 
     def units(self, phase: KernelPhase) -> None:

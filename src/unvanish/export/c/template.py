@@ -13,8 +13,8 @@ _FRAME = """/* $name: one step of a trained network per call. Written by unvanis
  *   ${name}_state s;              what is carried from step to step
  *   float y[${upper}_OUTPUT];     $output numbers
  *   ${name}_init(&s);             before the first step of a sequence
- *   ${name}_step(&s, x, y);       $says
- *
+ *   ${name}_step(&s, x, ${gives}y);       $says
+$says_ahead$says_mark *
  * As a part of a program:   cc -std=c99 -O2 -c $name.c        (linked with -lm)
  * To time a step:           cc -std=c99 -O2 -D${upper}_MAIN $name.c -lm -o $name && ./$name
  *
@@ -25,14 +25,14 @@ _FRAME = """/* $name: one step of a trained network per call. Written by unvanis
 
 #define ${upper}_INPUT $input
 #define ${upper}_OUTPUT $output
-
+$size
 typedef struct {
 $fields
     unsigned long time; /* steps since ${name}_init */
 } ${name}_state;
 
 void ${name}_init(${name}_state *s);
-$result ${name}_step(${name}_state *s, $takes, float *y);
+$result ${name}_step(${name}_state *s, $takes, ${known}float *y);
 
 $arrays
 $functions
@@ -41,7 +41,7 @@ void ${name}_init(${name}_state *s)
     memset(s, 0, sizeof *s);
 }
 
-$result ${name}_step(${name}_state *s, $takes, float *y)
+$result ${name}_step(${name}_state *s, $takes, ${known}float *y)
 {
 $check$lines
     memcpy(y, $operand, sizeof(float) * $output);
@@ -59,10 +59,10 @@ int main(void)
     long steps = 0;
     clock_t spent;
     const clock_t begin = clock();
-$example
+$example$blank
     ${name}_init(&s);
     do {
-        for (int i = 0; i < 100; i++) ${name}_step(&s, x, y);
+        for (int i = 0; i < 100; i++) ${name}_step(&s, x, ${gives}y);
         steps += 100;
         spent = clock() - begin;
     } while (spent < CLOCKS_PER_SEC);
@@ -86,10 +86,21 @@ class Frame:
 
     def fill(self, values: Mapping[str, object]) -> str:
         """Return the file."""
-        own = {name: Template(text).substitute(values) for name, text in vars(self).items()}
+        more = AHEAD if values["ahead"] else dict.fromkeys(AHEAD, "")
+        more = more | {"says_mark": "" if values["mark"] is None else MARK}
+        own = {name: Template(text).substitute(values) for name, text in {**vars(self), **more}.items()}
         return Template(_FRAME).substitute(values, **own)
 
 
+# What stands in the file where a step reads what is known beforehand.
+AHEAD = {
+    "gives": "ahead, ",
+    "known": "const float *ahead, ",
+    "says_ahead": " *                                 ahead: $ahead numbers known beforehand, step by step\n",
+    "size": "#define ${upper}_AHEAD $ahead\n",
+    "blank": "\n    static float ahead[${upper}_AHEAD];",
+}
+MARK = " *                                 $mark begins a document: the state is reset before it is read\n"
 NUMBERS = Frame(
     takes="const float *x",
     says="x: $input numbers",

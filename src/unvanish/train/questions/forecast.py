@@ -76,9 +76,11 @@ class ForecastQuestion(Question):
         likelihood: str,
         season: int,
         step: str = "",
+        marks: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.encoding, self.targets, self.scales, self.known = encoding, targets, scales, known
-        self.horizon, self.how, self.season, self.step = horizon, how, season, step
+        self.horizon, self.how, self.season = horizon, how, season
+        self.step, self.marks = step, marks
         self.named, self.likelihood = likelihood, LIKELIHOODS[likelihood]()
         self.every = how != "window"
 
@@ -181,6 +183,7 @@ class ForecastQuestion(Question):
             "likelihood": self.named,
             "season": self.season,
             "step": self.step,
+            "marks": dict(self.marks),
             "encoding": self.encoding.to_dict(),
         }
 
@@ -197,6 +200,7 @@ class ForecastQuestion(Question):
             plain["likelihood"],
             plain["season"],
             plain["step"],
+            tuple(plain.get("marks", {}).items()),
         )
 
 

@@ -49,10 +49,12 @@ class LabelQuestion(Question):
         names: tuple[str, ...],
         levels: tuple[str, ...] = (),
         scales: tuple[Column, ...] = (),
+        step: str | None = None,
+        marks: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.encoding, self.asked, self.per = encoding, asked, per
         self.names, self.levels, self.scales = names, levels, scales
-        self.unit = per
+        self.unit, self.step, self.marks = per, step, marks
 
     @property
     def outputs(self) -> int:
@@ -193,6 +195,8 @@ class LabelQuestion(Question):
             "levels": list(self.levels),
             "scales": [vars(one) for one in self.scales],
             "encoding": self.encoding.to_dict(),
+            "step": self.step,
+            "marks": dict(self.marks),
         }
 
     @classmethod
@@ -200,7 +204,9 @@ class LabelQuestion(Question):
         """Make it of what `kept` returned."""
         scales = tuple(Column(**one) for one in plain["scales"])
         encoding = Encoding.from_dict(plain["encoding"])
-        return cls(encoding, plain["asked"], plain["per"], tuple(plain["names"]), tuple(plain["levels"]), scales)
+        names, levels = tuple(plain["names"]), tuple(plain["levels"])
+        marks = tuple(plain.get("marks", {}).items())
+        return cls(encoding, plain["asked"], plain["per"], names, levels, scales, plain.get("step"), marks)
 
 
 def class_metrics(taken_KK: Tensor) -> dict[str, float]:
@@ -349,6 +355,7 @@ def question_of(train: Sequences, settings: TrainSettings) -> LabelQuestion:
     target = train.target
     if target is None:
         raise DataError(f"{train.source} does not say what to predict: give labels beside the sequences")
+    asked: dict[str, Any] = {"step": train.step, "marks": train.marks}
     how = settings.scale if settings.scale in ("standard", "robust", "none") else "standard"
     encoding = Encoding.of(train, slice(None), how)
     if target.kind == "class":
@@ -356,12 +363,12 @@ def question_of(train: Sequences, settings: TrainSettings) -> LabelQuestion:
             raise DataError(
                 f"{train.source} has one class only, {printable(target.levels[0])}: there is nothing to tell"
             )
-        return LabelQuestion(encoding, "class", target.per, target.names, target.levels)
+        return LabelQuestion(encoding, "class", target.per, target.names, target.levels, **asked)
     scales = [
         Column(name, *spread(values_N, "standard"))
         for name, values_N in zip(target.names, target.values.T, strict=True)
     ]
-    return LabelQuestion(encoding, "number", target.per, target.names, scales=tuple(scales))
+    return LabelQuestion(encoding, "number", target.per, target.names, scales=tuple(scales), **asked)
 
 
 def _columns(rows: Rows, encoding: Encoding) -> NDArray[np.float32]:

@@ -157,13 +157,11 @@ def _sequences(path: Path, kind: str, settings: TrainSettings) -> tuple[dict[str
     return parts, digest_of(sorted(one for one in path.iterdir() if "idx" in one.name))
 
 
-def read_as_table(
-    path: Path, settings: TrainSettings, *, unlabelled: bool = False, keep: tuple[str, ...] = ()
-) -> Sequences:
-    """Read a table with the columns that the settings name; one that is unlabelled need not have the target."""
+def read_as_table(path: Path, settings: TrainSettings, **more: Any) -> Sequences:
+    """Read a table with the columns that the settings name, and other options of tables beside these."""
     from unvanish.data.table import TableOptions, read_table
 
-    return read_table(path, TableOptions.of(settings.to_dict() | {"unlabelled": unlabelled, "keep": keep}))
+    return read_table(path, TableOptions.of(settings.to_dict() | more))
 
 
 def _archive_files(path: Path) -> list[Path]:

@@ -384,4 +384,5 @@ def question_of(data: Sequences, borders: Borders, settings: TrainSettings) -> F
         settings.likelihood,
         season,
         data.step,
+        data.marks,
     )
