@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+import torch
 
 import unvanish
 from tests.report.browsing import CHROMIUM, assert_no_overflow, needs_chromium
 from tests.support.whole import usual
+from unvanish.flow.finding.parts import size_of
 
 ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "docs" / "learn"
@@ -105,6 +108,83 @@ def test_the_code_of_the_course_runs_as_it_stands(name: str, monkeypatch: pytest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         runpy.run_path(str(LEARN / "code" / f"{name}.py"))
+
+
+def measured(settings: dict[str, Any]) -> list[float]:
+    """What the product measures of the network of the page, by a recorded backward pass."""
+    given = runpy.run_path(str(ROOT / "docs" / "site" / "playing.py"))["data"]()
+    lstm, steps = settings["cell"] == "lstm", settings["length"]
+    keywords: dict[str, Any] = {} if lstm else {"nonlinearity": settings["activation"]}
+    layer = (unvanish.LSTM if lstm else unvanish.RNN)(3, given["units"], dtype=torch.float64, **keywords)
+    gates = given["gates"] if lstm else {"h": {"U": given["U"], "W": given["W"]}}
+    with torch.no_grad():
+        for name, array in layer.named_parameters():
+            array.zero_() if "bias" in name else None
+        for gate, matrices in gates.items():
+            layer[f"U_{gate}"].copy_(settings["radius"] * torch.tensor(matrices["U"], dtype=torch.float64))
+            layer[f"W_{gate}"].copy_(torch.tensor(matrices["W"], dtype=torch.float64))
+        if lstm:
+            layer["b_f"].fill_(settings["bias"])
+    x_TBI = torch.tensor(given["x"], dtype=torch.float64)[:, :steps].transpose(0, 1)
+    v_SBN = torch.tensor(given["v"], dtype=torch.float64).transpose(0, 1)
+    _, _, every = layer(x_TBI, all_states=True)
+    states = [every[name][0] for name in layer.state_names]
+    sizes = [size_of(torch.cat([torch.zeros_like(one[:1]), one])) for one in states]
+    with unvanish.flow.record(layer) as recording:
+        _, final = layer(x_TBI)
+        last = final if lstm else (final,)
+        sum((one[0] * v / size).sum() for one, v, size in zip(last, v_SBN, sizes, strict=False)).backward()
+    norms_TS = np.asarray(recording["l0"].norms)[::-1]
+    norms_T = np.sqrt(((norms_TS * np.asarray(sizes)) ** 2).sum(1))
+    return list(norms_T / norms_T[0])
+
+
+def descended(threshold: float) -> np.ndarray:
+    """The first steps of a clipped descent over the cliff, by torch and the product's clip."""
+    at, clip = torch.tensor([4.8, -2.3], dtype=torch.float64, requires_grad=True), unvanish.clip.ByNorm(threshold)
+    path = [at.detach().clone()]
+    for _ in range(19):
+        x = torch.tensor(0.5, dtype=torch.float64)
+        for _ in range(50):
+            x = at[0] * torch.sigmoid(x) + at[1]
+        (at.grad,) = torch.autograd.grad((torch.sigmoid(x) - 0.7) ** 2, at)
+        clip([at])
+        with torch.no_grad():
+            at -= 0.5 * at.grad
+        path.append(at.detach().clone())
+    return torch.stack(path).numpy()
+
+
+SETTINGS = [
+    {"cell": "rnn", "activation": "tanh", "radius": 0.9, "bias": 0, "length": 40},
+    {"cell": "rnn", "activation": "identity", "radius": 1.1, "bias": 0, "length": 100},
+    {"cell": "rnn", "activation": "relu", "radius": 1.0, "bias": 0, "length": 30},
+    {"cell": "rnn", "activation": "sigmoid", "radius": 2.0, "bias": 0, "length": 10},
+    {"cell": "lstm", "activation": "tanh", "radius": 1.0, "bias": 0, "length": 50},
+    {"cell": "lstm", "activation": "tanh", "radius": 0.6, "bias": 4, "length": 100},
+]
+
+
+@needs_chromium
+def test_what_the_page_to_play_with_shows_is_what_the_product_measures(site: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser: Any = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((site / "play.html").as_uri())
+        for settings in SETTINGS:
+            shown = page.evaluate("settings => play.profile(window.playData, settings)", settings)
+            np.testing.assert_allclose(shown[:-1], measured(settings), rtol=1e-9, err_msg=str(settings))
+        shown = page.evaluate("play.cliff('norm', 0.05, 0.5).path")
+        np.testing.assert_allclose(shown[:20], descended(0.05), rtol=1e-6)
+        before = page.inner_text("#play-told")
+        page.select_option("#play-cell", "lstm")
+        page.locator("#play-bias").fill("5")
+        after = page.inner_text("#play-told")
+        assert before != after
+        assert "reaches at least 100 steps" in after
+        browser.close()
 
 
 @needs_chromium

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cellcards import cell_page, cells_page  # noqa: E402
 from course import marked, put  # noqa: E402
 from formulas import as_mathml  # noqa: E402
+from playing import script  # noqa: E402
 from rooms import ROOMS, room_page  # noqa: E402
 from showing import begin  # noqa: E402
 
@@ -52,6 +53,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made |= {f"reference/cells/{name}.md": cell_page(unvanish.cells[name]) for name in unvanish.cells}
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
+    files.append(File.generated(config, "play-data.js", content=script()))
     return files
 
 
