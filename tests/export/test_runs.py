@@ -123,7 +123,7 @@ def test_what_is_known_beforehand_is_an_input_of_whole_sequences(to: str, known_
     assert (other - output_BO).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", usual(["onnx"], ["onnx", "torch"]))
 def test_a_forecast_from_rows_of_several_lengths_takes_each_ones_last_step(to: str, known_run: Path) -> None:
     loaded = load_run(known_run)
     run, _ = exported(known_run, to, "--lengths")
@@ -197,7 +197,7 @@ def loss_of(logits_NV: Tensor, numbers_N: Tensor) -> float:
     return float(torch.nn.functional.cross_entropy(logits_NV, numbers_N[1:]))
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", usual(["torch"], ["onnx", "torch"]))
 def test_a_text_in_pieces_is_reset_at_each_document_as_evaluate_does(
     to: str, document_run: Path, tmp_path: Path
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_text_in_pieces_is_reset_at_each_document_as_evaluate_does(
     assert evaluate(loaded, tmp_path / "unseen.txt").metrics["loss"] != pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", usual(["onnx"], ["onnx", "torch"]))
 def test_rows_that_are_reset_at_different_steps_and_end_at_others_are_each_by_itself(
     to: str, document_run: Path
 ) -> None:
