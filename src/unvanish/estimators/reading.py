@@ -80,6 +80,10 @@ def opened(X: Any, what: str) -> Any:
     Raises:
         DataError: a column, or all of it, is not made of numbers.
     """
+    if isinstance(X, Mapping):
+        raise DataError(
+            f"{what} is not made of numbers: it is a {type(X).__name__}; give arrays, lists or a data frame"
+        )
     if hasattr(X, "lazy") and hasattr(X, "collect_schema"):  # a data frame of polars
         X = X.lazy().collect()
     if hasattr(X, "columns"):
