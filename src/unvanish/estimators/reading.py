@@ -6,7 +6,7 @@ Shapes: n sequences, T steps, F numbers of a step.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
