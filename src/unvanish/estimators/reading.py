@@ -80,7 +80,7 @@ def opened(X: Any, what: str) -> Any:
     Raises:
         DataError: a column, or all of it, is not made of numbers.
     """
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "toarray"):  # a sparse matrix may be one
         raise DataError(
             f"{what} is not made of numbers: it is a {type(X).__name__}; give arrays, lists or a data frame"
         )
