@@ -60,7 +60,7 @@ def _hears_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Rooms whose tests are tried on many parameters: of these CI takes two of five, others for each SEED.
+# Rooms whose tests are tried on many parameters: of these CI takes a quarter, others for each SEED.
 BATTERIES = (
     "engine",
     "nn",
@@ -74,18 +74,20 @@ BATTERIES = (
     "train",
     "diagnosis",
     "estimators",
+    "report",
+    "cli",
 )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out three of five parameters of the batteries, unless all are asked for (`make test-full`), or few."""
+    """Leave out three of four parameters of the batteries, unless all are asked for (`make test-full`), or few."""
     if WHOLE or len(items) < 1000:
         return
     seed = getattr(config.option, "randomly_seed", 0)
     left, kept = [], []
     for item in items:
         room = item.nodeid.split("/")[1] if item.nodeid.startswith("tests/") else ""
-        out = hashlib.sha256(f"{seed}:{item.nodeid}".encode()).digest()[0] % 5 >= 2
+        out = hashlib.sha256(f"{seed}:{item.nodeid}".encode()).digest()[0] % 4 >= 1
         (left if room in BATTERIES and "[" in item.nodeid and out else kept).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
