@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -25,6 +26,8 @@ from unvanish.flow.finding.parts import size_of
 
 ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "docs" / "learn"
+ZH = ROOT / "docs" / "zh" / "learn"
+COURSE = sorted(page.name for page in LEARN.glob("*.md"))
 TAUGHT = ["activations", "bptt", "jacobians", "linear", "random_products", "bounded", "depth"]  # without training
 
 
@@ -98,6 +101,63 @@ def test_every_page_of_the_course_has_its_code_its_figures_and_what_it_asserts(s
         assert sorted(shown) == sorted(sections), name
         assert "asserts" in sections
         assert (site / "learn" / f"{name}.html").exists()
+
+
+def parts(page: str) -> dict[str, Counter[str]]:
+    """What both languages of a page have in common, by kind; its order in a sentence is up to the language."""
+    page = re.sub(r"^```.*?^```$|<!--.*?-->", "", page, flags=re.DOTALL | re.MULTILINE)
+    formula, code, link = r"\$\$.+?\$\$|\$[^$]+\$", r"`[^`]+`", r"\]\([^)]+\)"
+    prose = re.sub(f"{formula}|{code}|{link}", "", page, flags=re.DOTALL)
+    links = [place.removeprefix("](").replace("../../", "../") for place in re.findall(link, page)]
+    return {
+        "formulas": Counter(" ".join(found.split()) for found in re.findall(formula, page, re.DOTALL)),
+        "code": Counter(re.findall(code, page)),
+        "numbers": Counter(re.findall(r"\d+(?:[.,]\d+)*", prose)),
+        "links": Counter(place for place in links if "learn/" not in place),
+    }
+
+
+def test_the_course_has_the_same_pages_in_both_languages() -> None:
+    odd = {page.name for page in ZH.glob("*.md")} ^ set(COURSE)
+    assert not odd, f"in one of docs/learn and docs/zh/learn only: {sorted(odd)}"
+    named = re.findall(r"(zh/)?learn/([\w-]+)\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    english, chinese = ([name for zh, name in named if bool(zh) is wanted] for wanted in (False, True))
+    assert chinese == english, f"`nav` of mkdocs.yml has the pages {chinese} in Chinese, {english} in English"
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_both_languages_of_a_page_show_the_same(name: str) -> None:
+    english, chinese = ((folder / name).read_text(encoding="utf-8") for folder in (LEARN, ZH))
+    assert english.splitlines()[2] == f"[中文](../zh/learn/{name})"
+    assert chinese.splitlines()[2] == f"[English](../../learn/{name})"
+    blocks = [block for block in re.findall(r'--8<-- "(\w+)\.py:(\w+)"', english) if block[1] != "asserts"]
+    asked = re.findall(r"<!-- shown (\w+): (\w+) -->", chinese)
+    assert asked == blocks, f"docs/zh/learn/{name} asks for {asked}; docs/learn/{name} shows {blocks}"
+    here, there = parts(english), parts(chinese)
+    for kind, found in here.items():
+        missing, more = [*(found - there[kind]).elements()], [*(there[kind] - found).elements()]
+        assert not missing + more, (
+            f"{kind} only in docs/learn/{name}: {missing}; only in docs/zh/learn/{name}: {more}"
+        )
+
+
+def test_a_chinese_paragraph_stands_on_one_line() -> None:
+    for page in ZH.glob("*.md"):
+        for paragraph in page.read_text(encoding="utf-8").strip().split("\n\n"):
+            lines = paragraph.splitlines()
+            is_list = all(re.match(r"\d+\. ", line) for line in lines)
+            assert len(lines) == 1 or is_list, (
+                f"{page.name}: browsers show the end of this line as a space: {lines[0]}"
+            )
+
+
+def test_a_chinese_page_has_the_blocks_of_the_english_one_and_its_language(site: Path) -> None:
+    for name in COURSE:
+        place = f"learn/{name.removesuffix('.md')}.html"
+        english, chinese = ((site / folder / place).read_text(encoding="utf-8") for folder in ("", "zh"))
+        assert chinese.count('class="highlight"') == english.count('class="highlight"'), name
+        assert '<html lang="zh-CN"' in chinese, name
+        assert '<html lang="en"' in english, name
 
 
 @pytest.mark.parametrize("name", usual(TAUGHT, [code.stem for code in sorted((LEARN / "code").glob("*.py"))]))
@@ -204,6 +264,7 @@ def test_pages_open_in_a_browser(site: Path, width: int, scheme: str) -> None:
             "zh/index",
             "learn/gates",
             "learn/cliff",
+            "zh/learn/gates",
             "reference/cells/lem",
             "reference/unvanish.flow",
         ):

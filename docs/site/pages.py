@@ -79,8 +79,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join(part if number % 2 else LINK.sub(follow, part) for number, part in enumerate(parts))
 
 
-def on_post_page(output: str, **_: Any) -> str:
-    """Leave out the one script that the theme would fetch, for searching in pages opened from a folder."""
+def on_post_page(output: str, page: Page | None = None, **_: Any) -> str:
+    """Name the language of a page; leave out the script that the theme would fetch for searching from a folder."""
+    if page is not None and page.file.src_uri.startswith("zh/"):  # browsers choose the forms of characters by it
+        output = output.replace('<html lang="en"', '<html lang="zh-CN"', 1)
     return re.sub(r'<script src="https://unpkg\.com/[^"]*"></script>', "", output)
 
 
