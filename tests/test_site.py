@@ -160,6 +160,12 @@ def test_a_chinese_page_has_the_blocks_of_the_english_one_and_its_language(site:
         assert '<html lang="en"' in english, name
 
 
+def test_the_gallery_has_every_figure_of_the_course() -> None:
+    hung = re.findall(r"<!-- drawn (\w+) -->", (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8"))
+    codes = (LEARN / "code").glob("*.py")
+    assert sorted(hung) == sorted(code.stem for code in codes if "start:figure" in code.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("name", usual(TAUGHT, [code.stem for code in sorted((LEARN / "code").glob("*.py"))]))
 def test_the_code_of_the_course_runs_as_it_stands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib import pyplot

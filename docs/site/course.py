@@ -1,6 +1,7 @@
 """The course in two languages: code runs on the English page, and the Chinese one shows what it gave.
 
-A Chinese page says `<!-- shown gates: path -->` where the section `path` of `learn/code/gates.py` is to stand.
+A Chinese page says `<!-- shown gates: path -->` where the section `path` of `learn/code/gates.py` is to stand, the
+gallery `<!-- drawn gates -->` where the figure alone is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 _FENCE = re.compile(r'^```python exec="true".*?\n--8<-- "(\w+)\.py:(\w+)"\n```$', re.MULTILINE)
 _SHOWN = re.compile(r"<!-- begin (\w+): (\w+) -->(.*?)<!-- end -->", re.DOTALL)
 _WANTED = re.compile(r"<!-- shown (\w+): (\w+) -->")
+_WANTED_FIGURE = re.compile(r"<!-- drawn (\w+) -->")
+_FIGURE = re.compile(r'<div class="drawn">.*?</svg>\s*</div>', re.DOTALL)
 _blocks: dict[tuple[str, str], str] = {}
 
 
@@ -37,4 +40,5 @@ def put(html: str) -> str:
         KeyError: no page has run what is asked for.
     """
     _blocks.update({(found[1], found[2]): found[3] for found in _SHOWN.finditer(html)})
+    html = _WANTED_FIGURE.sub(lambda found: "".join(_FIGURE.findall(_blocks[found[1], "figure"])), html)
     return _WANTED.sub(lambda found: _blocks[found[1], found[2]], html)

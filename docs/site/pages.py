@@ -54,6 +54,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for place, content in made.items():
         files.append(File.generated(config, place, content=content))
     files.append(File.generated(config, "play-data.js", content=script()))
+    gallery = files.get_file_from_path("gallery.md")
+    if gallery is not None:  # its pictures are drawn by other pages, which have to come first
+        files.remove(gallery)
+        files.append(gallery)
     return files
 
 
