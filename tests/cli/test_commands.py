@@ -281,6 +281,7 @@ def test_help_works_everywhere(capsys: Capture, command: str) -> None:
     if not command:
         assert all(name in text for name in COMMANDS)
         assert shown(capsys) == text, "no command at all shows the same"
+    assert shown(capsys, *([command] if command else []), "-h") == text
 
 
 def test_report_is_written_anew(run: Path, capsys: Capture) -> None:

@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,  # two more options on the first page: `unvanish completion` prints the script
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
