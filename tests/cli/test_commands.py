@@ -237,8 +237,9 @@ def test_env_finds_the_compiler_that_is_asked_for(
         compiler.cache_clear()
 
 
-def test_version_is_that_of_the_package(capsys: Capture) -> None:
-    assert shown(capsys, "--version") == f"unvanish {version('unvanish')}\n"
+def test_version_tells_package_torch_and_python_in_a_line(capsys: Capture) -> None:
+    beside = f"torch {torch.__version__}, python {platform.python_version()}"
+    assert shown(capsys, "--version") == f"unvanish {version('unvanish')} ({beside})\n"
 
 
 LIGHT = """

@@ -23,16 +23,17 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import version  # torch itself takes a second to import
+        from platform import python_version
 
-        plain(f"unvanish {version('unvanish')}")
+        plain(f"unvanish {version('unvanish')} (torch {version('torch')}, python {python_version()})")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the versions.")
     ] = False,
 ) -> None:
     pass
