@@ -238,11 +238,27 @@ def test_a_damaged_checkpoint_is_told_in_one_line_and_the_one_before_is_used(
         ]
 
 
-@pytest.mark.parametrize("line", ["train empty.txt", "train --debug empty.txt", "generate full", "nonsense"])
-def test_debug_shows_where_it_came_from(place: Path, line: str) -> None:
-    with pytest.raises(Exception, match=r"empty|not a run|nonsense") as caught:
-        main([*line.split(), "--debug"])
-    assert len(caught.traceback) > 2
+@pytest.mark.parametrize(
+    ("line", "raised"),
+    [
+        ("train empty.txt", "unvanish.errors.DataError: "),
+        ("train --debug empty.txt", "unvanish.errors.DataError: "),
+        ("generate full", "unvanish.errors.RunError: "),
+        ("nonsense", "unvanish.errors.OptionError: "),
+        ("train good.txt --out good.txt/run", "Error: "),
+    ],
+)
+def test_debug_shows_where_it_came_from_and_keeps_the_status(
+    place: Path, capsys: pytest.CaptureFixture[str], line: str, raised: str
+) -> None:
+    assert main(line.replace(" --debug", "").split()) == 2
+    told = capsys.readouterr().err
+    assert main([*line.split(), "--debug"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.count('  File "') > 2
+    assert raised in shown
+    assert shown.endswith(f"\n{told}"), "the last line is that of every fault"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
