@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unvanish.cli.completion import runs
-from unvanish.cli.show import console, note, plain, progress
+from unvanish.cli.show import console, document, note, plain, progress
 from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
@@ -83,7 +82,7 @@ def diagnose(
     if out is not None:
         write_diagnosis({"target": target, **found.to_dict()}, out)
     if as_json:
-        plain(json.dumps({"target": target, **found.to_dict()}, allow_nan=False))
+        document({"target": target, **found.to_dict()})
     else:
         _show(found, out)
     return 0 if found.verdict == "healthy" else 1

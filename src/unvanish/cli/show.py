@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -21,6 +22,11 @@ def plain(text: str) -> None:
     """Print a line, at once: somebody may be waiting at a pipe. What a terminal would act on is shown escaped."""
     sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()
+
+
+def document(found: Any) -> None:
+    """Print one JSON document on one line, in ASCII: for machines, whatever the terminal's encoding."""
+    plain(json.dumps(found, allow_nan=False))
 
 
 def written(text: str) -> None:
