@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unvanish.cli.completion import runs
+from unvanish.cli.places import check_file
 from unvanish.cli.show import console, document, note, plain, progress
 from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
@@ -49,7 +50,9 @@ def diagnose(
     cells: Annotated[
         str, typer.Option(help="Modules that are called once a step, where they are not found: a,b.")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Write the report, one HTML file, to this path.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the report, one HTML file, to this path.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON, for machines.")] = False,
     prescriptions: Annotated[bool, typer.Option(help="Try remedies on copies of the model.")] = True,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random directions.")] = 0,
@@ -60,6 +63,8 @@ def diagnose(
 
     Example: unvanish diagnose my_model:make --need 100 --out verdict.html
     """
+    if out is not None:
+        check_file(out, "diagnosis.html", made=True)
     with at_once():
         from unvanish.diagnosis import diagnose as ask
         from unvanish.report import write_diagnosis
