@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +12,9 @@ from rich.text import Text
 
 from unvanish.cli.completion import runs
 from unvanish.cli.places import check_file
-from unvanish.cli.show import console, document, note, plain, progress
+from unvanish.cli.show import console, document, plain, progress
 from unvanish.cli.starting import at_once
+from unvanish.cli.subject import subject
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ COLOURS = {
     "dead": "red",
     "non-finite": "red",
 }
-KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
 
 
 def diagnose(
@@ -69,7 +67,7 @@ def diagnose(
         from unvanish.diagnosis import diagnose as ask
         from unvanish.report import write_diagnosis
 
-    asked = _subject(target)
+    asked = subject(target)
     given: dict[str, Any] = {"need": need, "data": data, "cells": [c for c in cells.split(",") if c]}
     if data is not None and not data.is_file():
         raise DataError(f"{data} is not a file: name a text file with --data")
@@ -91,45 +89,6 @@ def diagnose(
     else:
         _show(found, out)
     return 0 if found.verdict == "healthy" else 1
-
-
-# -- what is diagnosed -------------------------------------------------------------------------------------------
-
-
-def _subject(target: str) -> dict[str, Any]:
-    module, colon, name = target.partition(":")
-    if not colon or Path(target).is_dir():
-        from unvanish.train.subject import subject_of
-
-        if not Path(target).is_dir():
-            raise OptionError(f"{target} is not the folder of a run; a callable is written MODULE:CALLABLE")
-        run = subject_of(Path(target), say=note)
-        return {"model": run.model, "batch": run.batch, "loss": run.loss, **run.need}
-    given = _made(target, module, name)
-    if isinstance(given, tuple) and len(given) == 3:
-        given = dict(zip(KEYS, given, strict=False))
-    if not isinstance(given, dict) or not {"model", "batch", "loss"} <= given.keys() <= set(KEYS):
-        keys = ", ".join(KEYS[3:])
-        wrong = f": it has {', '.join(map(str, given))}" if isinstance(given, dict) else ""
-        raise OptionError(f"{target} returns no (model, batch, loss), and no dict of these with {keys}{wrong}")
-    return given
-
-
-def _made(target: str, module: str, name: str) -> Any:
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        made = importlib.import_module(module)
-        for part in name.split("."):
-            made = getattr(made, part)
-        return made() if callable(made) else made
-    except ModuleNotFoundError as fault:
-        raise OptionError(f"{target}: {fault}; name MODULE:CALLABLE as Python would import it from here") from fault
-    except UnvanishError:
-        raise
-    except Exception as fault:
-        raise OptionError(f"{target} raised {type(fault).__name__}: {fault}") from fault
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------
