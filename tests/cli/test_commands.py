@@ -23,6 +23,7 @@ from tests.support.runs import make_text, small, straight
 from unvanish import Cell, Recurrent, cells
 from unvanish.cli import main
 from unvanish.cli.app import app
+from unvanish.cli.show import console
 from unvanish.engine import ENGINES
 from unvanish.engine.native.build import compiler
 from unvanish.errors import OptionError
@@ -175,6 +176,29 @@ def test_cells_has_one_row_for_every_cell(capsys: Capture) -> None:
     assert [row.split()[0] for row in rows] == list(cells)
     for row, cell in zip(rows, cells.values(), strict=True):
         assert row.rstrip().endswith(cell.note)
+
+
+def test_cells_in_a_narrow_terminal_cut_nothing_off(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 60)
+    out = shown(capsys, "cells")
+    assert max(map(len, out.splitlines())) <= 60
+    told = " ".join(out.split())
+    assert all(f"{name} {' '.join(cell.note.split()[:3])}" in told for name, cell in cells.items())
+    assert all(cell.note.split()[-1] in told for cell in cells.values())
+    assert "…" not in out
+
+
+def test_a_pipe_gets_whole_paths_and_no_escape_sequences(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["a-folder-with-a-name-that-is-as-long-as-sixty-characters-are"] * 6)
+    folder.mkdir(parents=True)
+    narrow = {**os.environ, "XDG_CACHE_HOME": str(folder), "COLUMNS": "60", "TERM": "xterm-256color"}
+    for line in ("env", "cells", "nonsense", "--help"):
+        found = subprocess.run(
+            [sys.executable, "-m", "unvanish", line], env=narrow, capture_output=True, text=True, check=False
+        )
+        assert "\x1b" not in found.stdout + found.stderr
+        if line == "env":
+            assert f"kernels       0 in {folder / 'unvanish' / 'kernels'}, 0.0 MB" in found.stdout
 
 
 TORCHS_OWN = {"aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"}

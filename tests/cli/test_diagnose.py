@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.runs import make_text, small, straight
 from unvanish.cli import main
+from unvanish.cli.show import console
 
 Capture = pytest.CaptureFixture[str]
 SUBJECTS = """
@@ -106,6 +107,18 @@ def test_verdict_is_the_last_line_and_the_exit_status(here: Path, capsys: Captur
     out = told(capsys, 0, "subjects:sound")
     assert out.rstrip().splitlines()[-1].startswith("healthy: needed 40 steps (from given), reached ")
     assert told(capsys, 1, "subjects:Subject.made", "--need", "40", "--no-prescriptions").count("helps") == 0
+
+
+def test_tables_keep_to_a_narrow_terminal(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 60)
+    lines = told(capsys, 1, "subjects:ill", "--need", "40").splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("helps, at the start of training"))
+    rows = [line for line in lines[start:] if " × " in line]
+    assert rows
+    assert all(len(line) <= 60 for line in rows)
+    for row in rows:
+        name = row.split("  ")[0].strip()
+        assert any(line.startswith(f"{name}: ") for line in lines), "what it does stands below the table"
 
 
 def test_remedy_that_could_not_be_tried_is_told_with_the_reason(here: Path, capsys: Capture) -> None:

@@ -306,3 +306,14 @@ def test_a_run_without_a_rate_or_a_perplexity_ends_like_any_other(
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "no rate" in captured.out or "infinite" in captured.out
+
+
+def test_a_run_that_goes_on_counts_its_epochs_from_the_first(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", "run"]) == 0
+    first = capsys.readouterr().out
+    assert main(["train", "--resume", "run", "--epochs", "3"]) == 0
+    second = capsys.readouterr().out
+    assert [line.split()[1] for line in first.splitlines() if line.startswith("epoch ")][-1] == "2/2"
+    assert {line.split()[1] for line in second.splitlines() if line.startswith("epoch ")} == {"3/3"}

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from unvanish.cells import CATALOGUE, find
 from unvanish.cli import completion
-from unvanish.cli.show import console, document, plain
+from unvanish.cli.show import console, document, is_narrow, plain
 from unvanish.cli.starting import at_once
 from unvanish.equations import Cell, Drawn, Grouped
 from unvanish.equations.backends import back_ends
@@ -65,14 +65,16 @@ def _usual(cell: Cell, option: str) -> Any:
 def _list() -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("cell", no_wrap=True, min_width=max(map(len, CATALOGUE)))
-    for column in ("states", "matrices", "engines"):
+    beside = () if is_narrow() else ("states", "matrices", "engines")  # of one cell, `cells NAME` tells them
+    for column in beside:
         table.add_column(column, no_wrap=True)
-    table.add_column("what it is", no_wrap=True)
+    table.add_column("what it is")
     for cell in CATALOGUE.values():
         system = cell.system()
         matrices = sum(1 for parameter in system.parameters if parameter.columns)
         states = ", ".join(state.name for state in system.states)
-        table.add_row(cell.name, states, str(matrices), ", ".join(back_ends(system)), cell.note)
+        told = (states, str(matrices), ", ".join(back_ends(system)))
+        table.add_row(cell.name, *told[: len(beside)], cell.note)
     console.print(table)
 
 

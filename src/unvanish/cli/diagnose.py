@@ -12,7 +12,7 @@ from rich.text import Text
 
 from unvanish.cli.completion import runs
 from unvanish.cli.places import check_file
-from unvanish.cli.show import console, document, plain, progress
+from unvanish.cli.show import console, document, is_narrow, plain, progress
 from unvanish.cli.starting import at_once
 from unvanish.cli.subject import subject
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
@@ -109,6 +109,8 @@ def _show(found: Diagnosis, out: Path | None) -> None:
         if those:
             plain("")
             console.print(_remedies(title, those))
+            for one in those if is_narrow() else ():
+                plain(f"{one.name}: {one.text}")
     if found.prescriptions:
         best = found.prescriptions[0]
         all_of_them = "" if len(found.prescriptions) == 1 else " (--out writes a page with all)"
@@ -149,10 +151,14 @@ def _parts(found: Diagnosis) -> Table:
 
 def _remedies(title: str, those: Sequence[Prescription]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in (title, "part", "reach", "verdict", "cost", ""):
+    if is_narrow():
+        table.title, table.title_justify = title, "left"
+    for column in ("" if is_narrow() else title, "part", "reach", "verdict", "cost"):
         table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
+    if not is_narrow():
+        table.add_column("")
     for remedy in those:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
         row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
-        table.add_row(*row, printable(remedy.text))
+        table.add_row(*row, *(() if is_narrow() else (printable(remedy.text),)))
     return table

@@ -10,12 +10,18 @@ from rich.console import Console
 
 from unvanish.errors import OptionError, printable
 
-# Where nobody looks at a terminal, a table keeps its full width for whoever reads the text.
+# Where nobody looks at a terminal, a table keeps its full width for whoever reads the text: no path is broken.
+UNBOUNDED, NARROW = 10_000, 100
 console = Console(
-    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED
 )
 
 progress = Console(stderr=True, highlight=False, markup=False, emoji=False)  # what passes, beside what is piped on
+
+
+def is_narrow() -> bool:
+    """Return whether the terminal has no room for a column of sentences beside the others."""
+    return console.width < NARROW
 
 
 def plain(text: str) -> None:
