@@ -106,6 +106,11 @@ def test_ctrl_c_during_an_import_is_one_line(tmp_path: Path, command: str, modul
         ("run", ["report", "run"]),
         ("text.txt", ["train", "text.txt"]),
         (".", ["train", "text.txt", "--batch-size", "2", "--length", "9", "--hidden", "4"]),
+        (".", ["train", "no-such.txt", "-o", "new/run"]),
+        (".", ["diagnose", "no_such:made", "-o", "found.html"]),
+        (".", ["compare", "run", "no-such", "-o", "compare.html"]),
+        (".", ["predict", "run", "no-such.csv", "-o", "answers.csv"]),
+        ("run", ["export", "run"]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
@@ -113,7 +118,7 @@ def test_a_permission_that_is_lacking_is_named(tmp_path: Path, locked: str, argu
     """In a fork without root's powers: another user might not be able to read the packages that it must import."""
     run = stopped_run(tmp_path, engine="reference", layers=1)
     place, mode = tmp_path / locked, (tmp_path / locked).stat().st_mode
-    place.chmod(0o555 if arguments[0] in ("train", "report") and place.is_dir() else 0o000)
+    place.chmod(0o555 if arguments[0] != "generate" and place.is_dir() else 0o000)
     said = tmp_path / "said"
     said.touch()
     before = sorted(run.rglob("*"))

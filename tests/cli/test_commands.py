@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import os
 import platform
@@ -11,15 +13,17 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
 import torch
 
 from tests.support.runs import make_text, small, straight
-from unvanish import Recurrent, cells
+from unvanish import Cell, Recurrent, cells
 from unvanish.cli import main
 from unvanish.cli.app import app
+from unvanish.cli.show import console
 from unvanish.engine import ENGINES
 from unvanish.engine.native.build import compiler
 from unvanish.errors import OptionError
@@ -174,6 +178,29 @@ def test_cells_has_one_row_for_every_cell(capsys: Capture) -> None:
         assert row.rstrip().endswith(cell.note)
 
 
+def test_cells_in_a_narrow_terminal_cut_nothing_off(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 60)
+    out = shown(capsys, "cells")
+    assert max(map(len, out.splitlines())) <= 60
+    told = " ".join(out.split())
+    assert all(f"{name} {' '.join(cell.note.split()[:3])}" in told for name, cell in cells.items())
+    assert all(cell.note.split()[-1] in told for cell in cells.values())
+    assert "…" not in out
+
+
+def test_a_pipe_gets_whole_paths_and_no_escape_sequences(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["a-folder-with-a-name-that-is-as-long-as-sixty-characters-are"] * 6)
+    folder.mkdir(parents=True)
+    narrow = {**os.environ, "XDG_CACHE_HOME": str(folder), "COLUMNS": "60", "TERM": "xterm-256color"}
+    for line in ("env", "cells", "nonsense", "--help"):
+        found = subprocess.run(
+            [sys.executable, "-m", "unvanish", line], env=narrow, capture_output=True, text=True, check=False
+        )
+        assert "\x1b" not in found.stdout + found.stderr
+        if line == "env":
+            assert f"kernels       0 in {folder / 'unvanish' / 'kernels'}, 0.0 MB" in found.stdout
+
+
 TORCHS_OWN = {"aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"}
 
 
@@ -207,6 +234,47 @@ def test_cells_shows_equations_parameters_options_and_citation(capsys: Capture, 
     assert cell.cite in text
 
 
+def as_json(capsys: Capture, *arguments: str) -> Any:
+    """What a command prints with --json: one document on one line, nothing beside it."""
+    out = shown(capsys, *arguments, "--json")
+    assert out.count("\n") == 1
+    return json.loads(out, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+
+
+def test_cells_as_json_are_all_that_the_catalogue_knows(capsys: Capture) -> None:
+    listed = as_json(capsys, "cells")
+    assert [one["name"] for one in listed] == list(cells)
+    for one in listed:
+        cell = cells[one["name"]]
+        made = Cell(
+            cell.name,
+            "\n".join(one["equations"]),
+            **{
+                name: getattr(cell, name)
+                for name in ("scalars", "numbers", "delays", "functions", "widths", "slower_to_faster")
+            },
+            output=one["output"],
+            initial=one["initial"],
+        )
+        system = made.system()
+        assert [state.name for state in system.states] == one["states"]
+        assert [dataclasses.asdict(parameter) for parameter in system.parameters] == one["parameters"]
+        assert list(one["options"]) == list(cell.options)
+        assert (one["note"], one["cite"]) == (cell.note, cell.cite)
+        assert as_json(capsys, "cells", cell.name) == one
+    lstm = next(one for one in listed if one["name"] == "lstm")
+    assert (lstm["engines"], lstm["states"]) == (["native", "builtin", "reference"], ["h", "c"])
+
+
+def test_env_as_json_is_of_this_machine(capsys: Capture) -> None:
+    found = as_json(capsys, "env")
+    assert (found["torch"], found["threads"]) == (torch.__version__, torch.get_num_threads())
+    assert (found["python"], found["cores"]) == (platform.python_version(), os.cpu_count())
+    assert found["compiler"] is None or found["compiler"]["command"] == list(compiler().command)  # type: ignore[union-attr]
+    assert len(found["gpus"]) == torch.cuda.device_count()
+    assert found["cache_folder"] == platformdirs.user_cache_dir("unvanish")
+
+
 def test_env_names_what_matters_on_this_machine(capsys: Capture) -> None:
     text = shown(capsys, "env")
     table = {line[:12].strip(): line[12:].strip() for line in text.splitlines()}
@@ -237,8 +305,9 @@ def test_env_finds_the_compiler_that_is_asked_for(
         compiler.cache_clear()
 
 
-def test_version_is_that_of_the_package(capsys: Capture) -> None:
-    assert shown(capsys, "--version") == f"unvanish {version('unvanish')}\n"
+def test_version_tells_package_torch_and_python_in_a_line(capsys: Capture) -> None:
+    beside = f"torch {torch.__version__}, python {platform.python_version()}"
+    assert shown(capsys, "--version") == f"unvanish {version('unvanish')} ({beside})\n"
 
 
 LIGHT = """
@@ -281,6 +350,7 @@ def test_help_works_everywhere(capsys: Capture, command: str) -> None:
     if not command:
         assert all(name in text for name in COMMANDS)
         assert shown(capsys) == text, "no command at all shows the same"
+    assert shown(capsys, *([command] if command else []), "-h") == text
 
 
 def test_report_is_written_anew(run: Path, capsys: Capture) -> None:
@@ -288,3 +358,36 @@ def test_report_is_written_anew(run: Path, capsys: Capture) -> None:
     path = Path(shown(capsys, "report", str(run)).strip())
     assert path == run / "report.html"
     assert path.stat().st_size > 1000
+
+
+def opening(run: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `report --open` where a folder has all programs that there are."""
+    removed = {"BROWSER", "DISPLAY", "WAYLAND_DISPLAY"}
+    without = {name: value for name, value in os.environ.items() if name not in removed}
+    return subprocess.run(
+        [sys.executable, "-m", "unvanish", "report", str(run), "--open"],
+        env={**without, "PATH": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_report_opens_in_the_browser(run: Path, tmp_path: Path) -> None:
+    browser, asked = tmp_path / "browser", tmp_path / "asked"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {asked}\n', encoding="utf-8")
+    browser.chmod(0o755)
+    found = opening(run, tmp_path, BROWSER=str(browser))
+    assert (found.stdout, found.stderr) == (f"{run / 'report.html'}\n", "")
+    assert asked.read_text(encoding="utf-8").strip() == (run / "report.html").as_uri()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system always has a browser")
+def test_report_without_a_browser_is_written_all_the_same(run: Path, tmp_path: Path) -> None:
+    found = opening(run, tmp_path)
+    assert found.stdout == f"{run / 'report.html'}\n"
+    (told,) = found.stderr.splitlines()
+    assert told == (
+        f"unvanish: no browser was found to open it: open {run / 'report.html'} yourself, "
+        "or name a browser in $BROWSER"
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.support.runs import make_text, small, straight
 from unvanish.cli import main
+from unvanish.cli.show import console
 
 Capture = pytest.CaptureFixture[str]
 SUBJECTS = """
@@ -74,6 +76,12 @@ class Subject:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "subjects.py").write_text(SUBJECTS, encoding="utf-8")
+    (tmp_path / "bare.py").write_text("import torch\n", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+    for name, modified in (("a", 1e9), ("b", 1.5e9), ("c", 1.2e9)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").touch()
+        os.utime(tmp_path / "runs" / name / "config.yaml", (modified, modified))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -99,6 +107,18 @@ def test_verdict_is_the_last_line_and_the_exit_status(here: Path, capsys: Captur
     out = told(capsys, 0, "subjects:sound")
     assert out.rstrip().splitlines()[-1].startswith("healthy: needed 40 steps (from given), reached ")
     assert told(capsys, 1, "subjects:Subject.made", "--need", "40", "--no-prescriptions").count("helps") == 0
+
+
+def test_tables_keep_to_a_narrow_terminal(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 60)
+    lines = told(capsys, 1, "subjects:ill", "--need", "40").splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("helps, at the start of training"))
+    rows = [line for line in lines[start:] if " × " in line]
+    assert rows
+    assert all(len(line) <= 60 for line in rows)
+    for row in rows:
+        name = row.split("  ")[0].strip()
+        assert any(line.startswith(f"{name}: ") for line in lines), "what it does stands below the table"
 
 
 def test_remedy_that_could_not_be_tried_is_told_with_the_reason(here: Path, capsys: Capture) -> None:
@@ -151,7 +171,16 @@ def test_a_run_is_diagnosed_against_its_own_text(tmp_path: Path, capsys: Capture
         ("subjects:labels", "raised IndexError: Target 7 is out of bounds"),
         ("subjects:elsewhere", "meta"),
         ("subjects:nothing", "returns no (model, batch, loss)"),
-        ("subjects:missing", "has no attribute 'missing'"),
+        ("subjects:zzz", "subjects has no callable 'zzz'; it has elsewhere, flat, ill, "),
+        ("subjects:soundd", "subjects has no callable 'soundd': did you mean 'sound'"),
+        ("bare:make", "bare has no callable 'make', and defines none"),
+        ("subjects:Subject.missing", "has no attribute 'missing'"),
+        ("subjects.py", "unvanish diagnose subjects:make"),
+        ("./subjects.py", "unvanish diagnose subjects:make"),
+        ("in/deep.py:make", "unvanish diagnose in.deep:make"),
+        ("notes.txt", "train one with unvanish train notes.txt and name its run"),
+        ("notes.txt", "unvanish diagnose MODULE:CALLABLE --data notes.txt"),
+        ("runs", "runs is a folder of runs: name one of them, the newest is unvanish diagnose runs/b"),
         ("no_such_module:made", "No module named 'no_such_module'"),
         ("no_such_folder", "is not the folder of a run; a callable is written MODULE:CALLABLE"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_env_tells_why_a_cell_has_no_kernel(capsys: Capture, monkeypatch: pytest
     monkeypatch.setattr(machine, "unsupported_by_native", lambda system: "its equations are too beautiful")
     assert main(["env", "--compile"]) == 0
     assert re.search(r"rnn +none +\d+\.\d ms +its equations are too beautiful", capsys.readouterr().out)
+
+
+def test_env_as_json_has_the_timings(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "REPEATS", 1)
+    monkeypatch.setattr(machine, "CATALOGUE", {"rnn": unvanish.cells["rnn"]})
+    assert main(["env", "--compile", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (1, "")
+    found = json.loads(out)["cells"]["rnn"]
+    assert re.fullmatch(r"cached, \d+ ms|compiled, \d+\.\d s", found["kernel"])
+    assert 0 < found["native_ms"] < 1000
+    assert 0 < found["reference_ms"] < 1000
 
 
 def test_env_without_a_compiler_says_what_it_means(

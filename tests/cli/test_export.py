@@ -108,3 +108,17 @@ def test_what_cannot_be_is_refused_in_one_line(
     run = straight(labelled(tmp_path, epochs=1), tmp_path / "run")
     assert main(["export", str(run), *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_export_that_fails_leaves_nothing_and_the_file_before_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = straight(labelled(tmp_path, epochs=1), tmp_path / "run")
+    out = tmp_path / "here" / "model.onnx"
+    out.parent.mkdir()
+    out.write_text("the one before", encoding="utf-8")
+    monkeypatch.setattr("unvanish.train.parts.beside", lambda loaded: {"no JSON": object()})
+    with pytest.raises(TypeError):
+        main(["export", str(run), "-o", str(out)])
+    assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
+    assert out.read_text(encoding="utf-8") == "the one before"

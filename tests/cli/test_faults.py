@@ -112,7 +112,19 @@ FAULTS = {
     f"{GOOD} --engine builtin --cell skip_rnn": "engine='builtin' cannot run this layer",
     f"{GOOD} --device tpu": "--device tpu is not known",
     "train good.txt --hidden 8 --length 12 --batch-size 4 --out full": "full is not empty",
-    "train good.txt --hidden 8 --length 12 --batch-size 4 --out good.txt/run": "Not a directory (good.txt/run)",
+    "train good.txt --hidden 8 --length 12 --batch-size 4 --out good.txt/run": "is a file, not a folder",
+    "train good.txt --out good.txt": "--out good.txt is a file: name a folder for the run",
+    "train empty.txt --out full": "full is not empty",
+    "train empty.txt --seeds 2 --out good.txt": "--out good.txt is a file",
+    "diagnose no_such:made -o full": "--out full is a folder: name a file in it, such as full/diagnosis.html",
+    "diagnose no_such:made -o good.txt/a.html": "good.txt is a file, not a folder",
+    "diagnose no_such:made -o pipe": "pipe is a device, a pipe or a socket: name a file",
+    "diagnose no_such:made -o run/report.html": "is a file of the run run: name another",
+    "compare torn torn -o no/such.html": "there is no folder no; make it first",
+    "predict torn good.txt -o no/such.csv": "there is no folder no; make it first",
+    "predict torn good.txt -o good.txt/a.csv": "good.txt is a file, not a folder",
+    "export torn -o no/such.onnx": "there is no folder no; make it first",
+    "export torn -o full": "--out full is a folder: name a file in it, such as full/model.onnx",
     "train --resume full": "full is not a run: it has no config.yaml",
     "train --resume no-such": "no-such is not a run",
     "train --resume bare": "bare has no checkpoint: restore",
@@ -238,11 +250,27 @@ def test_a_damaged_checkpoint_is_told_in_one_line_and_the_one_before_is_used(
         ]
 
 
-@pytest.mark.parametrize("line", ["train empty.txt", "train --debug empty.txt", "generate full", "nonsense"])
-def test_debug_shows_where_it_came_from(place: Path, line: str) -> None:
-    with pytest.raises(Exception, match=r"empty|not a run|nonsense") as caught:
-        main([*line.split(), "--debug"])
-    assert len(caught.traceback) > 2
+@pytest.mark.parametrize(
+    ("line", "raised"),
+    [
+        ("train empty.txt", "unvanish.errors.DataError: "),
+        ("train --debug empty.txt", "unvanish.errors.DataError: "),
+        ("generate full", "unvanish.errors.RunError: "),
+        ("nonsense", "unvanish.errors.OptionError: "),
+        ("train good.txt --out good.txt/run", "Error: "),
+    ],
+)
+def test_debug_shows_where_it_came_from_and_keeps_the_status(
+    place: Path, capsys: pytest.CaptureFixture[str], line: str, raised: str
+) -> None:
+    assert main(line.replace(" --debug", "").split()) == 2
+    told = capsys.readouterr().err
+    assert main([*line.split(), "--debug"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.count('  File "') > 2
+    assert raised in shown
+    assert shown.endswith(f"\n{told}"), "the last line is that of every fault"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -278,3 +306,14 @@ def test_a_run_without_a_rate_or_a_perplexity_ends_like_any_other(
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "no rate" in captured.out or "infinite" in captured.out
+
+
+def test_a_run_that_goes_on_counts_its_epochs_from_the_first(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", "run"]) == 0
+    first = capsys.readouterr().out
+    assert main(["train", "--resume", "run", "--epochs", "3"]) == 0
+    second = capsys.readouterr().out
+    assert [line.split()[1] for line in first.splitlines() if line.startswith("epoch ")][-1] == "2/2"
+    assert {line.split()[1] for line in second.splitlines() if line.startswith("epoch ")} == {"3/3"}

@@ -1,7 +1,7 @@
 """The command line: one thin file per command.
 
 A fault that was foreseen shows as one line and ends with status 2; Ctrl-C ends with 130. With `--debug`
-anywhere on the line the traceback is shown as well.
+anywhere on the line the traceback is shown before that line, and the status is the same.
 """
 
 from __future__ import annotations
@@ -31,20 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(given)
     except KeyboardInterrupt:
-        if debug:
-            raise
-        return _fail("interrupted", 130)
+        return _fail("interrupted", 130, debug)
     except UnvanishError as fault:
-        if debug:
-            raise
-        return _fail(str(fault), 2)
+        return _fail(str(fault), 2, debug)
     except BrokenPipeError:  # whoever read our output has gone away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as fault:
-        if debug:
-            raise
-        return _fail(_system_fault(fault), 2)
+        return _fail(_system_fault(fault), 2, debug)
 
 
 def _run(arguments: list[str]) -> int:
@@ -73,9 +67,14 @@ def _system_fault(fault: OSError) -> str:
     return f"{fault.strerror or fault}{where}: {advice}"
 
 
-def _fail(text: str, status: int) -> int:
+def _fail(text: str, status: int, debug: bool) -> int:
+    """Show a fault, the one that is being handled, and return the status."""
     from unvanish.errors import printable
 
     sys.stdout.flush()
+    if debug:
+        import traceback
+
+        sys.stderr.write(printable(traceback.format_exc()))
     print("unvanish:", printable(" ".join(text.split())), file=sys.stderr)  # noqa: T201
     return status

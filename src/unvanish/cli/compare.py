@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from unvanish.cli import completion
+from unvanish.cli.places import check_file
 from unvanish.cli.seeds import runs_in
 from unvanish.cli.show import console, plain
-from unvanish.errors import OptionError, printable
-from unvanish.record.run import CONFIG, HERE
+from unvanish.errors import printable
 
 
 def compare(
@@ -29,23 +29,13 @@ def compare(
 
     Example: unvanish compare runs/gru runs/lstm -o compare.html
     """
+    check_file(out, "compare.html")
     from unvanish import report
 
-    _check_out(out)
     found = report.compare(one for run in runs for one in runs_in(run) or [run])
     console.print(_table(found))
     plain(report.finding(found))
     plain(f"page    {report.write_comparison(found, out)}")
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a place where no page can be written, or that a run needs."""
-    if not out.absolute().parent.is_dir():
-        raise OptionError(f"--out {out}: there is no folder {out.parent}; make it first")
-    if out.is_dir():
-        raise OptionError(f"--out {out} is a folder: name a file in it, such as {out / 'compare.html'}")
-    if out.name in HERE and (out.absolute().parent / CONFIG).exists():
-        raise OptionError(f"--out {out} is a file of the run {out.absolute().parent.name}: name another")
 
 
 def _table(found: object) -> Table:

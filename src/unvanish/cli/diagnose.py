@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from unvanish.cli.completion import runs
-from unvanish.cli.show import console, note, plain, progress
+from unvanish.cli.places import check_file
+from unvanish.cli.show import console, document, is_narrow, plain, progress
 from unvanish.cli.starting import at_once
+from unvanish.cli.subject import subject
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ COLOURS = {
     "dead": "red",
     "non-finite": "red",
 }
-KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
 
 
 def diagnose(
@@ -50,7 +48,9 @@ def diagnose(
     cells: Annotated[
         str, typer.Option(help="Modules that are called once a step, where they are not found: a,b.")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Write the report, one HTML file, to this path.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the report, one HTML file, to this path.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON, for machines.")] = False,
     prescriptions: Annotated[bool, typer.Option(help="Try remedies on copies of the model.")] = True,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random directions.")] = 0,
@@ -61,11 +61,13 @@ def diagnose(
 
     Example: unvanish diagnose my_model:make --need 100 --out verdict.html
     """
+    if out is not None:
+        check_file(out, "diagnosis.html", made=True)
     with at_once():
         from unvanish.diagnosis import diagnose as ask
         from unvanish.report import write_diagnosis
 
-    asked = _subject(target)
+    asked = subject(target)
     given: dict[str, Any] = {"need": need, "data": data, "cells": [c for c in cells.split(",") if c]}
     if data is not None and not data.is_file():
         raise DataError(f"{data} is not a file: name a text file with --data")
@@ -83,49 +85,10 @@ def diagnose(
     if out is not None:
         write_diagnosis({"target": target, **found.to_dict()}, out)
     if as_json:
-        plain(json.dumps({"target": target, **found.to_dict()}, allow_nan=False))
+        document({"target": target, **found.to_dict()})
     else:
         _show(found, out)
     return 0 if found.verdict == "healthy" else 1
-
-
-# -- what is diagnosed -------------------------------------------------------------------------------------------
-
-
-def _subject(target: str) -> dict[str, Any]:
-    module, colon, name = target.partition(":")
-    if not colon or Path(target).is_dir():
-        from unvanish.train.subject import subject_of
-
-        if not Path(target).is_dir():
-            raise OptionError(f"{target} is not the folder of a run; a callable is written MODULE:CALLABLE")
-        run = subject_of(Path(target), say=note)
-        return {"model": run.model, "batch": run.batch, "loss": run.loss, **run.need}
-    given = _made(target, module, name)
-    if isinstance(given, tuple) and len(given) == 3:
-        given = dict(zip(KEYS, given, strict=False))
-    if not isinstance(given, dict) or not {"model", "batch", "loss"} <= given.keys() <= set(KEYS):
-        keys = ", ".join(KEYS[3:])
-        wrong = f": it has {', '.join(map(str, given))}" if isinstance(given, dict) else ""
-        raise OptionError(f"{target} returns no (model, batch, loss), and no dict of these with {keys}{wrong}")
-    return given
-
-
-def _made(target: str, module: str, name: str) -> Any:
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        made = importlib.import_module(module)
-        for part in name.split("."):
-            made = getattr(made, part)
-        return made() if callable(made) else made
-    except ModuleNotFoundError as fault:
-        raise OptionError(f"{target}: {fault}; name MODULE:CALLABLE as Python would import it from here") from fault
-    except UnvanishError:
-        raise
-    except Exception as fault:
-        raise OptionError(f"{target} raised {type(fault).__name__}: {fault}") from fault
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------
@@ -146,6 +109,8 @@ def _show(found: Diagnosis, out: Path | None) -> None:
         if those:
             plain("")
             console.print(_remedies(title, those))
+            for one in those if is_narrow() else ():
+                plain(f"{one.name}: {one.text}")
     if found.prescriptions:
         best = found.prescriptions[0]
         all_of_them = "" if len(found.prescriptions) == 1 else " (--out writes a page with all)"
@@ -186,10 +151,14 @@ def _parts(found: Diagnosis) -> Table:
 
 def _remedies(title: str, those: Sequence[Prescription]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in (title, "part", "reach", "verdict", "cost", ""):
+    if is_narrow():
+        table.title, table.title_justify = title, "left"
+    for column in ("" if is_narrow() else title, "part", "reach", "verdict", "cost"):
         table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
+    if not is_narrow():
+        table.add_column("")
     for remedy in those:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
         row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
-        table.add_row(*row, printable(remedy.text))
+        table.add_row(*row, *(() if is_narrow() else (printable(remedy.text),)))
     return table

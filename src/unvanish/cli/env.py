@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from unvanish.cli.show import document
 from unvanish.cli.starting import at_once
 
 
@@ -13,6 +14,7 @@ def env(
     compile_kernels: Annotated[
         bool, typer.Option("--compile", help="Compile the kernel of every cell, and time it.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON, for machines.")] = False,
 ) -> None:
     """Show the versions, the threads, the compiler, the GPU and the cache folder.
 
@@ -21,4 +23,7 @@ def env(
     with at_once():
         from unvanish.cli import machine
 
-    machine.show(compile_kernels)
+    if as_json:
+        document(machine.described(compile_kernels))
+    else:
+        machine.show(compile_kernels)

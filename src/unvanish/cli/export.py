@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unvanish.cli.completion import runs, words
+from unvanish.cli.places import check_file
 from unvanish.cli.show import note, plain
 from unvanish.cli.starting import at_once
-from unvanish.errors import ExportError, OptionError, nearest
+from unvanish.errors import OptionError, nearest
 
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "c": ".c"}
 
@@ -38,22 +42,32 @@ def export(
         raise OptionError(f"--to {to} is not known: {nearest(to, ENDINGS)}")
     if to == "c" and (streaming or lengths):
         raise OptionError("--streaming and --lengths are for onnx and torch: a file of C runs step by step")
+    path = out or run / f"model{ENDINGS[to]}"
+    if out is not None or run.is_dir():
+        check_file(path, f"model{ENDINGS[to]}")
     with at_once():
         from unvanish import export as room
         from unvanish import train
         from unvanish.train.parts import beside, parts_of_run
 
     loaded = train.load_run(run, say=note)
-    path = out or run / f"model{ENDINGS[to]}"
-    if not path.parent.is_dir():
-        raise ExportError(f"there is no folder {path.parent}: make it first")
-    parts = parts_of_run(loaded)
-    if to == "c":
-        name = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in path.stem)
-        room.to_c(parts, path, name=name if name[:1].isalpha() else f"model_{name}")
-    else:
-        write = room.to_onnx if to == "onnx" else room.to_torch
-        write(parts, path, streaming=streaming, lengths=lengths)
-    described = path.with_name(f"{path.name}.json")
-    described.write_text(json.dumps(beside(loaded), ensure_ascii=False) + "\n", encoding="utf-8")
+    parts, described = parts_of_run(loaded), path.with_name(f"{path.name}.json")
+    with _whole_or_not_at_all(path) as file:
+        if to == "c":
+            name = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in path.stem)
+            room.to_c(parts, file, name=name if name[:1].isalpha() else f"model_{name}")
+        else:
+            write = room.to_onnx if to == "onnx" else room.to_torch
+            write(parts, file, streaming=streaming, lengths=lengths)
+        beside_it = json.dumps(beside(loaded), ensure_ascii=False) + "\n"
+        file.with_name(described.name).write_text(beside_it, encoding="utf-8")
     plain(f"{path}, and what its numbers mean: {described}")
+
+
+@contextlib.contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """Lend a place of the same name; what was written there, and beside it, is moved where all of it is there."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        yield Path(folder) / path.name
+        for file in Path(folder).iterdir():
+            file.replace(path.with_name(file.name))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import statistics
 import time
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import platformdirs
 import torch
@@ -30,15 +34,41 @@ def show(compile_kernels: bool) -> None:
     table.add_row("unvanish", version("unvanish"))
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
-    table.add_row("lightning", _version("lightning"))
+    table.add_row("lightning", _version("lightning") or "not installed: pip install 'unvanish[app]'")
     table.add_row("processor", f"{_processor()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}")
     table.add_row("compiler", _compiler())
     table.add_row("kernels", _kernels())
-    table.add_row("GPU", _gpu())
+    table.add_row("GPU", ", ".join(_gpus()) or "none that torch can use")
     table.add_row("cache folder", platformdirs.user_cache_dir("unvanish"))
     console.print(table)
     if compile_kernels:
         _compile()
+
+
+def described(compile_kernels: bool) -> dict[str, Any]:
+    """The same for machines: versions, threads, compiler, GPUs, folders; with the kernels timed if asked for."""
+    found = compiler()
+    told = {
+        "unvanish": version("unvanish"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "lightning": _version("lightning"),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "compiler": found and {"command": list(found.command), "version": found.version},
+        "kernels": _kept(),
+        "gpus": _gpus(),
+        "cache_folder": platformdirs.user_cache_dir("unvanish"),
+    }
+    if compile_kernels:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            told["cells"] = {name: dataclasses.asdict(timing) for name, timing in _timings(said)}
+        told["warnings"] = _texts(said)
+    return told
 
 
 def _compiler() -> str:
@@ -50,18 +80,24 @@ def _compiler() -> str:
 
 
 def _kernels() -> str:
+    kept = _kept()
+    if "not_kept" in kept:
+        return f"not kept: {kept['not_kept']}"
+    return f"{kept['count']} in {kept['folder']}, {kept['bytes'] / 1e6:.1f} MB"
+
+
+def _kept() -> dict[str, Any]:
+    """Where kernels are kept, how many, and how large they are; or why they are not."""
     try:
         folder = cache_folder()
         sizes = [path.stat().st_size for path in folder.glob("[!.]*.so")]
     except OSError as fault:
-        return f"not kept: {fault}"
-    return f"{len(sizes)} in {folder}, {sum(sizes) / 1e6:.1f} MB"
+        return {"not_kept": str(fault)}
+    return {"folder": str(folder), "count": len(sizes), "bytes": sum(sizes)}
 
 
-def _gpu() -> str:
-    if not torch.cuda.is_available():
-        return "none that torch can use"
-    return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+def _gpus() -> list[str]:
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def _processor() -> str:
@@ -73,11 +109,11 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed: pip install 'unvanish[app]'"
+        return None
 
 
 # -- the kernels of the catalogue ----------------------------------------------------------------------
@@ -95,31 +131,56 @@ def _compile() -> None:
         table.add_column(column, no_wrap=True, justify="right" if column else "left")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        for cell in CATALOGUE.values():
-            table.add_row(cell.name, *_measured(cell, said))
+        for name, timing in _timings(said):
+            table.add_row(name, *timing.row())
     console.print(table)
     plain(
         f"\none training step: {STEPS} time steps, batch {BATCH}, input and hidden {HIDDEN}, float32, "
         f"{torch.get_num_threads()} threads, median of {REPEATS}"
     )
-    for text in dict.fromkeys(str(warning.message) for warning in said):
+    for text in _texts(said):
         plain(text)
 
 
-def _measured(cell: Cell, said: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    """One row: how the kernel came to be here, both times, their ratio; or why there is no kernel."""
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """How the kernel of a cell came to be here, and the milliseconds of a training step; or why there is none."""
+
+    kernel: str
+    native_ms: float | None
+    reference_ms: float
+    why: str = ""
+
+    def row(self) -> tuple[str, ...]:
+        """The kernel, both times, their ratio, and what is to be said."""
+        reference = f"{self.reference_ms:.1f} ms"
+        if self.native_ms is None:
+            return self.kernel, "", reference, "", self.why
+        return self.kernel, f"{self.native_ms:.1f} ms", reference, f"{self.reference_ms / self.native_ms:.1f} ×", ""
+
+
+def _timings(said: list[warnings.WarningMessage]) -> Iterator[tuple[str, _Timing]]:
+    """Time the cells of the catalogue in turn."""
+    for cell in CATALOGUE.values():
+        yield cell.name, _measured(cell, said)
+
+
+def _texts(said: list[warnings.WarningMessage]) -> list[str]:
+    return list(dict.fromkeys(str(warning.message) for warning in said))
+
+
+def _measured(cell: Cell, said: list[warnings.WarningMessage]) -> _Timing:
     reference = _milliseconds(cell, "reference")
     refusal = no_compiler() or unsupported_by_native(cell.system())
     if refusal is not None:
-        return "none", "", f"{reference:.1f} ms", "", refusal
+        return _Timing("none", None, reference, refusal)
     compiled, warned = len(COMPILED), len(said)
     first = _milliseconds(cell, "native", steps=1, repeats=0)
     seconds = sum(COMPILED[compiled:])
     if not seconds and len(said) > warned:
-        return "none", "", f"{reference:.1f} ms", "", "no library, see below"
+        return _Timing("none", None, reference, "no library, see below")
     kernel = f"compiled, {seconds:.1f} s" if seconds else f"cached, {first:.0f} ms"
-    found = _milliseconds(cell, "native")
-    return kernel, f"{found:.1f} ms", f"{reference:.1f} ms", f"{reference / found:.1f} ×", ""
+    return _Timing(kernel, _milliseconds(cell, "native"), reference)
 
 
 def _milliseconds(cell: Cell, engine: str, *, steps: int = STEPS, repeats: int = REPEATS) -> float:

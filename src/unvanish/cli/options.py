@@ -141,7 +141,7 @@ Pacing = Annotated[
 ]
 PaceScaled = Annotated[bool, _training("Divide their learning rate instead.", "--pace-scaled")]
 Seed = Annotated[int, _training("Seed of everything random.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the run. Default: runs/CELL-DATE-TIME.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run. Default: runs/CELL-DATE-TIME.")]
 Resume = Annotated[
     Path | None,
     typer.Option(

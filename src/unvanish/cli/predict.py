@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from unvanish.cli.completion import runs
+from unvanish.cli.places import check_file
 from unvanish.cli.show import note, plain, written
 from unvanish.cli.starting import at_once
 from unvanish.errors import DataError, OptionError, printable
+from unvanish.record import write_atomically
 
-WRITERS = {".csv": "write_csv", ".parquet": "write_parquet", ".jsonl": "write_ndjson", ".ndjson": "write_ndjson"}
+WRITERS = {".csv": "", ".parquet": "write_parquet", ".jsonl": "write_ndjson", ".ndjson": "write_ndjson"}
 
 DAYS, MOMENTS = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
 
@@ -47,18 +50,21 @@ def predict(
         raise OptionError("--every is for rows of standard input: give - as the source, or leave it away")
     if out is not None and out.suffix.lower() not in WRITERS:
         raise OptionError(f"--out {out}: end its name with {', '.join(WRITERS)}")
+    if out is not None:
+        check_file(out, "answers.csv")
     with at_once():
         from unvanish import train as room
 
     frame: Any = room.predict(room.load_run(run, say=note), source)
-    if out is None or out.suffix.lower() == ".csv":
-        text = frame.write_csv(datetime_format=_moments(frame))
-        if out is None:
-            sys.stdout.write(text)
-            return
-        out.write_text(text, encoding="utf-8")
+    if out is None:
+        sys.stdout.write(frame.write_csv(datetime_format=_moments(frame)))
+        return
+    content = io.BytesIO()
+    if writer := WRITERS[out.suffix.lower()]:
+        getattr(frame, writer)(content)
     else:
-        getattr(frame, WRITERS[out.suffix.lower()])(out)
+        frame.write_csv(content, datetime_format=_moments(frame))
+    write_atomically(out, content.getvalue())
     note(f"{frame.height:,} rows written to {out}")
 
 

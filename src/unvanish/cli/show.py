@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -9,18 +10,29 @@ from rich.console import Console
 
 from unvanish.errors import OptionError, printable
 
-# Where nobody looks at a terminal, a table keeps its full width for whoever reads the text.
+# Where nobody looks at a terminal, a table keeps its full width for whoever reads the text: no path is broken.
+UNBOUNDED, NARROW = 10_000, 100
 console = Console(
-    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200
+    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED
 )
 
 progress = Console(stderr=True, highlight=False, markup=False, emoji=False)  # what passes, beside what is piped on
+
+
+def is_narrow() -> bool:
+    """Return whether the terminal has no room for a column of sentences beside the others."""
+    return console.width < NARROW
 
 
 def plain(text: str) -> None:
     """Print a line, at once: somebody may be waiting at a pipe. What a terminal would act on is shown escaped."""
     sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()
+
+
+def document(found: Any) -> None:
+    """Print one JSON document on one line, in ASCII: for machines, whatever the terminal's encoding."""
+    plain(json.dumps(found, allow_nan=False))
 
 
 def written(text: str) -> None:

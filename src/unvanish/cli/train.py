@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from unvanish.cli import options
+from unvanish.cli.places import check_folder
 from unvanish.cli.seeds import go_on, runs_in, train_seeds
 from unvanish.cli.show import console, note, parse_settings, plain
 from unvanish.cli.starting import at_once
@@ -97,6 +98,8 @@ def train(
 
 def _begin(context: typer.Context, config: Path | None, out: Path | None, seeds: int, lr_find: bool) -> None:
     """Train from the start: one network, or one for each of some seeds."""
+    if out is not None:
+        check_folder(out)
     with at_once():
         from unvanish import train as room
 
