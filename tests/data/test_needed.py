@@ -471,3 +471,13 @@ def test_columns_that_hardly_ever_differ_spoil_no_guess() -> None:
     found = dependency(list(x), target=kinds, draws=10, kind="numbers")
     assert found.curve.gain.min() > -1, found
     assert abs(found.needed - 12) <= 2, found
+
+
+def test_of_few_sequences_what_pairs_show_is_the_least_that_is_needed() -> None:
+    rng = np.random.default_rng(0)
+    x_BT, y_B = rng.integers(4, 8, (40, 120)), rng.integers(0, 4, 40)
+    assert dependency(x_BT, target=y_B).needed == 0
+    x_BT[:, 0] = y_B  # which 40 rows are too few to find among 120 steps by a regression
+    found = dependency(x_BT, target=y_B)
+    assert (found.needed, found.visible) == (119, 119)
+    assert found.censored == ("too few to tell" in found.note)

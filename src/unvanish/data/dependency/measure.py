@@ -122,7 +122,20 @@ def _of_arrays(
     name, statistic, x_TF, y_TG = _prepared(x, y)
     source = _Labelled(x_TF, y_TG, x.lengths) if labels else _Stepwise(x_TF, y_TG, x.lengths)
     pairwise = Pairwise(name, wanted, *source.measured(statistic, wanted, draws, rng))
-    return judged(pairwise, _need(x, y, labels, pairwise, level, rng), level)
+    found = judged(pairwise, _need(x, y, labels, pairwise, level, rng), level)
+    return _at_least(found) if labels else found
+
+
+def _at_least(found: Dependency) -> Dependency:
+    """Of few sequences the predictor may see nothing where pairs do: what they show is the least that is needed."""
+    pairs = found.lags[found.decisive]
+    if found.needed or not len(pairs) or not pairs[0]:
+        return found
+    told = (
+        f"{found.samples.max():,} sequences are too few to tell how much context predicts the label; pair by pair "
+        f"it depends on the input {pairs[0]:,} steps back"
+    )
+    return replace(found, needed=int(pairs[0]), censored=True, note="; ".join(filter(None, (found.note, told))))
 
 
 def _need(x: Series, y: Series, labels: bool, pairwise: Pairwise, level: float, rng: np.random.Generator) -> Need:

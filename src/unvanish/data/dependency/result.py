@@ -72,14 +72,15 @@ class Dependency(Result):
         )
         top = int(np.argmax(self.values))
         strongest = f"strongest pair {self.values[top]:.4g} {self.unit} at lag {self.lags[top]}"
-        pairwise = strongest if self._decisive.any() else "no pair that counts"
+        pairwise = strongest if self.decisive.any() else "no pair that counts"
         return f"Dependency({self.kind}: needed {needed} steps, visible {visible} steps, {pairwise})"
 
     def __str__(self) -> str:
         return f"{self!r}\n{self.note}" if self.note else repr(self)
 
     @property
-    def _decisive(self) -> NDArray[np.bool_]:
+    def decisive(self) -> NDArray[np.bool_]:
+        """At which lags a pair counts: see `visible`."""
         share = self.values >= VISIBLE_SHARE * self.values.max()
         return np.asarray((self.raw > self.null_high) & share)
 
@@ -90,7 +91,7 @@ class Dependency(Result):
         Significance alone does not decide: of the significant lags a share of `level` may be false, and the
         largest of them would be one such. Over `null_high` chance alone puts none at all, in 1 − `level` of cases.
         """
-        found = self.lags[self._decisive]
+        found = self.lags[self.decisive]
         return int(found[-1]) if len(found) else 0
 
     @property
@@ -99,7 +100,7 @@ class Dependency(Result):
 
         A period or a slow trend is over the edge of chance at most lags, and at the very last one perhaps not.
         """
-        return bool(self._decisive[-max(len(self.lags) // 10, 1) :].any())
+        return bool(self.decisive[-max(len(self.lags) // 10, 1) :].any())
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and lists, for a record or a report."""
