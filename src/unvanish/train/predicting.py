@@ -158,9 +158,14 @@ def _with_a_row(data: Sequences) -> NDArray[np.bool_]:
     return found
 
 
+def _apart(data: Sequences) -> bool:
+    """Whether series are told apart: there are several, or a column names the one that this file has."""
+    return len(data) > 1 or (data.called[0] != "sequence" and any(data.keys))
+
+
 def _keys(data: Sequences, rows_N: NDArray[np.bool_]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if len(data) > 1:
+    if _apart(data):
         found[data.called[0]] = np.repeat(np.array(data.keys, dtype=object), data.lengths_B)[rows_N].tolist()
     if data.times_N is not None:
         found[data.called[1]] = times(data.times_N[rows_N])
@@ -209,7 +214,7 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
     found = {name: torch.cat([band[name] for band in bands]).numpy() for name in bands[0]}
     horizon = question.horizon
     keys = np.repeat(np.array(data.keys, dtype=object)[every], horizon).tolist()
-    columns: dict[str, Any] = {data.called[0]: keys} if len(data) > 1 else {}
+    columns: dict[str, Any] = {data.called[0]: keys} if _apart(data) else {}
     columns |= _ahead(data, every, origin_S[every], horizon)
     return answer_table(columns | {name: values.reshape(-1) for name, values in found.items()})
 

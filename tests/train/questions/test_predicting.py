@@ -17,7 +17,7 @@ from tests.support.runs import forecast, labelled, make_text, small, straight
 from unvanish.cli import main
 from unvanish.errors import DataError, OptionError
 from unvanish.record import RunRecord
-from unvanish.train import evaluate, fit, load_run, per_token, predict
+from unvanish.train import TrainSettings, evaluate, fit, load_run, per_token, predict
 
 RNG = np.random.default_rng(0)
 QUICK: dict[str, Any] = {"hidden": 8, "layers": 1, "epochs": 2, "device": "cpu", "probes": 1}
@@ -225,3 +225,15 @@ def test_a_point_forecast_has_no_band_but_calibrated_intervals() -> None:
     assert "coverage" not in found.question.metrics(
         {name: torch.ones(()) for name in ("loss", "count", "absolute", "squared", "scaled", "within")}
     )
+
+
+def test_the_one_series_of_a_file_keeps_its_name(tmp_path: Path) -> None:
+    rows = [f"{shop},{step},{(step * 7 + place) % 5}.5\n" for place, shop in enumerate("ab") for step in range(60)]
+    head = "shop,t,y\n"
+    (tmp_path / "both.csv").write_text(head + "".join(rows), encoding="utf-8")
+    (tmp_path / "one.csv").write_text(head + "".join(row for row in rows if row[0] == "b"), encoding="utf-8")
+    options = {"target": ["y"], "time": "t", "group": "shop", "horizon": 3, "hidden": 4, "layers": 1, "epochs": 1}
+    settings = TrainSettings(source=str(tmp_path / "both.csv"), device="cpu", **options)
+    run = straight(settings, tmp_path / "run")
+    assert predict(run, tmp_path / "one.csv")["shop"].to_list() == ["b"] * 3
+    assert predict(run, tmp_path / "both.csv")["shop"].to_list() == ["a"] * 3 + ["b"] * 3
