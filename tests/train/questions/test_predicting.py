@@ -234,6 +234,6 @@ def test_the_one_series_of_a_file_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text(head + "".join(row for row in rows if row[0] == "b"), encoding="utf-8")
     options = {"target": ["y"], "time": "t", "group": "shop", "horizon": 3, "hidden": 4, "layers": 1, "epochs": 1}
     settings = TrainSettings(source=str(tmp_path / "both.csv"), device="cpu", **options)
-    run = straight(settings, tmp_path / "run")
+    run = load_run(straight(settings, tmp_path / "run"))
     assert predict(run, tmp_path / "one.csv")["shop"].to_list() == ["b"] * 3
     assert predict(run, tmp_path / "both.csv")["shop"].to_list() == ["a"] * 3 + ["b"] * 3
