@@ -43,7 +43,7 @@ check: lint types bench-engine-quick bench-remedies-quick test ## Run all that C
 # make test ONLY='-k word' runs some; make test-engine and make test-rest run one half alone.
 ENGINE_TESTS := tests/engine tests/nn tests/cells tests/flow tests/remedies tests/outside \
 	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py tests/export tests/data tests/figures \
-	tests/train/test_sharing.py tests/train/test_options.py tests/train/questions
+	tests/train/test_sharing.py tests/train/test_options.py tests/train/questions tests/test_site.py tests/test_pages.py
 ifndef SEED
 SEED := $(shell date +%s)
 endif
