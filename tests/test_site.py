@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import unvanish
-from tests.report.browsing import CHROMIUM, assert_no_overflow, needs_chromium
+from tests.report.browsing import assert_no_overflow, launched, needs_chromium
 from tests.support.whole import usual
 from unvanish.flow.finding.parts import size_of
 
@@ -233,10 +233,7 @@ SETTINGS = [
 
 @needs_chromium
 def test_what_the_page_to_play_with_shows_is_what_the_product_measures(site: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser: Any = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         page = browser.new_page()
         page.goto((site / "play.html").as_uri())
         for settings in SETTINGS:
@@ -250,18 +247,14 @@ def test_what_the_page_to_play_with_shows_is_what_the_product_measures(site: Pat
         after = page.inner_text("#play-told")
         assert before != after
         assert "reaches at least 100 steps" in after
-        browser.close()
 
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_pages_open_in_a_browser(site: Path, width: int, scheme: str) -> None:
-    from playwright.sync_api import sync_playwright
-
     faults: list[str] = []
-    with sync_playwright() as play:
-        browser: Any = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("pageerror", lambda error: faults.append(f"error: {error}"))
         page.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
@@ -276,5 +269,4 @@ def test_pages_open_in_a_browser(site: Path, width: int, scheme: str) -> None:
         ):
             page.goto((site / f"{name}.html").as_uri())
             assert_no_overflow(page)
-        browser.close()
     assert faults == []

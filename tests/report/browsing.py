@@ -20,6 +20,17 @@ needs_chromium = pytest.mark.skipif(
 BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 20, 23)"}
 
 
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Start a browser, for as many pages as are opened in it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 def wait(page: Any, condition: str) -> None:
     """Wait for a condition; Playwright's own way needs eval, which the page's policy forbids."""
     for _ in range(100):

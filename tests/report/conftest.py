@@ -12,7 +12,7 @@ import pytest
 
 from unvanish.record import RunRecord
 
-from .browsing import CHROMIUM
+from .browsing import launched
 from .diagnosed import diagnosis
 
 LAGS = 200
@@ -231,12 +231,8 @@ def fill_hostile() -> Callable[[RunRecord], None]:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     """One browser for all tests of the pages."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -263,9 +263,9 @@ def _agreed(sign: str) -> bool:
     if sign.isascii():
         return sign not in _SPACES
     kind = unicodedata.category(sign)
-    return kind in _AGREED and not (
-        kind == "So" and "LATIN" in unicodedata.name(sign)
-    )  # Ⓐ is a letter for Rust only
+    if kind == "So" and "LATIN" in unicodedata.name(sign):  # Ⓐ is a letter for Rust only
+        return False
+    return kind in _AGREED
 
 
 def _in_parts(whole: NDArray[Any]) -> Iterator[NDArray[Any]]:
