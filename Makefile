@@ -138,8 +138,9 @@ docs: $(VENV)/.docs ## Build the documentation, strictly, into build/site: it op
 pictures: $(VENV)/.test ## Draw the pictures of the README again, from what was measured.
 	$(RUN)/python docs/pictures/draw.py
 
-golden: $(VENV)/.test ## Keep the texts of three kernels and the list of options anew, after reading what has changed.
+golden: $(VENV)/.test ## Keep three kernels, the derivatives of the catalogue and the list of options as they are now.
 	$(RUN)/python -m tests.engine.test_golden
+	$(RUN)/python -m tests.equations.test_derived
 	$(RUN)/python -m tests.cli.test_options
 
 clean: ## Remove the environments and what tools leave behind.

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unvanish.engine.words import TORCH
-from unvanish.equations.calculus import read, slopes
 from unvanish.equations.expression import (
     LAYERNORM_EPSILON,
     Binary,
@@ -27,6 +26,7 @@ from unvanish.equations.expression import (
     Ref,
     refs,
 )
+from unvanish.equations.slopes import read, slopes
 from unvanish.equations.words import GATES, WORDS
 
 Value = Tensor | float

@@ -4,13 +4,13 @@ typedef float real;
 #include "runtime.h"
 
 struct Call {
-  real* state_h;  // state h
-  real* panel_0;  // panel 0
+  real* vector_b_h;  // vector b_h
+  real* vector_period;  // vector period
   real* time;  // time
   real* stream_0;  // stream 0
-  real* vector_b_h;  // vector b_h
   real* saved_n;  // saved n
-  real* vector_period;  // vector period
+  real* state_h;  // state h
+  real* panel_0;  // panel 0
   real* carry_h;  // carry h
   real* gradient_h;  // gradient h
   real* adjoint_0;  // adjoint 0
@@ -43,46 +43,55 @@ struct Call {
 };
 
 // phase 0: _U_h, n_1, n, h[t]
-template <int R, bool WHOLE>
-static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void forward_0_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n, const V* p0) {
   real* const at__W_h = a.stream_0 + (a.at[t] - a.start) * 1 * a.w_hidden + b * 1 * a.w_hidden + 0 * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
-  V p0[R][1] = {};
-  // U_h @ h[t-1]
-  product<R, 1>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 1 * a.w_hidden, a.w_hidden);
-  for (int r = 0; r < R; r++) {
+  const V v_b_h = load<WHOLE>(a.vector_b_h + u, n);
+  const V v_period = load<WHOLE>(a.vector_period + u, n);
+  for (int64_t r = 0; r < rows; r++) {
     const V v_t = set1(real(((const int64_t*)a.time)[b + r] + t));
-    const V v__U_h = p0[r][0];
+    const V v__U_h = p0[r * 1];
     const V v__W_h = load<WHOLE>(at__W_h + r * 1 * a.w_hidden, n);
-    const V v_b_h = load<WHOLE>(a.vector_b_h + u, n);
     const V v_n_1 = ((v__W_h + v__U_h) + v_b_h);
     const V v_n = tanh_(v_n_1);
     if (a.saved_n) store<WHOLE>(at_n + r * a.w_hidden, v_n, n);
-    const V v_period = load<WHOLE>(a.vector_period + u, n);
     const V v1_h = load<WHOLE>(at1_h + r * a.w_hidden, n);
     const V v_h = select((remainder_(v_t, v_period) == set1(real(0.0))), v_n, v1_h);
     store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
   }
 }
-static void forward_0(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 8 <= part.last; b += 8) n == LANES ? forward_0<8, true>(a, part, t, b, u, n) : forward_0<8, false>(a, part, t, b, u, n);
-    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_0<6, true>(a, part, t, b, u, n) : forward_0<6, false>(a, part, t, b, u, n);
-    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_0<4, true>(a, part, t, b, u, n) : forward_0<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_0<3, true>(a, part, t, b, u, n) : forward_0<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_0<2, true>(a, part, t, b, u, n) : forward_0<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_0<1, true>(a, part, t, b, u, n) : forward_0<1, false>(a, part, t, b, u, n);
+template <int R>
+static void forward_0_block(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t u, int64_t n) {
+  V p0[R][1] = {};
+  // U_h @ h[t-1]
+  product<R, 1>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 1 * a.w_hidden, a.w_hidden);
+  n == LANES ? forward_0_rows<true>(a, part, t, b, R, u, n, p0[0]) : forward_0_rows<false>(a, part, t, b, R, u, n, p0[0]);
+}
+static void forward_0(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    int64_t b = part.first;
+    for (; b + 8 <= part.last; b += 8) forward_0_block<8>(a, part, t, b, u, n);
+    for (; b + 6 <= part.last; b += 6) forward_0_block<6>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) forward_0_block<4>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) forward_0_block<3>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) forward_0_block<2>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) forward_0_block<1>(a, part, t, b, u, n);
   }
 }
 
 // phase 0, backward
-template <int R, bool WHOLE>
-static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void backward_0_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n) {
   real* const carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
   real* const gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
@@ -90,7 +99,8 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
   real* const to1_h = a.carry_h + (t + 1) % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
   V sum_b_h{};
   V square_h{};
-  for (int r = 0; r < R; r++) {
+  const V v_period = load<WHOLE>(a.vector_period + u, n);
+  for (int64_t r = 0; r < rows; r++) {
     const V v_t = set1(real(((const int64_t*)a.time)[b + r] + t));
     V a__U_h{};
     V a_n_1{};
@@ -100,7 +110,6 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
     store<WHOLE>(carry_h + r * a.w_hidden, V{}, n);
     if (a.gradient_h) a_h += load<WHOLE>(gradient_h + r * a.w_hidden, n);
     square_h += a_h * a_h;
-    const V v_period = load<WHOLE>(a.vector_period + u, n);
     a_n = select((remainder_(v_t, v_period) == set1(real(0.0))), a_n + a_h, a_n);
     V a1_h{};
     a1_h = select((remainder_(v_t, v_period) == set1(real(0.0))), a1_h, a1_h + a_h);
@@ -118,19 +127,15 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
   add<WHOLE>(a.adjointvector_b_h + part.index * a.vectors + u, sum_b_h, n);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 1 + 0, square_h);
 }
-static void backward_0(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_0<4, true>(a, part, t, b, u, n) : backward_0<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_0<3, true>(a, part, t, b, u, n) : backward_0<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_0<2, true>(a, part, t, b, u, n) : backward_0<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_0<1, true>(a, part, t, b, u, n) : backward_0<1, false>(a, part, t, b, u, n);
+static void backward_0(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    n == LANES ? backward_0_rows<true>(a, part, t, part.first, part.last - part.first, u, n) : backward_0_rows<false>(a, part, t, part.first, part.last - part.first, u, n);
   }
 }
 
-static void through_0(const Call& a, const Part& part, long t) {
+static void through_0(const Call& a, const Part& part, int64_t t) {
   // adjoint of h[t-1] through U_h
   back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.backpanel_0);
 }
@@ -139,19 +144,19 @@ static void pack_forward(const Call& a, int thread, int count) {
   pack<1>(a.panel_0, {a.weight_U_h}, a.w_hidden, a.w_hidden, thread, count);
 }
 
-static void step_forward(const Call& a, int number, const Part& part, long t) {
+static void step_forward(const Call& a, int number, const Part& part, int64_t t) {
   switch (number) {
     case 0: forward_0(a, part, t); break;
   }
 }
 
-extern "C" void forward(const Call* call) {
+EXPORT void forward(const Call* call) {
   run_forward(*call, 1, pack_forward, step_forward);
 }
 
 // the adjoint of the full state
-static void settle_states(const Call& a, const Part& part, long t) {
-  for (long b = part.first_row; b < part.last_row; b++) {
+static void settle_states(const Call& a, const Part& part, int64_t t) {
+  for (int64_t b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
       {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_h ? a.cameof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_h ? a.adjointof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
@@ -163,7 +168,7 @@ static void pack_backward(const Call& a, int thread, int count) {
   pack_back<1>(a.backpanel_0, {a.weight_U_h}, a.w_hidden, a.w_hidden, thread, count);
 }
 
-static void step_backward(const Call& a, int number, const Part& part, long t) {
+static void step_backward(const Call& a, int number, const Part& part, int64_t t) {
   switch (number) {
     case 0: settle_states(a, part, t); break;
     case 1: backward_0(a, part, t); break;
@@ -171,7 +176,7 @@ static void step_backward(const Call& a, int number, const Part& part, long t) {
   }
 }
 
-extern "C" void backward(const Call* call) {
+EXPORT void backward(const Call* call) {
   run_backward(*call, call->settle ? 0 : 1, 3, pack_backward, step_backward);
 }
 

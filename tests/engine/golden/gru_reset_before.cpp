@@ -4,14 +4,14 @@ typedef float real;
 #include "runtime.h"
 
 struct Call {
-  real* state_h;  // state h
-  real* panel_0;  // panel 0
-  real* stream_0;  // stream 0
   real* vector_b_r;  // vector b_r
-  real* saved_r;  // saved r
   real* vector_b_z;  // vector b_z
+  real* stream_0;  // stream 0
+  real* saved_r;  // saved r
   real* saved_z;  // saved z
+  real* state_h;  // state h
   real* saved__U_n_operand;  // saved _U_n_operand
+  real* panel_0;  // panel 0
   real* scratch_z;  // scratch z
   real* scratch__U_n_operand;  // scratch _U_n_operand
   real* adjoint_0;  // adjoint 0
@@ -20,9 +20,9 @@ struct Call {
   real* adjointvector_b_z;  // adjoint vector b_z
   real* adjointvector_b_r;  // adjoint vector b_r
   real* backpanel_0;  // back panel 0
-  real* panel_1;  // panel 1
   real* vector_b_n;  // vector b_n
   real* saved_n;  // saved n
+  real* panel_1;  // panel 1
   real* gradient_h;  // gradient h
   real* adjoint_1;  // adjoint 1
   real* adjointvector_b_n;  // adjoint vector b_n
@@ -56,27 +56,26 @@ struct Call {
 };
 
 // phase 0: _U_r, _U_z, r_1, r, z_1, z, _U_n_operand
-template <int R, bool WHOLE>
-static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void forward_0_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n, const V* p0) {
   real* const at__W_r = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 0 * a.w_hidden + u;
   real* const at_r = a.saved_r + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at__W_z = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 1 * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at__U_n_operand = a.saved__U_n_operand + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
-  V p0[R][2] = {};
-  // U_r, U_z @ h[t-1]
-  product<R, 2>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 2 * a.w_hidden, a.w_hidden);
-  for (int r = 0; r < R; r++) {
-    const V v__U_r = p0[r][0];
-    const V v__U_z = p0[r][1];
+  const V v_b_r = load<WHOLE>(a.vector_b_r + u, n);
+  const V v_b_z = load<WHOLE>(a.vector_b_z + u, n);
+  for (int64_t r = 0; r < rows; r++) {
+    const V v__U_r = p0[r * 2];
+    const V v__U_z = p0[r * 2 + 1];
     const V v__W_r = load<WHOLE>(at__W_r + r * 3 * a.w_hidden, n);
-    const V v_b_r = load<WHOLE>(a.vector_b_r + u, n);
     const V v_r_1 = ((v__W_r + v__U_r) + v_b_r);
     const V v_r = sigmoid_(v_r_1);
     if (a.saved_r) store<WHOLE>(at_r + r * a.w_hidden, v_r, n);
     const V v__W_z = load<WHOLE>(at__W_z + r * 3 * a.w_hidden, n);
-    const V v_b_z = load<WHOLE>(a.vector_b_z + u, n);
     const V v_z_1 = ((v__W_z + v__U_z) + v_b_z);
     const V v_z = sigmoid_(v_z_1);
     store<WHOLE>(at_z + r * a.w_hidden, v_z, n);
@@ -85,23 +84,33 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
     store<WHOLE>(at__U_n_operand + r * a.w_hidden, v__U_n_operand, n);
   }
 }
-static void forward_0(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 8 <= part.last; b += 8) n == LANES ? forward_0<8, true>(a, part, t, b, u, n) : forward_0<8, false>(a, part, t, b, u, n);
-    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_0<6, true>(a, part, t, b, u, n) : forward_0<6, false>(a, part, t, b, u, n);
-    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_0<4, true>(a, part, t, b, u, n) : forward_0<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_0<3, true>(a, part, t, b, u, n) : forward_0<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_0<2, true>(a, part, t, b, u, n) : forward_0<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_0<1, true>(a, part, t, b, u, n) : forward_0<1, false>(a, part, t, b, u, n);
+template <int R>
+static void forward_0_block(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t u, int64_t n) {
+  V p0[R][2] = {};
+  // U_r, U_z @ h[t-1]
+  product<R, 2>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 2 * a.w_hidden, a.w_hidden);
+  n == LANES ? forward_0_rows<true>(a, part, t, b, R, u, n, p0[0]) : forward_0_rows<false>(a, part, t, b, R, u, n, p0[0]);
+}
+static void forward_0(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    int64_t b = part.first;
+    for (; b + 8 <= part.last; b += 8) forward_0_block<8>(a, part, t, b, u, n);
+    for (; b + 6 <= part.last; b += 6) forward_0_block<6>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) forward_0_block<4>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) forward_0_block<3>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) forward_0_block<2>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) forward_0_block<1>(a, part, t, b, u, n);
   }
 }
 
 // phase 0, backward
-template <int R, bool WHOLE>
-static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void backward_0_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n) {
   real* const scratch_z = a.scratch_z + b * a.w_hidden + u;
   real* const scratch__U_n_operand = a.scratch__U_n_operand + b * a.w_hidden + u;
   real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
@@ -114,7 +123,7 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
   real* const kept__W_r = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 0 * a.w_hidden + u;
   V sum_b_z{};
   V sum_b_r{};
-  for (int r = 0; r < R; r++) {
+  for (int64_t r = 0; r < rows; r++) {
     V a__U_r{};
     V a__U_z{};
     V a_r_1{};
@@ -155,38 +164,33 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
   add<WHOLE>(a.adjointvector_b_z + part.index * a.vectors + u, sum_b_z, n);
   add<WHOLE>(a.adjointvector_b_r + part.index * a.vectors + u, sum_b_r, n);
 }
-static void backward_0(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_0<4, true>(a, part, t, b, u, n) : backward_0<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_0<3, true>(a, part, t, b, u, n) : backward_0<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_0<2, true>(a, part, t, b, u, n) : backward_0<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_0<1, true>(a, part, t, b, u, n) : backward_0<1, false>(a, part, t, b, u, n);
+static void backward_0(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    n == LANES ? backward_0_rows<true>(a, part, t, part.first, part.last - part.first, u, n) : backward_0_rows<false>(a, part, t, part.first, part.last - part.first, u, n);
   }
 }
 
-static void through_0(const Call& a, const Part& part, long t) {
+static void through_0(const Call& a, const Part& part, int64_t t) {
   // adjoint of h[t-1] through U_r, U_z
   back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 2 * a.w_hidden, 2 * a.w_hidden, a.backpanel_0);
 }
 
 // phase 1: _U_n, n_1, n, h[t]
-template <int R, bool WHOLE>
-static void forward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void forward_1_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n, const V* p1) {
   real* const at__W_n = a.stream_0 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
   real* const at_n = a.saved_n + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_z = a.saved_z + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
-  V p1[R][1] = {};
-  // U_n @ _U_n_operand
-  product<R, 1>(p1, a.saved__U_n_operand + a.kept_at[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_1 + u * 1 * a.w_hidden, a.w_hidden);
-  for (int r = 0; r < R; r++) {
-    const V v__U_n = p1[r][0];
+  const V v_b_n = load<WHOLE>(a.vector_b_n + u, n);
+  for (int64_t r = 0; r < rows; r++) {
+    const V v__U_n = p1[r * 1];
     const V v__W_n = load<WHOLE>(at__W_n + r * 3 * a.w_hidden, n);
-    const V v_b_n = load<WHOLE>(a.vector_b_n + u, n);
     const V v_n_1 = ((v__W_n + v__U_n) + v_b_n);
     const V v_n = tanh_(v_n_1);
     if (a.saved_n) store<WHOLE>(at_n + r * a.w_hidden, v_n, n);
@@ -196,23 +200,33 @@ static void forward_1(const Call& a, const Part& part, long t, long b, long u, l
     store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
   }
 }
-static void forward_1(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 8 <= part.last; b += 8) n == LANES ? forward_1<8, true>(a, part, t, b, u, n) : forward_1<8, false>(a, part, t, b, u, n);
-    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_1<6, true>(a, part, t, b, u, n) : forward_1<6, false>(a, part, t, b, u, n);
-    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_1<4, true>(a, part, t, b, u, n) : forward_1<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_1<3, true>(a, part, t, b, u, n) : forward_1<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_1<2, true>(a, part, t, b, u, n) : forward_1<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_1<1, true>(a, part, t, b, u, n) : forward_1<1, false>(a, part, t, b, u, n);
+template <int R>
+static void forward_1_block(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t u, int64_t n) {
+  V p1[R][1] = {};
+  // U_n @ _U_n_operand
+  product<R, 1>(p1, a.saved__U_n_operand + a.kept_at[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_1 + u * 1 * a.w_hidden, a.w_hidden);
+  n == LANES ? forward_1_rows<true>(a, part, t, b, R, u, n, p1[0]) : forward_1_rows<false>(a, part, t, b, R, u, n, p1[0]);
+}
+static void forward_1(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    int64_t b = part.first;
+    for (; b + 8 <= part.last; b += 8) forward_1_block<8>(a, part, t, b, u, n);
+    for (; b + 6 <= part.last; b += 6) forward_1_block<6>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) forward_1_block<4>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) forward_1_block<3>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) forward_1_block<2>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) forward_1_block<1>(a, part, t, b, u, n);
   }
 }
 
 // phase 1, backward
-template <int R, bool WHOLE>
-static void backward_1(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void backward_1_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n) {
   real* const carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
   real* const gradient_h = a.gradient_h + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at1_h = a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden + u;
@@ -224,7 +238,7 @@ static void backward_1(const Call& a, const Part& part, long t, long b, long u, 
   real* const kept__W_n = a.adjoint_2 + (a.at[t] - a.start) * 3 * a.w_hidden + b * 3 * a.w_hidden + 2 * a.w_hidden + u;
   V sum_b_n{};
   V square_h{};
-  for (int r = 0; r < R; r++) {
+  for (int64_t r = 0; r < rows; r++) {
     V a__U_n{};
     V a_n_1{};
     V a_n{};
@@ -256,19 +270,15 @@ static void backward_1(const Call& a, const Part& part, long t, long b, long u, 
   add<WHOLE>(a.adjointvector_b_n + part.index * a.vectors + u, sum_b_n, n);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 1 + 0, square_h);
 }
-static void backward_1(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_1<4, true>(a, part, t, b, u, n) : backward_1<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_1<3, true>(a, part, t, b, u, n) : backward_1<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_1<2, true>(a, part, t, b, u, n) : backward_1<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_1<1, true>(a, part, t, b, u, n) : backward_1<1, false>(a, part, t, b, u, n);
+static void backward_1(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    n == LANES ? backward_1_rows<true>(a, part, t, part.first, part.last - part.first, u, n) : backward_1_rows<false>(a, part, t, part.first, part.last - part.first, u, n);
   }
 }
 
-static void through_1(const Call& a, const Part& part, long t) {
+static void through_1(const Call& a, const Part& part, int64_t t) {
   // adjoint of _U_n_operand through U_n
   back_all(part, a.scratch__U_n_operand, a.w_hidden, a.adjoint_1 + (a.at[t] - a.start) * 1 * a.w_hidden, 1 * a.w_hidden, a.backpanel_1);
 }
@@ -278,20 +288,20 @@ static void pack_forward(const Call& a, int thread, int count) {
   pack<1>(a.panel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
 }
 
-static void step_forward(const Call& a, int number, const Part& part, long t) {
+static void step_forward(const Call& a, int number, const Part& part, int64_t t) {
   switch (number) {
     case 0: forward_0(a, part, t); break;
     case 1: forward_1(a, part, t); break;
   }
 }
 
-extern "C" void forward(const Call* call) {
+EXPORT void forward(const Call* call) {
   run_forward(*call, 2, pack_forward, step_forward);
 }
 
 // the adjoint of the full state
-static void settle_states(const Call& a, const Part& part, long t) {
-  for (long b = part.first_row; b < part.last_row; b++) {
+static void settle_states(const Call& a, const Part& part, int64_t t) {
+  for (int64_t b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
       {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_h ? a.cameof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_h ? a.adjointof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
     };
@@ -304,7 +314,7 @@ static void pack_backward(const Call& a, int thread, int count) {
   pack_back<1>(a.backpanel_1, {a.weight_U_n}, a.w_hidden, a.w_hidden, thread, count);
 }
 
-static void step_backward(const Call& a, int number, const Part& part, long t) {
+static void step_backward(const Call& a, int number, const Part& part, int64_t t) {
   switch (number) {
     case 0: settle_states(a, part, t); break;
     case 1: backward_1(a, part, t); break;
@@ -314,7 +324,7 @@ static void step_backward(const Call& a, int number, const Part& part, long t) {
   }
 }
 
-extern "C" void backward(const Call* call) {
+EXPORT void backward(const Call* call) {
   run_backward(*call, call->settle ? 0 : 1, 5, pack_backward, step_backward);
 }
 

@@ -4,23 +4,23 @@ typedef float real;
 #include "runtime.h"
 
 struct Call {
-  real* state_h;  // state h
-  real* panel_0;  // panel 0
-  real* stream_0;  // stream 0
   real* vector_b_i;  // vector b_i
   real* vector_bh_i;  // vector bh_i
-  real* saved_i;  // saved i
   real* vector_b_f;  // vector b_f
   real* vector_bh_f;  // vector bh_f
-  real* saved_f;  // saved f
   real* vector_b_g;  // vector b_g
   real* vector_bh_g;  // vector bh_g
-  real* saved_g;  // saved g
   real* vector_b_o;  // vector b_o
   real* vector_bh_o;  // vector bh_o
+  real* stream_0;  // stream 0
+  real* saved_i;  // saved i
+  real* saved_f;  // saved f
+  real* saved_g;  // saved g
   real* saved_o;  // saved o
   real* state_c;  // state c
   real* saved_h_1;  // saved h_1
+  real* state_h;  // state h
+  real* panel_0;  // panel 0
   real* carry_c;  // carry c
   real* gradient_c;  // gradient c
   real* carry_h;  // carry h
@@ -65,8 +65,10 @@ struct Call {
 };
 
 // phase 0: _U_i, _U_f, _U_g, _U_o, i_1, i, f_1, f, g_1, g, o_1, o, c[t], h_1, h[t]
-template <int R, bool WHOLE>
-static void forward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void forward_0_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n, const V* p0) {
   real* const at__W_i = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 0 * a.w_hidden + u;
   real* const at_i = a.saved_i + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at__W_f = a.stream_0 + (a.at[t] - a.start) * 4 * a.w_hidden + b * 4 * a.w_hidden + 1 * a.w_hidden + u;
@@ -79,35 +81,32 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
   real* const at_c = a.state_c + a.at_c[t + 1] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h_1 = a.saved_h_1 + a.kept_at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const at_h = a.state_h + a.at_h[t + 1] * a.w_hidden + b * a.w_hidden + u;
-  V p0[R][4] = {};
-  // U_i, U_f, U_g, U_o @ h[t-1]
-  product<R, 4>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 4 * a.w_hidden, a.w_hidden);
-  for (int r = 0; r < R; r++) {
-    const V v__U_i = p0[r][0];
-    const V v__U_f = p0[r][1];
-    const V v__U_g = p0[r][2];
-    const V v__U_o = p0[r][3];
+  const V v_b_i = load<WHOLE>(a.vector_b_i + u, n);
+  const V v_bh_i = load<WHOLE>(a.vector_bh_i + u, n);
+  const V v_b_f = load<WHOLE>(a.vector_b_f + u, n);
+  const V v_bh_f = load<WHOLE>(a.vector_bh_f + u, n);
+  const V v_b_g = load<WHOLE>(a.vector_b_g + u, n);
+  const V v_bh_g = load<WHOLE>(a.vector_bh_g + u, n);
+  const V v_b_o = load<WHOLE>(a.vector_b_o + u, n);
+  const V v_bh_o = load<WHOLE>(a.vector_bh_o + u, n);
+  for (int64_t r = 0; r < rows; r++) {
+    const V v__U_i = p0[r * 4];
+    const V v__U_f = p0[r * 4 + 1];
+    const V v__U_g = p0[r * 4 + 2];
+    const V v__U_o = p0[r * 4 + 3];
     const V v__W_i = load<WHOLE>(at__W_i + r * 4 * a.w_hidden, n);
-    const V v_b_i = load<WHOLE>(a.vector_b_i + u, n);
-    const V v_bh_i = load<WHOLE>(a.vector_bh_i + u, n);
     const V v_i_1 = (((v__W_i + v_b_i) + v__U_i) + v_bh_i);
     const V v_i = sigmoid_(v_i_1);
     if (a.saved_i) store<WHOLE>(at_i + r * a.w_hidden, v_i, n);
     const V v__W_f = load<WHOLE>(at__W_f + r * 4 * a.w_hidden, n);
-    const V v_b_f = load<WHOLE>(a.vector_b_f + u, n);
-    const V v_bh_f = load<WHOLE>(a.vector_bh_f + u, n);
     const V v_f_1 = (((v__W_f + v_b_f) + v__U_f) + v_bh_f);
     const V v_f = sigmoid_(v_f_1);
     if (a.saved_f) store<WHOLE>(at_f + r * a.w_hidden, v_f, n);
     const V v__W_g = load<WHOLE>(at__W_g + r * 4 * a.w_hidden, n);
-    const V v_b_g = load<WHOLE>(a.vector_b_g + u, n);
-    const V v_bh_g = load<WHOLE>(a.vector_bh_g + u, n);
     const V v_g_1 = (((v__W_g + v_b_g) + v__U_g) + v_bh_g);
     const V v_g = tanh_(v_g_1);
     if (a.saved_g) store<WHOLE>(at_g + r * a.w_hidden, v_g, n);
     const V v__W_o = load<WHOLE>(at__W_o + r * 4 * a.w_hidden, n);
-    const V v_b_o = load<WHOLE>(a.vector_b_o + u, n);
-    const V v_bh_o = load<WHOLE>(a.vector_bh_o + u, n);
     const V v_o_1 = (((v__W_o + v_b_o) + v__U_o) + v_bh_o);
     const V v_o = sigmoid_(v_o_1);
     if (a.saved_o) store<WHOLE>(at_o + r * a.w_hidden, v_o, n);
@@ -120,22 +119,32 @@ static void forward_0(const Call& a, const Part& part, long t, long b, long u, l
     store<WHOLE>(at_h + r * a.w_hidden, v_h, n);
   }
 }
-static void forward_0(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 6 <= part.last; b += 6) n == LANES ? forward_0<6, true>(a, part, t, b, u, n) : forward_0<6, false>(a, part, t, b, u, n);
-    for (; b + 4 <= part.last; b += 4) n == LANES ? forward_0<4, true>(a, part, t, b, u, n) : forward_0<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? forward_0<3, true>(a, part, t, b, u, n) : forward_0<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? forward_0<2, true>(a, part, t, b, u, n) : forward_0<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? forward_0<1, true>(a, part, t, b, u, n) : forward_0<1, false>(a, part, t, b, u, n);
+template <int R>
+static void forward_0_block(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t u, int64_t n) {
+  V p0[R][4] = {};
+  // U_i, U_f, U_g, U_o @ h[t-1]
+  product<R, 4>(p0, a.state_h + a.at_h[t] * a.w_hidden + b * a.w_hidden, a.w_hidden, a.panel_0 + u * 4 * a.w_hidden, a.w_hidden);
+  n == LANES ? forward_0_rows<true>(a, part, t, b, R, u, n, p0[0]) : forward_0_rows<false>(a, part, t, b, R, u, n, p0[0]);
+}
+static void forward_0(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    int64_t b = part.first;
+    for (; b + 6 <= part.last; b += 6) forward_0_block<6>(a, part, t, b, u, n);
+    for (; b + 4 <= part.last; b += 4) forward_0_block<4>(a, part, t, b, u, n);
+    for (; b + 3 <= part.last; b += 3) forward_0_block<3>(a, part, t, b, u, n);
+    for (; b + 2 <= part.last; b += 2) forward_0_block<2>(a, part, t, b, u, n);
+    for (; b + 1 <= part.last; b += 1) forward_0_block<1>(a, part, t, b, u, n);
   }
 }
 
 // phase 0, backward
-template <int R, bool WHOLE>
-static void backward_0(const Call& a, const Part& part, long t, long b, long u, long n) {
+template <bool WHOLE>
+static void backward_0_rows(
+    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,
+    int64_t n) {
   real* const carry_c = a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
   real* const gradient_c = a.gradient_c + a.at[t] * a.w_hidden + b * a.w_hidden + u;
   real* const carry_h = a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden + u;
@@ -157,7 +166,7 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
   V sum_b_i{};
   V square_c{};
   V square_h{};
-  for (int r = 0; r < R; r++) {
+  for (int64_t r = 0; r < rows; r++) {
     V a__U_i{};
     V a__U_f{};
     V a__U_g{};
@@ -244,19 +253,15 @@ static void backward_0(const Call& a, const Part& part, long t, long b, long u, 
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 2 + 1, square_c);
   if (a.norms) add_square(a.norms, (part.index * a.T + t) * 2 + 0, square_h);
 }
-static void backward_0(const Call& a, const Part& part, long t) {
-  const long width = a.w_hidden;
-  for (long u = part.from(width), b; u < part.to(width); u += LANES) {
-    const long n = width - u < LANES ? width - u : LANES;
-    b = part.first;
-    for (; b + 4 <= part.last; b += 4) n == LANES ? backward_0<4, true>(a, part, t, b, u, n) : backward_0<4, false>(a, part, t, b, u, n);
-    for (; b + 3 <= part.last; b += 3) n == LANES ? backward_0<3, true>(a, part, t, b, u, n) : backward_0<3, false>(a, part, t, b, u, n);
-    for (; b + 2 <= part.last; b += 2) n == LANES ? backward_0<2, true>(a, part, t, b, u, n) : backward_0<2, false>(a, part, t, b, u, n);
-    for (; b + 1 <= part.last; b += 1) n == LANES ? backward_0<1, true>(a, part, t, b, u, n) : backward_0<1, false>(a, part, t, b, u, n);
+static void backward_0(const Call& a, const Part& part, int64_t t) {
+  const int64_t width = a.w_hidden;
+  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {
+    const int64_t n = width - u < LANES ? width - u : LANES;
+    n == LANES ? backward_0_rows<true>(a, part, t, part.first, part.last - part.first, u, n) : backward_0_rows<false>(a, part, t, part.first, part.last - part.first, u, n);
   }
 }
 
-static void through_0(const Call& a, const Part& part, long t) {
+static void through_0(const Call& a, const Part& part, int64_t t) {
   // adjoint of h[t-1] through U_i, U_f, U_g, U_o
   back_all(part, a.carry_h + (t + 1) % 2 * a.B * a.w_hidden, a.w_hidden, a.adjoint_0 + (a.at[t] - a.start) * 4 * a.w_hidden, 4 * a.w_hidden, a.backpanel_0);
 }
@@ -265,19 +270,19 @@ static void pack_forward(const Call& a, int thread, int count) {
   pack<4>(a.panel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
 }
 
-static void step_forward(const Call& a, int number, const Part& part, long t) {
+static void step_forward(const Call& a, int number, const Part& part, int64_t t) {
   switch (number) {
     case 0: forward_0(a, part, t); break;
   }
 }
 
-extern "C" void forward(const Call* call) {
+EXPORT void forward(const Call* call) {
   run_forward(*call, 1, pack_forward, step_forward);
 }
 
 // the adjoint of the full state
-static void settle_states(const Call& a, const Part& part, long t) {
-  for (long b = part.first_row; b < part.last_row; b++) {
+static void settle_states(const Call& a, const Part& part, int64_t t) {
+  for (int64_t b = part.first_row; b < part.last_row; b++) {
     const Adjoint states[] = {
       {a.carry_h + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_h ? a.given_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_h ? a.cameof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_h ? a.adjointof_h + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
       {a.carry_c + t % 2 * a.B * a.w_hidden + b * a.w_hidden, a.given_c ? a.given_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.cameof_c ? a.cameof_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.adjointof_c ? a.adjointof_c + a.at[t] * a.w_hidden + b * a.w_hidden : nullptr, a.w_hidden},
@@ -290,7 +295,7 @@ static void pack_backward(const Call& a, int thread, int count) {
   pack_back<4>(a.backpanel_0, {a.weight_U_i, a.weight_U_f, a.weight_U_g, a.weight_U_o}, a.w_hidden, a.w_hidden, thread, count);
 }
 
-static void step_backward(const Call& a, int number, const Part& part, long t) {
+static void step_backward(const Call& a, int number, const Part& part, int64_t t) {
   switch (number) {
     case 0: settle_states(a, part, t); break;
     case 1: backward_0(a, part, t); break;
@@ -298,7 +303,7 @@ static void step_backward(const Call& a, int number, const Part& part, long t) {
   }
 }
 
-extern "C" void backward(const Call* call) {
+EXPORT void backward(const Call* call) {
   run_backward(*call, call->settle ? 0 : 1, 3, pack_backward, step_backward);
 }
 

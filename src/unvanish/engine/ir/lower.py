@@ -14,8 +14,9 @@ from typing import TypeGuard
 
 from unvanish.engine.ir.plan import Group, Plan, Stage, grouped, stages_of
 from unvanish.engine.shared import shared
-from unvanish.equations.calculus import Scale, partials, read, slopes
+from unvanish.equations.calculus import Scale, partials
 from unvanish.equations.expression import Call, Compare, Expr, Number, Ref, rebuild, refs
+from unvanish.equations.slopes import read, slopes
 from unvanish.equations.system import Elementwise, Product, Rowwise, Statement, map_refs
 from unvanish.equations.words import COSTLY, GATES, WORDS
 

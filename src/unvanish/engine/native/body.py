@@ -1,6 +1,6 @@
 """The lines inside a kernel's functions: expressions over vectors, and the pointers that they read and write.
 
-Shapes in the text: b first row of a register block, r row in it, u first unit of a vector.
+Shapes in the text: b first row, r row from there, u first unit of a vector.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def pulled(total: str, factor: Expr, adjoint: str) -> str:
 
 
 class Body:
-    """The body of a function over one register block: pointers first, then lines."""
+    """The body of a function over rows: pointers first, then lines."""
 
     def __init__(self, places: Places) -> None:
         self.places = places

@@ -1,17 +1,21 @@
 """Kernel -> C++: a small printer over phases. The text keeps the names of the equations.
 
-Shapes in the text: t step, b first row of a register block, r row in it, u first unit of a vector, n its units.
+What a phase does with the units of one vector is a function over rows, compiled twice: for whole vectors and for
+the last one. Only the products before it are compiled for register blocks of several sizes.
+
+Shapes in the text: t step, b first row, r row from there, u first unit of a vector, n its units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from unvanish.engine.ir.lower import Kernel, KernelPhase
 from unvanish.engine.ir.plan import Group
 from unvanish.engine.native.body import Body, pulled, text
-from unvanish.engine.native.places import TABLES, Kind, Places, Slot, adjoint, identifier, local, variable
+from unvanish.engine.native.loop import Loop
+from unvanish.engine.native.places import TABLES, Places, Slot, adjoint, identifier, local, variable
 from unvanish.engine.shared import shared
 from unvanish.equations.calculus import Scale
 from unvanish.equations.expression import Phase, Ref, refs, walk
@@ -49,8 +53,8 @@ class _Emitter:
             name = "row" if phase.rowwise else "phase"
             getattr(self, f"forward_{name}")(number, phase)
             getattr(self, f"backward_{name}")(number, phase)
-        self.driver("forward", range(len(self.kernel.phases)))
-        self.driver("backward", reversed(range(len(self.kernel.phases))))
+        loop = Loop(self.kernel, self.places)
+        self.lines += loop.forward() + loop.backward()
         sizes: tuple[str, ...] = (
             "first",
             "last",
@@ -79,25 +83,55 @@ class _Emitter:
     # -- forward ---------------------------------------------------------------------------------------
 
     def forward_phase(self, number: int, phase: KernelPhase) -> None:
-        body = Body(self.places)
-        merged = self.merged(phase)
-        for group in phase.groups:
-            self.product(body, group, merged)
-        body("  for (int r = 0; r < R; r++) {")
+        body, merged, name = Body(self.places), self.merged(phase), f"forward_{number}"
+        sums = {self.kernel.groups.index(group): group for group in phase.groups if group not in merged}
         known: set[str] = set()
+        for statement in phase.statements:
+            self.load_vectors(refs(statement.expression), phase, body, known)
+        body("  for (int64_t r = 0; r < rows; r++) {")
         self.load_time(phase, body, known)
         for group in phase.groups:
             for part, product in enumerate(group.products):
-                index = self.kernel.groups.index(merged.get(group, group))
-                value = "V{}" if group in merged else f"p{index}[r][{part}]"
+                index, count = self.kernel.groups.index(group), len(group.products)
+                value = f"p{index}[r * {count}{f' + {part}' if part else ''}]" if index in sums else "V{}"
                 self.define(body, product.target, value, known)
         for statement in phase.statements:
             self.load(refs(statement.expression), phase, body, known)
             self.define(body, statement.target, text(statement.expression), known)
         body("  }")
-        self.function(f"forward_{number}", f"phase {number}: {', '.join(map(str, phase.made))}", body)
-        self.row_blocks(f"forward_{number}", phase, self.rows(phase, merged))
-        self.lines += ["}", ""]
+        more = "".join(f", const V* p{index}" for index in sums)
+        self.function(f"{name}_rows", f"phase {number}: {', '.join(map(str, phase.made))}", body, more)
+        if sums:
+            self.products(name, phase, merged, sums)
+        else:
+            self.all_rows(name, f"{name}_rows", phase)
+
+    def products(
+        self, name: str, phase: KernelPhase, merged: dict[Group, Group], sums: Mapping[int, Group]
+    ) -> None:
+        """Before the rows come the products, a register block at a time, the largest first."""
+        body = Body(self.places)
+        for index, group in sums.items():
+            body(f"  V p{index}[R][{len(group.products)}] = {{}};")
+        for group in phase.groups:
+            self.product(body, group, merged)
+        call = f"{name}_rows<%s>(a, part, t, b, R, u, n{''.join(f', p{index}[0]' for index in sums)})"
+        body(f"  n == LANES ? {call % 'true'} : {call % 'false'};")
+        self.lines += [
+            "template <int R>",
+            f"static void {name}_block(",
+            "    const Call& a, const Part& part, int64_t t, int64_t b, int64_t u, int64_t n) {",
+            *body.finished(),
+            "}",
+        ]
+        self.begin_units(name, phase)
+        most = self.rows(phase, merged)
+        self.lines.append("    int64_t b = part.first;")
+        for size in dict.fromkeys([most, *(size for size in (8, 6, 4, 3, 2, 1) if size <= most)]):
+            self.lines.append(
+                f"    for (; b + {size} <= part.last; b += {size}) {name}_block<{size}>(a, part, t, b, u, n);"
+            )
+        self.lines += ["  }", "}", ""]
 
     def merged(self, phase: KernelPhase) -> dict[Group, Group]:
         """Groups that are only added to another one's products, and can share its accumulators."""
@@ -115,8 +149,6 @@ class _Emitter:
         index, count = self.kernel.groups.index(group), len(group.products)
         into = self.kernel.groups.index(merged.get(group, group))
         k = self.places.width(group.operand)
-        if group not in merged:
-            body(f"  V p{index}[R][{count}] = {{}};")
         base, stride, offset = self.places.step(group.operand)
         rows = f"{base} + b * {stride}{f' + {offset}' if offset else ''}"
         body(f"  // {', '.join(group.matrices)} @ {group.operand}")
@@ -143,44 +175,49 @@ class _Emitter:
             if local(ref) in known:
                 continue
             known.add(local(ref))
-            if ref.name in self.vectors:
-                place = f"{self.slots(Slot('vector', self.kernel.label(ref.name, phase.width)))} + u"
-            else:
-                place = body.value(ref)
-            body(f"    const V {local(ref)} = load<WHOLE>({place}, n);")
+            body(f"    const V {local(ref)} = load<WHOLE>({body.value(ref)}, n);")
+
+    def load_vectors(self, wanted: Iterable[Ref], phase: KernelPhase, body: Body, known: set[str]) -> None:
+        """Load the vectors, which are the same in all rows."""
+        for ref in wanted:
+            if ref.name in self.vectors and local(ref) not in known:
+                known.add(local(ref))
+                place = self.slots(Slot("vector", self.kernel.label(ref.name, phase.width)))
+                body(f"  const V {local(ref)} = load<WHOLE>({place} + u, n);")
 
     def load_time(self, phase: KernelPhase, body: Body, known: set[str]) -> None:
         if any(isinstance(node, Phase) for s in phase.statements for node in walk(s.expression)):
             body(f"    const V v_t = set1(real(((const int64_t*){self.slots(Slot('time'))})[b + r] + t));")
             known.add("v_t")
 
-    def function(self, name: str, comment: str, body: Body) -> None:
+    def function(self, name: str, comment: str, body: Body, more: str = "") -> None:
         self.lines += [
             f"// {comment}",
-            "template <int R, bool WHOLE>",
-            f"static void {name}(const Call& a, const Part& part, long t, long b, long u, long n) {{",
+            "template <bool WHOLE>",
+            f"static void {name}(",
+            "    const Call& a, const Part& part, int64_t t, int64_t b, int64_t rows, int64_t u,",
+            f"    int64_t n{more}) {{",
             *body.finished(),
             "}",
         ]
 
-    def row_blocks(self, name: str, phase: KernelPhase, rows: int) -> None:
-        """Go through units and rows in register blocks, the largest first."""
+    def begin_units(self, name: str, phase: KernelPhase) -> None:
+        """Go through the units, a vector at a time."""
         self.begin(name)
         self.lines += [
-            f"  const long width = a.{identifier(f'w {phase.width}')};",
-            "  for (long u = part.from(width), b; u < part.to(width); u += LANES) {",
-            "    const long n = width - u < LANES ? width - u : LANES;",
-            "    b = part.first;",
+            f"  const int64_t width = a.{identifier(f'w {phase.width}')};",
+            "  for (int64_t u = part.from(width); u < part.to(width); u += LANES) {",
+            "    const int64_t n = width - u < LANES ? width - u : LANES;",
         ]
-        for size in dict.fromkeys([rows, *(size for size in (8, 6, 4, 3, 2, 1) if size <= rows)]):
-            call = f"{name}<{size}, %s>(a, part, t, b, u, n)"
-            self.lines.append(
-                f"    for (; b + {size} <= part.last; b += {size}) n == LANES ? {call % 'true'} : {call % 'false'};"
-            )
-        self.lines.append("  }")
+
+    def all_rows(self, name: str, rows: str, phase: KernelPhase) -> None:
+        """Do all rows of a vector of units at once."""
+        self.begin_units(name, phase)
+        call = f"{rows}<%s>(a, part, t, part.first, part.last - part.first, u, n)"
+        self.lines += [f"    n == LANES ? {call % 'true'} : {call % 'false'};", "  }", "}", ""]
 
     def begin(self, name: str) -> None:
-        self.lines.append(f"static void {name}(const Call& a, const Part& part, long t) {{")
+        self.lines.append(f"static void {name}(const Call& a, const Part& part, int64_t t) {{")
 
     def rows(self, phase: KernelPhase, merged: dict[Group, Group]) -> int:
         columns = sum(len(group.products) for group in phase.groups if group not in merged)
@@ -196,8 +233,10 @@ class _Emitter:
             body(f"  V {identifier(f'sum {name}')}{{}};")
         for ref in states:
             body(f"  V {variable('square', ref)}{{}};")
-        body("  for (int r = 0; r < R; r++) {")
         opened, loaded = set[str](), set[str]()
+        for pull in pulls:
+            self.load_vectors(refs(pull.factor), phase, body, loaded)
+        body("  for (int64_t r = 0; r < rows; r++) {")
         self.load_time(phase, body, loaded)
         for ref in phase.made:
             self.begin_adjoint(body, ref, opened)
@@ -213,9 +252,9 @@ class _Emitter:
         for ref in states:
             where = f"(part.index * a.T + t) * {len(names)} + {names.index(ref.name)}"
             body(f"  if ({self.slots(Slot('norms'))}) add_square(a.norms, {where}, {variable('square', ref)});")
-        self.function(f"backward_{number}", f"phase {number}, backward", body)
-        self.row_blocks(f"backward_{number}", phase, 4)
-        self.lines += ["}", ""]
+        name = f"backward_{number}"
+        self.function(f"{name}_rows", f"phase {number}, backward", body)
+        self.all_rows(name, f"{name}_rows", phase)
         self.through(number, phase)
 
     def pulled_vectors(self, phase: KernelPhase, pulls: tuple[Scale, ...]) -> list[str]:
@@ -318,7 +357,7 @@ class _Emitter:
         self.lines.append(f"// phase {number}, backward")
         self.begin(f"backward_{number}")
         self.row_call(phase, f"{phase.rowwise.function}_back", places)
-        self.lines += ["}", "", f"static void through_{number}(const Call&, const Part&, long) {{}}", ""]
+        self.lines += ["}", "", f"static void through_{number}(const Call&, const Part&, int64_t) {{}}", ""]
 
     def row_call(self, phase: KernelPhase, function: str, more: list[tuple[str, str]]) -> None:
         assert phase.rowwise is not None
@@ -326,63 +365,8 @@ class _Emitter:
         found = [f"{base} + b * {stride}{f' + {offset}' if offset else ''}" for base, stride, offset in places]
         found += [f"{base} + b * {stride}" for base, stride in more]
         width = self.places.width(phase.rowwise.target)
-        self.lines.append("  for (long b = part.first_row; b < part.last_row; b++)")
+        self.lines.append("  for (int64_t b = part.first_row; b < part.last_row; b++)")
         self.lines.append(f"    {function}({', '.join(found)}, {width});")
-
-    # -- before a step goes back ------------------------------------------------------------------------
-
-    def settle_states(self) -> None:
-        """The first thing of a step, where it is asked for: tell and clip the adjoint of the full state by rows."""
-        self.lines.append("// the adjoint of the full state")
-        self.begin("settle_states")
-        states = self.kernel.plan.system.states
-        rows = [f"{{{', '.join(self.settled(state.name))}}}" for state in states]
-        if states:
-            self.lines.append("  for (long b = part.first_row; b < part.last_row; b++) {")
-            self.lines += ["    const Adjoint states[] = {", *(f"      {row}," for row in rows), "    };"]
-            self.lines += [f"    settle_row(states, {self.slots(Slot('clip'))}, part.index);", "  }"]
-        self.lines += ["}", ""]
-
-    def settled(self, name: str) -> list[str]:
-        """What of a row settle_row takes of a state, in the order of the struct Adjoint."""
-        carry, width = self.places.carry(name, 0)
-        kinds: tuple[Kind, ...] = ("given", "came of", "adjoint of")
-        over_time = [self.places.over_time(kind, name) for kind in kinds]
-        return [
-            f"{carry} + b * {width}",
-            *(f"{slot} ? {at} + b * {width} : nullptr" for slot, at in over_time),
-            width,
-        ]
-
-    # -- the loop over time ----------------------------------------------------------------------------
-
-    def driver(self, name: str, order: Iterable[int]) -> None:
-        """The loop over time: rows split over the threads, no barrier between; or units split, with barriers."""
-        calls = [f"{name}_{number}" for number in order]
-        if name == "backward":
-            calls = [call for number in calls for call in (number, number.replace("backward", "through"))]
-            self.settle_states()
-            calls = ["settle_states", *calls]
-        self.lines.append(f"static void pack_{name}(const Call& a, int thread, int count) {{")
-        for index, group in enumerate(self.kernel.groups):
-            if name == "backward" and group.operand.name == "x":
-                continue
-            width, k = self.places.width(group.products[0].target), self.places.width(group.operand)
-            weights = ", ".join(self.slots(Slot("weight", matrix)) for matrix in group.matrices)
-            panel = self.slots(Slot("panel", index) if name == "forward" else Slot("back panel", index))
-            function = "pack" if name == "forward" else "pack_back"
-            self.lines.append(
-                f"  {function}<{len(group.products)}>({panel}, {{{weights}}}, {width}, {k}, thread, count);"
-            )
-        self.lines += ["}", ""]
-        self.lines.append(f"static void step_{name}(const Call& a, int number, const Part& part, long t) {{")
-        self.lines.append("  switch (number) {")
-        self.lines += [f"    case {position}: {call}(a, part, t); break;" for position, call in enumerate(calls)]
-        self.lines += ["  }", "}", ""]
-        self.lines.append(f'extern "C" void {name}(const Call* call) {{')
-        begin = "call->settle ? 0 : 1, " if name == "backward" else ""
-        self.lines.append(f"  run_{name}(*call, {begin}{len(calls)}, pack_{name}, step_{name});")
-        self.lines += ["}", ""]
 
 
 __all__ = ["Emitted", "emit"]

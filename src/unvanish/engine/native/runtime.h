@@ -3,25 +3,31 @@
 //   #define SINGLE 1      or   #define SINGLE 0
 //   #define VECTOR 64     or   #define VECTOR 32      bytes in a vector
 // GCC's and Clang's vector extensions, so that any processor works, and a few intrinsics where they say too little.
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <initializer_list>
-#include <omp.h>
-#include <type_traits>
-#include <vector>
-// The compiler's own functions for a few instructions: their header, immintrin.h, is a quarter of the time to compile.
+// No header is read: that is a quarter of the time to compile, and a compiler from a wheel has no OpenMP header.
 #if VECTOR == 64 && defined(__AVX512F__)
 #define WITH_AVX512
 #elif VECTOR == 32 && defined(__AVX2__)
 #define WITH_AVX2
 #endif
 
+#if SINGLE
+#define MATH(name) __builtin_##name##f
+typedef __INT32_TYPE__ integer;
+#else
+#define MATH(name) __builtin_##name
+typedef __INT64_TYPE__ integer;
+#endif
+#ifdef _WIN32
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C"
+#endif
+typedef __INT64_TYPE__ int64_t;
+
 constexpr int LANES = VECTOR / sizeof(real);
 constexpr int TALL = VECTOR / 8;  // rows of a register block that is three vectors wide
 typedef real V __attribute__((vector_size(VECTOR)));
 typedef real VU __attribute__((vector_size(VECTOR), aligned(sizeof(real))));
-typedef std::conditional<sizeof(real) == 4, int32_t, int64_t>::type integer;
 typedef integer I __attribute__((vector_size(VECTOR)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -30,43 +36,47 @@ INLINE V set1(real a) { return a - V{}; }
 
 // A block of units is whole, or the last one of n < LANES units: then only those are touched.
 #ifdef WITH_AVX2
-typedef std::conditional<SINGLE, int, long long>::type mask_integer;
+#if SINGLE
+typedef int mask_integer;
+#else
+typedef long long mask_integer;
+#endif
 typedef mask_integer Mask __attribute__((vector_size(VECTOR)));
-INLINE Mask first_lanes(long n) {
+INLINE Mask first_lanes(int64_t n) {
   Mask lane{};
   for (int i = 0; i < LANES; i++) lane[i] = i;
   return (Mask)(lane < mask_integer(n));
 }
 #endif
 #ifdef WITH_AVX512
-INLINE unsigned first_lanes(long n) { return (1u << n) - 1; }
+INLINE unsigned first_lanes(int64_t n) { return (1u << n) - 1; }
 #endif
 #if defined(WITH_AVX2) && SINGLE
-INLINE V load_part(const real* p, long n) { return __builtin_ia32_maskloadps256((const V*)p, first_lanes(n)); }
-INLINE void store_part(real* p, V v, long n) { __builtin_ia32_maskstoreps256((V*)p, first_lanes(n), v); }
+INLINE V load_part(const real* p, int64_t n) { return __builtin_ia32_maskloadps256((const V*)p, first_lanes(n)); }
+INLINE void store_part(real* p, V v, int64_t n) { __builtin_ia32_maskstoreps256((V*)p, first_lanes(n), v); }
 #elif defined(WITH_AVX2)
-INLINE V load_part(const real* p, long n) { return __builtin_ia32_maskloadpd256((const V*)p, first_lanes(n)); }
-INLINE void store_part(real* p, V v, long n) { __builtin_ia32_maskstorepd256((V*)p, first_lanes(n), v); }
+INLINE V load_part(const real* p, int64_t n) { return __builtin_ia32_maskloadpd256((const V*)p, first_lanes(n)); }
+INLINE void store_part(real* p, V v, int64_t n) { __builtin_ia32_maskstorepd256((V*)p, first_lanes(n), v); }
 #elif defined(WITH_AVX512) && SINGLE
-INLINE V load_part(const real* p, long n) { return __builtin_ia32_loadups512_mask(p, V{}, first_lanes(n)); }
-INLINE void store_part(real* p, V v, long n) { __builtin_ia32_storeups512_mask(p, v, first_lanes(n)); }
+INLINE V load_part(const real* p, int64_t n) { return __builtin_ia32_loadups512_mask(p, V{}, first_lanes(n)); }
+INLINE void store_part(real* p, V v, int64_t n) { __builtin_ia32_storeups512_mask(p, v, first_lanes(n)); }
 #elif defined(WITH_AVX512)
-INLINE V load_part(const real* p, long n) { return __builtin_ia32_loadupd512_mask(p, V{}, first_lanes(n)); }
-INLINE void store_part(real* p, V v, long n) { __builtin_ia32_storeupd512_mask(p, v, first_lanes(n)); }
+INLINE V load_part(const real* p, int64_t n) { return __builtin_ia32_loadupd512_mask(p, V{}, first_lanes(n)); }
+INLINE void store_part(real* p, V v, int64_t n) { __builtin_ia32_storeupd512_mask(p, v, first_lanes(n)); }
 #else
-INLINE V load_part(const real* p, long n) {
+INLINE V load_part(const real* p, int64_t n) {
   V v{};
-  std::memcpy(&v, p, n * sizeof(real));
+  __builtin_memcpy(&v, p, n * sizeof(real));
   return v;
 }
-INLINE void store_part(real* p, V v, long n) { std::memcpy(p, &v, n * sizeof(real)); }
+INLINE void store_part(real* p, V v, int64_t n) { __builtin_memcpy(p, &v, n * sizeof(real)); }
 #endif
-template <bool WHOLE> INLINE V load(const real* p, long n) { return WHOLE ? *(const VU*)p : load_part(p, n); }
-template <bool WHOLE> INLINE void store(real* p, V v, long n) {
+template <bool WHOLE> INLINE V load(const real* p, int64_t n) { return WHOLE ? *(const VU*)p : load_part(p, n); }
+template <bool WHOLE> INLINE void store(real* p, V v, int64_t n) {
   if (WHOLE) *(VU*)p = v;
   else store_part(p, v, n);
 }
-template <bool WHOLE> INLINE void add(real* p, V v, long n) { store<WHOLE>(p, load<WHOLE>(p, n) + v, n); }
+template <bool WHOLE> INLINE void add(real* p, V v, int64_t n) { store<WHOLE>(p, load<WHOLE>(p, n) + v, n); }
 
 INLINE V select(I condition, V yes, V no) { return condition ? yes : no; }
 
@@ -105,15 +115,15 @@ INLINE V exp_(V x) {
   V p;
   if (single) {
     p = set1(1.9875691500e-4f);
-    for (real a : {real(1.3981999507e-3), real(8.3334519073e-3), real(4.1665795894e-2), real(1.6666665459e-1),
-                   real(5.0000001201e-1)})
-      p = p * r + a;
+    const float terms[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    for (float a : terms) p = p * r + real(a);
     p = p * (r * r) + r + real(1);
   } else {
     p = set1(real(1. / 6227020800.));
-    for (double a : {1. / 479001600., 1. / 39916800., 1. / 3628800., 1. / 362880., 1. / 40320., 1. / 5040., 1. / 720.,
-                     1. / 120., 1. / 24., 1. / 6., .5, 1., 1.})
-      p = p * r + real(a);
+    const double terms[] = {1. / 479001600., 1. / 39916800., 1. / 3628800., 1. / 362880., 1. / 40320., 1. / 5040.,
+                            1. / 720.,       1. / 120.,      1. / 24.,      1. / 6.,      .5,          1.,
+                            1.};
+    for (double a : terms) p = p * r + real(a);
   }
   return times_power_of_two(p, n);
 }
@@ -125,8 +135,8 @@ INLINE V tanh_(V x) {
   V z = x * x, near;
   if (sizeof(real) == 4) {
     V p = set1(-5.70498872745e-3f);
-    for (real a : {real(2.06390887954e-2), real(-5.37397155531e-2), real(1.33314422036e-1), real(-3.33332819422e-1)})
-      p = p * z + a;
+    const float terms[] = {2.06390887954e-2f, -5.37397155531e-2f, 1.33314422036e-1f, -3.33332819422e-1f};
+    for (float a : terms) p = p * z + real(a);
     near = x + x * z * p;
   } else {
     V p = (real(-9.64399179425052238628e-1) * z + real(-9.92877231001918586564e1)) * z + real(-1.61468768441708447952e3);
@@ -137,21 +147,21 @@ INLINE V tanh_(V x) {
   return select(z < set1(real(0.390625)), near, far);
 }
 
-INLINE V log_(V x) { return each(x, [](real a) { return std::log(a); }); }
-INLINE V sin_(V x) { return each(x, [](real a) { return std::sin(a); }); }
-INLINE V cos_(V x) { return each(x, [](real a) { return std::cos(a); }); }
-INLINE V sqrt_(V x) { return each(x, [](real a) { return std::sqrt(a); }); }
+INLINE V log_(V x) { return each(x, [](real a) { return MATH(log)(a); }); }
+INLINE V sin_(V x) { return each(x, [](real a) { return MATH(sin)(a); }); }
+INLINE V cos_(V x) { return each(x, [](real a) { return MATH(cos)(a); }); }
+INLINE V sqrt_(V x) { return each(x, [](real a) { return MATH(sqrt)(a); }); }
 INLINE V softplus_(V x) {  // torch's: the argument itself past 20
-  return each(x, [](real a) { return a > 20 ? a : std::log1p(std::exp(a)); });
+  return each(x, [](real a) { return a > 20 ? a : MATH(log1p)(MATH(exp)(a)); });
 }
-INLINE V erf_(V x) { return each(x, [](real a) { return std::erf(a); }); }
-INLINE V erfc_(V x) { return each(x, [](real a) { return std::erfc(a); }); }
+INLINE V erf_(V x) { return each(x, [](real a) { return MATH(erf)(a); }); }
+INLINE V erfc_(V x) { return each(x, [](real a) { return MATH(erfc)(a); }); }
 INLINE V gelu_(V x) { return x * (real(0.5) * erfc_(x * real(-0.7071067811865475244))); }
 INLINE V gelu_tanh_(V x) {
   return x * sigmoid_(real(1.5957691216057307117) * (x + real(0.044715) * x * x * x));
 }
 INLINE V silu_(V x) { return x * sigmoid_(x); }
-INLINE V elu_(V x) { return each(x, [](real a) { return a > 0 ? a : std::expm1(a); }); }
+INLINE V elu_(V x) { return each(x, [](real a) { return a > 0 ? a : MATH(expm1)(a); }); }
 INLINE V identity_(V x) { return x; }
 INLINE V relu_(V x) { return select(x > V{}, x, select(x == x, V{}, x)); }
 INLINE V positive_(V x) { return select(x > V{}, set1(1), V{}); }
@@ -182,7 +192,7 @@ INLINE V remainder_(V t, V period) {
   for (int i = 0; i < LANES; i++) all &= usual[i];
   if (all) return t - __builtin_convertvector(__builtin_convertvector(t / period, I), V) * period;
   for (int i = 0; i < LANES; i++) {
-    const real rest = std::fmod(t[i], period[i]);
+    const real rest = MATH(fmod)(t[i], period[i]);
     t[i] = rest != 0 && (rest < 0) != (period[i] < 0) ? rest + period[i] : rest;
   }
   return t;
@@ -191,10 +201,10 @@ INLINE V remainder_(V t, V period) {
 // acc[r][c] += sum over k of rows[r][k] · weight(k, c), rows `ld` apart; c counts vectors. A sum waits for its own
 // last addition: where there are few, they are cut into several, so that enough of them run side by side.
 template <int R, int C, typename Weight>
-INLINE void add_products(V (&acc)[R][C], const real* rows, long ld, long count, Weight weight) {
+INLINE void add_products(V (&acc)[R][C], const real* rows, int64_t ld, int64_t count, Weight weight) {
   constexpr int CUTS = R * C > 6 ? 1 : R * C > 3 ? 2 : 4;
   V sum[CUTS][R][C] = {};
-  const auto step = [&](V (&to)[R][C], long k) __attribute__((always_inline)) {
+  const auto step = [&](V (&to)[R][C], int64_t k) __attribute__((always_inline)) {
     V w[C];
     for (int c = 0; c < C; c++) w[c] = weight(k, c);
     for (int r = 0; r < R; r++) {
@@ -202,7 +212,7 @@ INLINE void add_products(V (&acc)[R][C], const real* rows, long ld, long count, 
       for (int c = 0; c < C; c++) to[r][c] += a * w[c];
     }
   };
-  long k = 0;
+  int64_t k = 0;
   for (; k + CUTS <= count; k += CUTS)
     for (int cut = 0; cut < CUTS; cut++) step(CUTS == 1 ? acc : sum[cut], k + cut);
   for (; k < count; k++) step(acc, k);
@@ -212,18 +222,23 @@ INLINE void add_products(V (&acc)[R][C], const real* rows, long ld, long count, 
         for (int c = 0; c < C; c++) acc[r][c] += sum[cut][r][c];
 }
 
-// acc[r][c] += sum over k of rows[r][k] · panel[k][c].
+// acc[r][c] += sum over k of rows[r][k] · panel[k][c]. Compiled once for each shape, with the sums in registers.
 template <int R, int C>
-INLINE void product(V (&acc)[R][C], const real* rows, long ld, const real* panel, long count) {
-  add_products<R, C>(acc, rows, ld, count, [&](long k, int c) { return *(const VU*)(panel + (k * C + c) * LANES); });
+static __attribute__((noinline)) void product(V (&acc)[R][C], const real* rows, int64_t ld, const real* panel, int64_t count) {
+  V sum[R][C];
+  for (int r = 0; r < R; r++)
+    for (int c = 0; c < C; c++) sum[r][c] = acc[r][c];
+  add_products<R, C>(sum, rows, ld, count, [&](int64_t k, int c) { return *(const VU*)(panel + (k * C + c) * LANES); });
+  for (int r = 0; r < R; r++)
+    for (int c = 0; c < C; c++) acc[r][c] = sum[r][c];
 }
 
 // target[r][k] += sum over j of rows[r][j] · panel[k / LANES][j][k % LANES]: back through a matrix.
 template <int R, int C, bool WHOLE>
-INLINE void product_back(real* target, long ld, const real* rows, long rows_ld, const real* panel, long count, long n) {
+INLINE void product_back(real* target, int64_t ld, const real* rows, int64_t rows_ld, const real* panel, int64_t count, int64_t n) {
   V acc[R][C] = {};
   add_products<R, C>(acc, rows, rows_ld, count,
-                     [&](long j, int c) { return *(const VU*)(panel + (c * count + j) * LANES); });
+                     [&](int64_t j, int c) { return *(const VU*)(panel + (c * count + j) * LANES); });
   for (int r = 0; r < R; r++)
     for (int c = 0; c < C; c++) {
       real* p = target + r * ld + c * LANES;
@@ -232,10 +247,10 @@ INLINE void product_back(real* target, long ld, const real* rows, long rows_ld, 
     }
 }
 template <int R>
-INLINE void back_rows(real* target, long ld, long from, long to, const real* rows, long rows_ld, const real* panel,
-                      long count) {
+INLINE void back_rows(real* target, int64_t ld, int64_t from, int64_t to, const real* rows, int64_t rows_ld, const real* panel,
+                      int64_t count) {
   constexpr int C = 3;
-  long k = from;
+  int64_t k = from;
   for (; k + C * LANES <= to; k += C * LANES)
     product_back<R, C, true>(target + k, ld, rows, rows_ld, panel + k * count, count, LANES);
   for (; k + LANES <= to; k += LANES)
@@ -245,20 +260,20 @@ INLINE void back_rows(real* target, long ld, long from, long to, const real* row
 
 // What one thread does of a step: some rows and all units, or all rows and some units.
 struct Part {
-  long index, parts;
+  int64_t index, parts;
   bool by_units;
-  long first, last;          // rows
-  long first_row, last_row;  // rows of a function that needs whole rows
-  long from(long width) const { return by_units ? (width + LANES - 1) / LANES * index / parts * LANES : 0; }
-  long to(long width) const {
-    const long end = by_units ? (width + LANES - 1) / LANES * (index + 1) / parts * LANES : width;
+  int64_t first, last;          // rows
+  int64_t first_row, last_row;  // rows of a function that needs whole rows
+  int64_t from(int64_t width) const { return by_units ? (width + LANES - 1) / LANES * index / parts * LANES : 0; }
+  int64_t to(int64_t width) const {
+    const int64_t end = by_units ? (width + LANES - 1) / LANES * (index + 1) / parts * LANES : width;
     return end < width ? end : width;
   }
 };
 
-INLINE void back_all(const Part& part, real* target, long width, const real* rows, long height, const real* panel) {
-  const long from = part.from(width), to = part.to(width);
-  long b = part.first;
+INLINE void back_all(const Part& part, real* target, int64_t width, const real* rows, int64_t height, const real* panel) {
+  const int64_t from = part.from(width), to = part.to(width);
+  int64_t b = part.first;
   for (; b + TALL <= part.last; b += TALL)
     back_rows<TALL>(target + b * width, width, from, to, rows + b * height, height, panel, height);
   if constexpr (TALL > 4)
@@ -268,17 +283,17 @@ INLINE void back_all(const Part& part, real* target, long width, const real* row
 
 // Pack the weights of a group for the forward pass: panel[block of units][k][product][unit].
 template <int G>
-static void pack(real* panel, const real* const (&weights)[G], long width, long count, int thread, int threads) {
-  const long blocks = (width + LANES - 1) / LANES;
-  for (long block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
-    const long n = width - block * LANES < LANES ? width - block * LANES : LANES;
+static void pack(real* panel, const real* const (&weights)[G], int64_t width, int64_t count, int thread, int threads) {
+  const int64_t blocks = (width + LANES - 1) / LANES;
+  for (int64_t block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
+    const int64_t n = width - block * LANES < LANES ? width - block * LANES : LANES;
     for (int g = 0; g < G; g++) {
       real* const to = panel + (block * count * G + g) * LANES;
       if (n < LANES)
-        for (long k = 0; k < count; k++) store<true>(to + k * G * LANES, V{}, LANES);
-      for (long i = 0; i < n; i++) {
+        for (int64_t k = 0; k < count; k++) store<true>(to + k * G * LANES, V{}, LANES);
+      for (int64_t i = 0; i < n; i++) {
         const real* const from = weights[g] + (block * LANES + i) * count;
-        for (long k = 0; k < count; k++) to[k * G * LANES + i] = from[k];
+        for (int64_t k = 0; k < count; k++) to[k * G * LANES + i] = from[k];
       }
     }
   }
@@ -286,90 +301,96 @@ static void pack(real* panel, const real* const (&weights)[G], long width, long 
 
 // Pack them for the backward pass: panel[block of k][product, unit][k].
 template <int G>
-static void pack_back(real* panel, const real* const (&weights)[G], long width, long count, int thread, int threads) {
-  const long blocks = (count + LANES - 1) / LANES;
-  for (long block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
-    const long n = count - block * LANES < LANES ? count - block * LANES : LANES;
+static void pack_back(real* panel, const real* const (&weights)[G], int64_t width, int64_t count, int thread, int threads) {
+  const int64_t blocks = (count + LANES - 1) / LANES;
+  for (int64_t block = blocks * thread / threads; block < blocks * (thread + 1) / threads; block++) {
+    const int64_t n = count - block * LANES < LANES ? count - block * LANES : LANES;
     for (int g = 0; g < G; g++)
-      for (long u = 0; u < width; u++)
+      for (int64_t u = 0; u < width; u++)
         store<true>(panel + ((block * G + g) * width + u) * LANES,
                     load<false>(weights[g] + u * count + block * LANES, n), LANES);
   }
 }
 
-static void softmax_row(const real* x, real* y, long width) {
+static void softmax_row(const real* x, real* y, int64_t width) {
   real most = x[0], sum = 0;
-  for (long i = 1; i < width; i++) most = x[i] > most || x[i] != x[i] ? x[i] : most;
-  for (long i = 0; i < width; i++) sum += y[i] = std::exp(x[i] - most);
-  for (long i = 0; i < width; i++) y[i] /= sum;
+  for (int64_t i = 1; i < width; i++) most = x[i] > most || x[i] != x[i] ? x[i] : most;
+  for (int64_t i = 0; i < width; i++) sum += y[i] = MATH(exp)(x[i] - most);
+  for (int64_t i = 0; i < width; i++) y[i] /= sum;
 }
-static bool is_zero(const real* row, long width) {
-  for (long i = 0; i < width; i++)
+static bool is_zero(const real* row, int64_t width) {
+  for (int64_t i = 0; i < width; i++)
     if (row[i] != 0) return false;
   return true;
 }
 // The adjoint of the target is taken and blanked; that of the operand is added to. Where it is zero nothing is sent.
-static void softmax_back(const real*, const real* y, real* adjoint, real* target, long width) {
+static void softmax_back(const real*, const real* y, real* adjoint, real* target, int64_t width) {
   if (is_zero(adjoint, width)) return;
   real sum = 0;
-  for (long i = 0; i < width; i++) sum += adjoint[i] * y[i];
-  for (long i = 0; i < width; i++) target[i] += y[i] * (adjoint[i] - sum), adjoint[i] = 0;
+  for (int64_t i = 0; i < width; i++) sum += adjoint[i] * y[i];
+  for (int64_t i = 0; i < width; i++) target[i] += y[i] * (adjoint[i] - sum), adjoint[i] = 0;
 }
 
+struct Yes {
+  static constexpr bool value = true;
+};
+struct No {
+  static constexpr bool value = false;
+};
 // Σ over a row of what `term` makes of its vectors, the last of which may be shorter.
-template <typename Term> INLINE real sum_row(long width, Term term) {
+template <typename Term> INLINE real sum_row(int64_t width, Term term) {
   V total{};
-  long i = 0;
-  for (; i + LANES <= width; i += LANES) total += term(i, std::true_type(), LANES);
+  int64_t i = 0;
+  for (; i + LANES <= width; i += LANES) total += term(i, Yes(), LANES);
   if (i < width) {
-    const V rest = term(i, std::false_type(), width - i);
-    for (long lane = 0; lane < width - i; lane++) total[lane] += rest[lane];
+    const V rest = term(i, No(), width - i);
+    for (int64_t lane = 0; lane < width - i; lane++) total[lane] += rest[lane];
   }
   real sum = 0;
   for (int lane = 0; lane < LANES; lane++) sum += total[lane];
   return sum;
 }
-template <typename Each> INLINE void each_of_row(long width, Each each) {
-  long i = 0;
-  for (; i + LANES <= width; i += LANES) each(i, std::true_type(), LANES);
-  if (i < width) each(i, std::false_type(), width - i);
+template <typename Each> INLINE void each_of_row(int64_t width, Each each) {
+  int64_t i = 0;
+  for (; i + LANES <= width; i += LANES) each(i, Yes(), LANES);
+  if (i < width) each(i, No(), width - i);
 }
-template <typename Whole> INLINE V row_load(Whole, const real* p, long n) { return load<Whole::value>(p, n); }
-template <typename Whole> INLINE void row_store(Whole, real* p, V v, long n) { store<Whole::value>(p, v, n); }
+template <typename Whole> INLINE V row_load(Whole, const real* p, int64_t n) { return load<Whole::value>(p, n); }
+template <typename Whole> INLINE void row_store(Whole, real* p, V v, int64_t n) { store<Whole::value>(p, v, n); }
 
 struct Moments {
   real mean, scale;
 };
-static Moments moments(const real* x, long width) {
-  const real mean = sum_row(width, [=](long i, auto whole, long n) { return row_load(whole, x + i, n); }) / real(width);
-  const real square = sum_row(width, [=](long i, auto whole, long n) {
+static Moments moments(const real* x, int64_t width) {
+  const real mean = sum_row(width, [=](int64_t i, auto whole, int64_t n) { return row_load(whole, x + i, n); }) / real(width);
+  const real square = sum_row(width, [=](int64_t i, auto whole, int64_t n) {
     const V far = row_load(whole, x + i, n) - mean;
     return far * far;
   });
-  return {mean, real(1) / std::sqrt(square / real(width) + real(1e-5))};
+  return {mean, real(1) / MATH(sqrt)(square / real(width) + real(1e-5))};
 }
-static void layernorm_row(const real* x, real* y, long width) {
+static void layernorm_row(const real* x, real* y, int64_t width) {
   const Moments m = moments(x, width);
-  each_of_row(width, [=](long i, auto whole, long n) {
+  each_of_row(width, [=](int64_t i, auto whole, int64_t n) {
     row_store(whole, y + i, (row_load(whole, x + i, n) - m.mean) * m.scale, n);
   });
 }
-static void layernorm_back(const real* x, const real* y, real* adjoint, real* target, long width) {
+static void layernorm_back(const real* x, const real* y, real* adjoint, real* target, int64_t width) {
   if (is_zero(adjoint, width)) return;
   const real scale = moments(x, width).scale;
   const real mean =
-      sum_row(width, [=](long i, auto whole, long n) { return row_load(whole, adjoint + i, n); }) / real(width);
-  const real slope = sum_row(width, [=](long i, auto whole, long n) {
+      sum_row(width, [=](int64_t i, auto whole, int64_t n) { return row_load(whole, adjoint + i, n); }) / real(width);
+  const real slope = sum_row(width, [=](int64_t i, auto whole, int64_t n) {
     return row_load(whole, adjoint + i, n) * row_load(whole, y + i, n);
   }) / real(width);
-  each_of_row(width, [=](long i, auto whole, long n) {
+  each_of_row(width, [=](int64_t i, auto whole, int64_t n) {
     const V a = row_load(whole, adjoint + i, n), there = row_load(whole, target + i, n);
     row_store(whole, target + i, there + scale * (a - mean - row_load(whole, y + i, n) * slope), n);
     row_store(whole, adjoint + i, V{}, n);
   });
 }
 
-INLINE void add_square(void* norms, long at, V squares) {
+INLINE void add_square(void* norms, int64_t at, V squares) {
   double sum = 0;
   for (int i = 0; i < LANES; i++) sum += double(squares[i]);
   ((double*)norms)[at] += sum;
@@ -381,87 +402,108 @@ struct Adjoint {
   real* carry;
   const real* given;
   real *came, *adjoint;
-  long width;
+  int64_t width;
 };
 // Clip the adjoint over all states of a row. `request` holds the threshold, whether the norm is meant (else every
 // value), and three counts for each part: adjoints seen, clipped, not finite. A norm is worked out in double precision,
 // where the squares of single precision cannot overflow, and from numbers scaled by the largest.
-template <int N> static void clip_row(const Adjoint (&states)[N], double* clip, long part) {
+template <int N> static void clip_row(const Adjoint (&states)[N], double* clip, int64_t part) {
   double* const count = clip + 2 + 3 * part;
   const double threshold = clip[0];
   double largest = 0, squares = 0;
   bool finite = true;
   for (const Adjoint& s : states)
-    for (long i = 0; i < s.width; i++) {
-      const double size = std::fabs(double(s.carry[i]));
-      finite &= std::isfinite(size);
+    for (int64_t i = 0; i < s.width; i++) {
+      const double size = __builtin_fabs(double(s.carry[i]));
+      finite &= __builtin_isfinite(size);
       largest = size > largest ? size : largest;
     }
   count[0]++;
   if (!finite) {
     count[2]++;
-    for (const Adjoint& s : states) std::memset(s.carry, 0, s.width * sizeof(real));
+    for (const Adjoint& s : states) __builtin_memset(s.carry, 0, s.width * sizeof(real));
   } else if (clip[1] == 0) {
     const real most = real(threshold);
     if (!(largest > threshold)) return;
     count[1]++;
     for (const Adjoint& s : states)
-      for (long i = 0; i < s.width; i++) s.carry[i] = s.carry[i] > most ? most : s.carry[i] < -most ? -most : s.carry[i];
+      for (int64_t i = 0; i < s.width; i++) s.carry[i] = s.carry[i] > most ? most : s.carry[i] < -most ? -most : s.carry[i];
   } else if (largest > 0) {
     for (const Adjoint& s : states)
-      for (long i = 0; i < s.width; i++) squares += (s.carry[i] / largest) * (s.carry[i] / largest);
-    const double norm = std::sqrt(squares);
+      for (int64_t i = 0; i < s.width; i++) squares += (s.carry[i] / largest) * (s.carry[i] / largest);
+    const double norm = __builtin_sqrt(squares);
     if (!(norm * (largest / threshold) > 1)) return;
     count[1]++;
     for (const Adjoint& s : states)
-      for (long i = 0; i < s.width; i++) s.carry[i] = real(s.carry[i] / largest / norm * threshold);
+      for (int64_t i = 0; i < s.width; i++) s.carry[i] = real(s.carry[i] / largest / norm * threshold);
   }
 }
 // Bring what later steps sent and what the loss gave together, clip it, and write down what is asked for.
-template <int N> static void settle_row(const Adjoint (&states)[N], real* clip, long part) {
+template <int N> static void settle_row(const Adjoint (&states)[N], real* clip, int64_t part) {
   for (const Adjoint& s : states) {
-    if (s.came) std::memcpy(s.came, s.carry, s.width * sizeof(real));
-    for (long i = 0; s.given && i < s.width; i++) s.carry[i] += s.given[i];
+    if (s.came) __builtin_memcpy(s.came, s.carry, s.width * sizeof(real));
+    for (int64_t i = 0; s.given && i < s.width; i++) s.carry[i] += s.given[i];
   }
   if (clip) clip_row(states, (double*)clip, part);
   for (const Adjoint& s : states)
-    if (s.adjoint) std::memcpy(s.adjoint, s.carry, s.width * sizeof(real));
+    if (s.adjoint) __builtin_memcpy(s.adjoint, s.carry, s.width * sizeof(real));
 }
 
-template <typename Call> INLINE Part part_of(const Call& a, long index, long t) {
-  const long rows = a.rows[t];
+template <typename Call> INLINE Part part_of(const Call& a, int64_t index, int64_t t) {
+  const int64_t rows = a.rows[t];
   if (a.by_units) return {index, a.parts, true, 0, rows, rows * index / a.parts, rows * (index + 1) / a.parts};
-  const long first = a.share[index] < rows ? a.share[index] : rows;
-  const long last = a.share[index + 1] < rows ? a.share[index + 1] : rows;
+  const int64_t first = a.share[index] < rows ? a.share[index] : rows;
+  const int64_t last = a.share[index + 1] < rows ? a.share[index + 1] : rows;
   return {index, a.parts, false, first, last, first, last};
 }
+
+// Threads are those of the OpenMP runtime that torch has loaded, by GCC's entry points, which LLVM's has too.
+#ifndef _WIN32
+extern "C" {
+void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned);
+void GOMP_barrier(void);
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+}
+template <typename Work> static void work_of_thread(void* work) {
+  (*(const Work*)work)(omp_get_thread_num(), omp_get_num_threads());
+}
+template <typename Work> static void in_parallel(int64_t threads, const Work& work) {
+  if (threads > 1) GOMP_parallel(work_of_thread<Work>, (void*)&work, unsigned(threads), 0);
+  else work(0, 1);
+}
+INLINE void wait_for_all(int threads) {
+  if (threads > 1) GOMP_barrier();
+}
+#else  // torch's runtime has other entry points there: one thread does it all
+template <typename Work> static void in_parallel(int64_t, const Work& work) { work(0, 1); }
+INLINE void wait_for_all(int) {}
+#endif
 
 // The loop over time. Rows do not know of one another: a thread takes its own through all steps, without a
 // barrier. Where the units are split, every part of a step waits for all threads.
 template <typename Call, typename Pack, typename Step>
-static void run(const Call& a, int begin, int count, long from, long to, long by, Pack pack, Step step) {
-#pragma omp parallel num_threads(a.threads) if (a.threads > 1)
-  {
-    const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
+static void run(const Call& a, int begin, int count, int64_t from, int64_t to, int64_t by, Pack pack, Step step) {
+  in_parallel(a.threads, [&](int thread, int threads) {
     if (a.pack) {
       pack(a, thread, threads);
-#pragma omp barrier
+      wait_for_all(threads);
     }
     if (a.by_units) {
-      for (long t = from; t != to; t += by)
+      for (int64_t t = from; t != to; t += by)
         for (int number = begin; number < count; number++) {
-          for (long part = thread; part < a.parts; part += threads) step(a, number, part_of(a, part, t), t);
-#pragma omp barrier
+          for (int64_t part = thread; part < a.parts; part += threads) step(a, number, part_of(a, part, t), t);
+          wait_for_all(threads);
         }
     } else {
-      for (long part = thread; part < a.parts; part += threads)
-        for (long t = from; t != to; t += by) {
+      for (int64_t part = thread; part < a.parts; part += threads)
+        for (int64_t t = from; t != to; t += by) {
           const Part here = part_of(a, part, t);
           if (here.first < here.last)
             for (int number = begin; number < count; number++) step(a, number, here, t);
         }
     }
-  }
+  });
 }
 template <typename Call, typename Pack, typename Step>
 static void run_forward(const Call& a, int count, Pack pack, Step step) {
@@ -480,15 +522,15 @@ struct Outer {
   int64_t adjoint_ld, x_ld, rows, height, width, add, threads;
 };
 template <int R, int C, bool WHOLE>
-INLINE void outer_block(const real* adjoint, long adjoint_ld, const real* x, long x_ld, long count, real* target,
-                        long width, long n, bool add) {
+INLINE void outer_block(const real* adjoint, int64_t adjoint_ld, const real* x, int64_t x_ld, int64_t count, real* target,
+                        int64_t width, int64_t n, bool add) {
   V acc[R][C] = {};
   if (add)
     for (int r = 0; r < R; r++)
       for (int c = 0; c < C; c++)
         acc[r][c] = WHOLE || c < C - 1 ? load<true>(target + r * width + c * LANES, n)
                                        : load<false>(target + r * width + c * LANES, n);
-  for (long i = 0; i < count; i++) {
+  for (int64_t i = 0; i < count; i++) {
     V w[C];
     for (int c = 0; c < C; c++)
       w[c] = WHOLE || c < C - 1 ? load<true>(x + i * x_ld + c * LANES, n) : load<false>(x + i * x_ld + c * LANES, n);
@@ -507,46 +549,44 @@ INLINE void outer_block(const real* adjoint, long adjoint_ld, const real* x, lon
 // TALL before, and that of a step `ld` after that of the one before.
 struct Tile {
   const real* adjoint;
-  long block, ld, first, last, from, to;
+  int64_t block, ld, first, last, from, to;
   bool add;
 };
 template <int C, bool WHOLE>
-static void outer_columns(const Outer& a, const Tile& tile, long k) {
+static void outer_columns(const Outer& a, const Tile& tile, int64_t k) {
   const real *x = a.x + tile.first * a.x_ld + k, *adjoint = tile.adjoint;
-  const long n = a.width - k - (C - 1) * LANES, count = tile.last - tile.first;
-  long j = tile.from;
+  const int64_t n = a.width - k - (C - 1) * LANES, count = tile.last - tile.first;
+  int64_t j = tile.from;
   for (; j + TALL <= tile.to; j += TALL, adjoint += tile.block)
     outer_block<TALL, C, WHOLE>(adjoint, tile.ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
   for (adjoint = a.adjoint + tile.first * a.adjoint_ld; j < tile.to; j++)
     outer_block<1, C, WHOLE>(adjoint + j, a.adjoint_ld, x, a.x_ld, count, a.target + j * a.width + k, a.width, n, tile.add);
 }
 // Bring the adjoints of TALL rows of the matrix side by side: a wide one reads them many times.
-static void pack_adjoint(const Outer& a, Tile& tile, std::vector<real>& packed) {
-  const long count = tile.last - tile.first;
-  if (long(packed.size()) < count * (tile.to - tile.from)) packed.resize(count * (tile.to - tile.from));
-  for (long i = 0; i < count; i++)
-    for (long j = tile.from; j + TALL <= tile.to; j += TALL)
-      std::memcpy(&packed[(j - tile.from) * count + i * TALL], a.adjoint + (tile.first + i) * a.adjoint_ld + j,
-                  TALL * sizeof(real));
-  tile.adjoint = packed.data(), tile.block = TALL * count, tile.ld = TALL;
+static void pack_adjoint(const Outer& a, Tile& tile, real* packed) {
+  const int64_t count = tile.last - tile.first;
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t j = tile.from; j + TALL <= tile.to; j += TALL)
+      __builtin_memcpy(packed + (j - tile.from) * count + i * TALL, a.adjoint + (tile.first + i) * a.adjoint_ld + j,
+                       TALL * sizeof(real));
+  tile.adjoint = packed, tile.block = TALL * count, tile.ld = TALL;
 }
-extern "C" void outer(const Outer* call) {
+EXPORT void outer(const Outer* call) {
   const Outer& a = *call;
-  constexpr long RUN = 96, WIDE = 96;
-#pragma omp parallel num_threads(a.threads) if (a.threads > 1)
-  {
-    const long thread = omp_get_thread_num(), threads = omp_get_num_threads(), blocks = (a.height + TALL - 1) / TALL;
-    const long from = blocks * thread / threads * TALL, end = blocks * (thread + 1) / threads * TALL;
-    static thread_local std::vector<real> packed;
-    for (long first = 0; first < a.rows; first += RUN) {
-      const long last = first + RUN < a.rows ? first + RUN : a.rows;
-      Tile tile{a.adjoint + first * a.adjoint_ld + from, TALL, a.adjoint_ld, first, last, from,
-                end < a.height ? end : a.height, a.add || first > 0};
-      if (a.width >= WIDE) pack_adjoint(a, tile, packed);
-      long k = 0;
+  constexpr int64_t RUN = 96, WIDE = 96;
+  in_parallel(a.threads, [&](int64_t thread, int64_t threads) {
+    const int64_t blocks = (a.height + TALL - 1) / TALL, from = blocks * thread / threads * TALL;
+    const int64_t end = blocks * (thread + 1) / threads * TALL, to = end < a.height ? end : a.height;
+    real* const packed = a.width < WIDE || to <= from ? nullptr : (real*)__builtin_malloc(RUN * (to - from) * sizeof(real));
+    for (int64_t first = 0; first < a.rows; first += RUN) {
+      const int64_t last = first + RUN < a.rows ? first + RUN : a.rows;
+      Tile tile{a.adjoint + first * a.adjoint_ld + from, TALL, a.adjoint_ld, first, last, from, to, a.add || first > 0};
+      if (packed) pack_adjoint(a, tile, packed);  // where there is no memory they are read where they are
+      int64_t k = 0;
       for (; k + 3 * LANES <= a.width; k += 3 * LANES) outer_columns<3, true>(a, tile, k);
       for (; k + LANES <= a.width; k += LANES) outer_columns<1, true>(a, tile, k);
       if (k < a.width) outer_columns<1, false>(a, tile, k);
     }
-  }
+    __builtin_free(packed);
+  });
 }

@@ -19,9 +19,9 @@ from unvanish.engine import evaluate
 from unvanish.engine.arrays import as_tensor
 from unvanish.engine.tap import Border, States, Tap
 from unvanish.engine.words import TORCH
-from unvanish.equations.calculus import slopes
 from unvanish.equations.expression import Call, Expr, Ref, refs, walk
 from unvanish.equations.gates import keep_factors
+from unvanish.equations.slopes import slopes
 from unvanish.equations.system import Elementwise, System
 from unvanish.equations.words import WORDS
 from unvanish.flow.finding.graph import GraphPart

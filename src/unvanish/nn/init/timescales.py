@@ -21,11 +21,17 @@ from unvanish.checks import finite, positive
 from unvanish.engine import evaluate
 from unvanish.equations import Cell, System
 from unvanish.equations.expression import refs
-from unvanish.equations.gates import Gate, Keep, keeps
+from unvanish.equations.gates import Gate, Keep
 from unvanish.errors import OptionError
 
 if TYPE_CHECKING:
     from unvanish.nn.part import Part
+
+
+def _keeps(layer: Fillable) -> tuple[Keep, ...]:
+    from unvanish.equations.keeping import keeps  # which imports SymPy
+
+    return keeps(layer.system)
 
 
 class Fillable(Protocol):
@@ -64,7 +70,7 @@ class LayerInitialiser(abc.ABC):
         """
         for one in layer.parts():
             part = _Arrays(layer, one, self.word)
-            found = [keep for keep in keeps(layer.system) if self.refusal(part, keep) is None]
+            found = [keep for keep in _keeps(layer) if self.refusal(part, keep) is None]
             if name is None and not found:
                 raise OptionError(self._why_not(part))
             if name is not None:
@@ -87,7 +93,7 @@ class LayerInitialiser(abc.ABC):
         """Set what keeps one state; `only` what is named."""
 
     def _why_not(self, part: _Arrays) -> str:
-        cell, found = part.layer.cell.name, keeps(part.layer.system)
+        cell, found = part.layer.cell.name, _keeps(part.layer)
         reasons = [reason for keep in found if (reason := self.refusal(part, keep)) is not None]
         if reasons:
             return f"'{self.word}' can set nothing in {cell}: {'; '.join(reasons)}"
@@ -97,9 +103,7 @@ class LayerInitialiser(abc.ABC):
         )
 
     def _why_not_this(self, part: _Arrays, name: str) -> str:
-        settable = [
-            n for keep in keeps(part.layer.system) if not self.refusal(part, keep) for n in self.names(keep)
-        ]
+        settable = [n for keep in _keeps(part.layer) if not self.refusal(part, keep) for n in self.names(keep)]
         if not settable:
             return self._why_not(part)
         return (
