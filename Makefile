@@ -7,7 +7,7 @@ INSTALL := $(RUN)/pip install --quiet --disable-pip-version-check --constraint c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-full test-engine test-rest test-memory test-floor storm lint types format bench-train bench-engine \
-	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions docs pictures golden clean
+	bench-engine-quick bench-clip bench-omega bench-remedies bench-remedies-quick bench-prescriptions docs pictures golden kernels release clean
 
 help: ## List what can be made.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -31,6 +31,10 @@ $(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 	$(INSTALL) --editable '.[bench]'
 	@touch $@ $(VENV)/.app
+
+$(VENV)/.release: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
+	$(INSTALL) --editable '.[release]'
+	@touch $@
 
 demo: $(VENV)/.app ## Train on this machine's own Python library, watch the reach of the gradient, write the report.
 	$(RUN)/unvanish train --epochs 2 --seed 1
@@ -143,5 +147,11 @@ golden: $(VENV)/.test ## Keep three kernels, the derivatives of the catalogue an
 	$(RUN)/python -m tests.equations.test_derived
 	$(RUN)/python -m tests.cli.test_options
 
+kernels: $(VENV)/.release ## Compile the kernels that a wheel brings, into this clone, for this machine. Some minutes.
+	$(RUN)/python release/kernels.py --machine $$(uname -m)
+
+release: $(VENV)/.release ## Make the source archive and the wheels in dist/, and try this machine's in a bare environment.
+	$(RUN)/python release/make.py $(RELEASE)
+
 clean: ## Remove the environments and what tools leave behind.
-	rm -rf $(VENV) $(FLOOR) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) dist src/unvanish/engine/native/ready .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import hypothesis
@@ -26,17 +23,8 @@ torch.set_num_threads(1)
 # are; so does a compiler that is asked for.
 if os.environ.get("KERNELS") != "shipped" and "CXX" not in os.environ:
     os.environ["CXX"] = str(Path(__file__).parent / "support" / "quick-c++")
-    os.environ["QUICK_HEADERS"] = tempfile.mkdtemp(prefix="unvanish-headers-")
-    runtime = resources.files("unvanish.engine.native").joinpath("runtime.h").read_text(encoding="utf-8")
-    included = [line for line in runtime.splitlines(keepends=True) if line.startswith("#include <")]
-    Path(os.environ["QUICK_HEADERS"], "headers.h").write_text("".join(included), encoding="utf-8")
 # What a shell starts in the background ignores Ctrl-C, and hands that on to all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_unconfigure() -> None:
-    """Remove what the quick compiler has kept."""
-    shutil.rmtree(os.environ.pop("QUICK_HEADERS", ""), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

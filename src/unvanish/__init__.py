@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:  # at once: the room of this name would stand in its place
     from unvanish.cells import CATALOGUE as cells  # noqa: F401
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 del starting
 
 

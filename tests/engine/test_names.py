@@ -13,7 +13,7 @@ from tests.support.whole import whole_only
 from unvanish import Cell
 from unvanish.engine import make_plan
 from unvanish.engine.ir.lower import lower
-from unvanish.engine.native import build
+from unvanish.engine.native import toolchain
 from unvanish.engine.native.emit import emit
 from unvanish.engine.native.places import Slot, Slots, identifier, variable
 from unvanish.equations.expression import Ref
@@ -35,7 +35,7 @@ def identifiers(*cells: str) -> list[str]:
 @whole_only
 def test_lines_named_as_the_kernel_names_things_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        build, "FLAGS", ("-O0", *build.FLAGS[1:])
+        toolchain, "FLAGS", ("-O0", *toolchain.FLAGS[1:])
     )  # a hundred lines: nothing but names is looked at
     names = identifiers("leaky_rnn", "clockwork_rnn", "skip_rnn")
     assert {"carry_h", "at_h", "thread", "panel_0", "v_h"} <= set(names)

@@ -29,13 +29,13 @@ from torch import Tensor
 from tests.support.strategies import cells as random_cells
 from tests.support.whole import usual, whole_only
 from unvanish import Cell, Recurrent, cells
-from unvanish.engine.native import backend, backward, build, forward, kernel, memory
+from unvanish.engine.native import backend, backward, build, forward, kernel, memory, toolchain
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.errors import OptionError
 
 # At -O0 the checks are the same, and it compiles three times as fast as at -O1.
 FLAGS = (
-    *("-O0", "-g1", "-march=native", "-std=c++17", "-fPIC", "-fopenmp", "-Wno-psabi"),
+    *("-O0", "-g1", "-std=c++17", "-Wno-psabi"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
 )
 OPTIONS = "detect_leaks=0:max_malloc_fill_size=1000000000:malloc_fill_byte=255"
@@ -159,7 +159,7 @@ def run_broken() -> None:
         sys.stderr.write(f"### {defect}\n")
         sys.stderr.flush()
         if os.fork() == 0:
-            build.FLAGS = (*FLAGS, f"-DDEFECT={number}")  # so that none takes what another has kept
+            toolchain.FLAGS = (*FLAGS, f"-DDEFECT={number}")  # so that none takes what another has kept
             build._compile = functools.partial(compile_broken, compile_text, function, change)
             run(cells["rnn"], torch.float32, width=5)
             sys.exit("nothing was found")
@@ -167,7 +167,7 @@ def run_broken() -> None:
 
 
 def compile_broken(
-    compile_text: Callable[..., Path], function: str, change: str, using: build.Compiler, text: str, *more: Any
+    compile_text: Callable[..., Path], function: str, change: str, using: toolchain.Compiler, text: str, *more: Any
 ) -> Path:
     text = text.replace(f"void {function}(", f"void whole_{function}(") + (
         f'extern "C" void {function}(const Call* call) {{\n'
@@ -218,7 +218,7 @@ def test_broken_kernels_are_found(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     del os.environ["LD_PRELOAD"]  # the compiler needs none
-    build.FLAGS = FLAGS
+    toolchain.FLAGS = FLAGS
     memory.Layout, kernel.Arena.take = Gaps, take_fresh
     forward.set_block = backward.set_block = functools.partial(set_block, forward.set_block)
     kernel.Loaded.run = functools.partialmethod(closed, kernel.Loaded.run)

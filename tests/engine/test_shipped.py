@@ -11,7 +11,8 @@ import unvanish
 from tests.engine.test_thresholds import STREAMS
 from tests.support.pairs import assert_agree
 from unvanish import Cell
-from unvanish.engine.native.build import FLAGS, compiler
+from unvanish.engine.native.build import compiler
+from unvanish.engine.native.toolchain import FLAGS
 
 pytestmark = pytest.mark.usefixtures("as_shipped")
 

@@ -7,7 +7,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from unvanish.engine.native import build
+from unvanish.engine.native import backend, build, ready
 from unvanish.engine.native.build import library
 from unvanish.engine.native.cache import FUNCTIONS
 from unvanish.engine.native.kernel import load
@@ -18,6 +18,8 @@ TEXT = "".join(f'extern "C" void {name}(int* a) {{ *a = 41; }}\n' for name in FU
 def forget() -> None:
     """Let the process know nothing of compilers, hold no kernels, and not have warned."""
     build.compiler.cache_clear()
+    ready.any_here.cache_clear()
+    backend._came.clear()
     load.clear()
     build._warn.cache_clear()
 

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from unvanish.cells import CATALOGUE
 from unvanish.cli.show import console, plain
-from unvanish.engine.native.build import COMPILED, command_of, compiler, no_compiler
+from unvanish.engine.native.build import COMPILED, compiler, no_compiler
 from unvanish.engine.native.cache import cache_folder
+from unvanish.engine.native.toolchain import command_of
 from unvanish.equations import Cell
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.nn import Recurrent
@@ -74,7 +75,7 @@ def described(compile_kernels: bool) -> dict[str, Any]:
 def _compiler() -> str:
     found, asked = compiler(), os.environ.get("CXX", "")
     if found is None:
-        return "none found: install g++ (Debian: apt-get install g++)"
+        return "none found: pip install 'unvanish[compiler]', or install g++"
     unused = asked and command_of(asked) != found.command
     return f"{found}; $CXX ({asked}) is not a compiler that works" if unused else str(found)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.compilers import TEXT, break_compiler, compiler_script, compiles, ends, kept, works
-from unvanish.engine.native import build, workshop
+from unvanish.engine.native import build, toolchain, workshop
 from unvanish.engine.native.build import compiler, library
 from unvanish.engine.native.workshop import BuildError
 
@@ -31,7 +31,7 @@ def test_the_compiler_may_be_called_with_arguments(tmp_path: Path, monkeypatch: 
     assert works(library(TEXT))
     assert [line.split()[1] for line in log.read_text().splitlines()] == ["-DWRAPPED"] * 2
     monkeypatch.setenv("CXX", str(wrapper))
-    assert build.command_of(str(wrapper)) == (str(wrapper),), "a space in a path is no argument"
+    assert toolchain.command_of(str(wrapper)) == (str(wrapper),), "a space in a path is no argument"
 
 
 # -- no compiler ---------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_what_makes_no_library_is_passed_over(
     monkeypatch.setenv("CXX", asked)
     found = compiler()
     assert found is not None
-    assert Path(found.command[0]).name in build.COMPILERS
+    assert Path(found.command[0]).name in toolchain.COMPILERS
     assert compiles() == 1
     assert sorted(path.suffix for path in cache.iterdir()) == [".so", ".trial"], "of the good compiler alone"
 
@@ -79,17 +79,18 @@ def script_of(tmp_path: Path, lines: str) -> Path:
 
 
 def test_why_no_compiler_works_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "COMPILERS", ())
+    monkeypatch.setattr(toolchain, "COMPILERS", ())
+    monkeypatch.setitem(sys.modules, toolchain.WHEEL, None)
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert build.no_compiler() == (
-        "no C++ compiler was found: install g++ (Debian: apt-get install g++), or set CXX"
+        "no C++ compiler was found: pip install 'unvanish[compiler]', or install g++, or set CXX"
     )
     monkeypatch.setattr(build, "TRIAL_TIME_LIMIT", 0.5)
     faults = {"sleep 1000": "had not ended after 0.5 s", "echo no vector; exit 1": "failed: no vector"}
     for lines, why in faults.items():
         compiler.cache_clear()
         monkeypatch.setenv("CXX", f"'{script_of(tmp_path, lines)}'")
-        with pytest.raises(BuildError, match=rf"works \(.*spaces {why}\): install g\+\+ "):
+        with pytest.raises(BuildError, match=rf"works \(.*spaces {why}\): pip install "):
             library(TEXT)
 
 

@@ -16,7 +16,7 @@ import torch
 
 import unvanish
 from tests.support.compilers import TEXT, break_compiler, compiler_script, compiles, kept, works
-from unvanish.engine.native import build
+from unvanish.engine.native import build, toolchain
 from unvanish.engine.native.build import compiler, library
 
 
@@ -44,9 +44,10 @@ def test_who_waits_at_a_terminal_is_told_what_is_compiled(cache: Path, monkeypat
 
 def test_another_processor_compiler_or_flag_means_another_kernel(cache: Path, monkeypatch: Any) -> None:
     library(TEXT)
-    for name, value in (("FLAGS", (*build.FLAGS, "-g")), ("_processor", lambda: "a processor of next year")):
+    others = (toolchain, "FLAGS", (*toolchain.FLAGS, "-g")), (build, "_processor", lambda: "of next year")
+    for where, name, value in others:
         with monkeypatch.context() as patch:
-            patch.setattr(build, name, value)
+            patch.setattr(where, name, value)
             assert compiles() == 1
     monkeypatch.setenv("CXX", "c++ -g")
     compiler.cache_clear()

@@ -16,18 +16,20 @@ from unvanish.engine.backend import BackEnd
 from unvanish.engine.clipping import StepClip
 from unvanish.engine.hoist import Timeless
 from unvanish.engine.ir.lower import Kernel, lower
+from unvanish.engine.ir.plan import make_plan
 from unvanish.engine.layout import Weights
-from unvanish.engine.native import fallback
+from unvanish.engine.native import fallback, ready
 from unvanish.engine.native.backward import backward
 from unvanish.engine.native.binding import Binding, bind
 from unvanish.engine.native.build import no_compiler
 from unvanish.engine.native.forward import forward
-from unvanish.engine.native.kernel import DTYPES, Loaded, load
+from unvanish.engine.native.kernel import DTYPES, Loaded, comes_with_the_package, load
 from unvanish.engine.native.memory import memory_of
 from unvanish.engine.native.prepared import Prepared
 from unvanish.engine.native.schedule import Schedule, even, uneven, with_resets
 from unvanish.engine.native.stepper import Stepper
 from unvanish.engine.sequence import Pass, Result
+from unvanish.engine.shared import shared
 from unvanish.engine.tape import Event, Tape
 from unvanish.equations.backends import unsupported_by_native
 from unvanish.equations.expression import Ref
@@ -45,12 +47,12 @@ class Native(BackEnd):
     name = "native"
 
     def available(self) -> bool:
-        """Return whether there is a C++ compiler."""
-        return no_compiler() is None
+        """Return whether there are kernels of the package, or a C++ compiler."""
+        return ready.any_here() or no_compiler() is None
 
     def lasting_hindrance(self, system: System) -> str | None:
-        """Return why there is no compiler, or why the kernels cannot run these equations; else None."""
-        return no_compiler() or unsupported_by_native(system)
+        """Return why the kernels cannot run these equations, or why there can be none of them; else None."""
+        return unsupported_by_native(system) or (None if ready.any_here() and _came(system) else no_compiler())
 
     def hindrance(self, job: Pass) -> str | None:
         """Return why the kernels cannot run this pass, or None."""
@@ -106,6 +108,12 @@ class Native(BackEnd):
 def _recorded(ready: Prepared, weights: Weights, given: Sequence[Tensor]) -> Sequence[Tensor]:
     found: Sequence[Tensor] = NativePass.apply(ready, weights, *given)  # type: ignore[no-untyped-call]
     return found
+
+
+@shared(256)
+def _came(system: System) -> bool:
+    """Whether all kernels of these equations came with the package."""
+    return all(comes_with_the_package(lower(make_plan(system), fold)) for fold in (True, False))
 
 
 def _unsupported_pass(job: Pass) -> str | None:

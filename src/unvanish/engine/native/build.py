@@ -14,15 +14,13 @@ import hashlib
 import os
 import platform
 import re
-import shlex
-import shutil
 import sys
 import time
 import warnings
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
+from unvanish.engine.native import ready
 from unvanish.engine.native.cache import (
     cache_folder,
     content_of,
@@ -32,31 +30,19 @@ from unvanish.engine.native.cache import (
     load_kept,
     opened_library,
 )
+from unvanish.engine.native.toolchain import Compiler, System, commands, compile_line, link_line
 from unvanish.engine.native.workshop import BuildError, Group, group, workshop
 
-COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math: it breaks the rounding by adding a large number, and what NaN and infinity mean.
-# -O2 compiles as long as -O3 and its kernels are up to 1.5 times slower; -O1 takes half as long to compile.
-FLAGS = (
-    "-O3",
-    "-march=native",
-    "-std=c++17",
-    "-fPIC",
-    "-fopenmp",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-Wno-psabi",
-)
-# What a compiler must make a library of before it is used: the headers, OpenMP and the functions of a kernel.
+# What a compiler must make a library of before it is used: vectors, threads, and the functions of a kernel.
 TRIAL = """
-#include <omp.h>
-#include <vector>
-extern "C" void forward(std::vector<int>* threads) {
-#pragma omp parallel for
-  for (int i = 0; i < 2; i++) (*threads)[i] = omp_get_thread_num();
+typedef float real;
+#define SINGLE 1
+#define VECTOR 32
+#include "runtime.h"
+EXPORT void forward(int* threads) {
+  in_parallel(2, [&](int thread, int) { threads[thread] = LANES; });
 }
-extern "C" void backward(void*) {}
-extern "C" void outer(void*) {}
+EXPORT void backward(void*) {}
 """
 TIME_LIMIT = 120.0
 TRIAL_TIME_LIMIT = 30.0
@@ -65,27 +51,15 @@ COMPILED: list[float] = []  # how many seconds each kernel took that this proces
 PASSED_OVER: list[str] = []  # why each compiler that was found is not used
 
 
-class Compiler(NamedTuple):
-    """How a compiler is called, and what it calls itself."""
-
-    command: tuple[str, ...]
-    version: str
-
-    def __str__(self) -> str:
-        return f"{shlex.join(self.command)} ({self.version})"
-
-
 @functools.lru_cache(maxsize=1)
 def compiler() -> Compiler | None:
-    """Return the first C++ compiler that makes a library: $CXX, which may have arguments, then the usual names."""
+    """Return the first C++ compiler that makes a library: $CXX, the usual names, then the one from a wheel."""
     PASSED_OVER.clear()
-    for given in (os.environ.get("CXX", ""), *COMPILERS):
-        command = command_of(given)
-        if command:
-            try:
-                return _tried(Compiler(command, _version(command)))
-            except BuildError as fault:
-                PASSED_OVER.append(str(fault))
+    for command in commands(os.environ.get("CXX", "")):
+        try:
+            return _tried(Compiler(command, _version(command)))
+        except BuildError as fault:
+            PASSED_OVER.append(str(fault))
     return None
 
 
@@ -104,20 +78,7 @@ def no_compiler() -> str | None:
 
 def _without_compiler() -> str:
     why = f"works ({PASSED_OVER[0].partition('; set CXX')[0]})" if PASSED_OVER else "was found"
-    return f"no C++ compiler {why}: install g++ (Debian: apt-get install g++), or set CXX"
-
-
-def command_of(given: str) -> tuple[str, ...]:
-    """Find a program, or a program with arguments such as `ccache g++`; nothing where it is not there."""
-    path = shutil.which(given)
-    if path is not None:
-        return (path,)
-    try:
-        program, *arguments = shlex.split(given)
-    except ValueError:  # nothing at all, or quotes that do not close
-        return ()
-    path = shutil.which(program)
-    return () if path is None else (path, *arguments)
+    return f"no C++ compiler {why}: pip install 'unvanish[compiler]', or install g++, or set CXX"
 
 
 def _version(command: tuple[str, ...]) -> str:
@@ -153,17 +114,27 @@ def _processor() -> str:
     return "\n".join(found)
 
 
+def is_ready(text: str) -> bool:
+    """Whether the library of a text came with the package."""
+    return ready.holds(text, _runtime(), _processor())
+
+
 def vector_bytes() -> int:
     """How many bytes a vector of this processor has: 64 with AVX-512; 32 with AVX2, and in two halves elsewhere."""
     return 64 if re.search(r"\bavx512f\b", _processor()) else 32
 
 
 def library(text: str, name: str = "a") -> ctypes.CDLL:
-    """Return the loaded library of a kernel's text, compiled if it is not kept; `name` is for who reads along.
+    """Return the loaded library of a kernel's text, compiled if it neither came with the package nor is kept.
+
+    `name` is for who reads along.
 
     Raises:
         BuildError: there is no compiler, or it failed, or what it made cannot be loaded.
     """
+    found = ready.find(text, _runtime(), _processor())
+    if found is not None:
+        return found
     using = compiler()
     if using is None:
         raise BuildError(_without_compiler())
@@ -181,7 +152,7 @@ def library(text: str, name: str = "a") -> ctypes.CDLL:
 
 def _target(using: Compiler, text: str, suffix: str = "so") -> tuple[Path | None, str]:
     """Where the library of a text is kept, or what stands in the way."""
-    key = "\0".join([text, _runtime(), *using.command, using.version, *FLAGS, _processor()])
+    key = "\0".join([text, _runtime(), *compile_line(using, System.here(), "", ""), using.version, _processor()])
     try:
         return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.{suffix}", ""
     except OSError as fault:
@@ -216,9 +187,8 @@ def _compile(using: Compiler, text: str, workers: Group, seconds: float) -> Path
     source, half, made = (workers.folder / f"kernel.{end}" for end in ("cpp", "o", "so"))
     source.write_text(text, encoding="utf-8")
     (workers.folder / "runtime.h").write_text(_runtime(), encoding="utf-8")
-    workers.run([*using.command, *FLAGS, "-c", str(source), "-o", str(half)], seconds)
-    # Linked without -fopenmp: the OpenMP symbols are torch's, which is loaded already.
-    workers.run([*using.command, "-shared", str(half), "-o", str(made)], seconds)
+    workers.run(compile_line(using, System.here(), str(source), str(half)), seconds)
+    workers.run(link_line(using, System.here(), str(half), str(made)), seconds)
     return made
 
 

@@ -152,10 +152,26 @@ def load_kept(path: Path) -> ctypes.CDLL | None:
         opened(path.parent, "XDG_CACHE_HOME") as folder,
         opened_library(path.name, folder) as descriptor,
     ):
-        content = content_of(descriptor)
-        if hashlib.sha256(content[:-CHECKSUM]).digest() == content[-CHECKSUM:] and is_whole(content[:-CHECKSUM]):
-            return load(descriptor, str(path))
+        return _load_checked(descriptor, path)
     return None
+
+
+def load_whole(path: Path) -> ctypes.CDLL | None:
+    """Load a library that lies beside our own code, which whoever can change it can change too, if it is whole."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | _FILE)
+        try:
+            return _load_checked(descriptor, path)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+def _load_checked(descriptor: int, path: Path) -> ctypes.CDLL | None:
+    content = content_of(descriptor)
+    if hashlib.sha256(content[:-CHECKSUM]).digest() != content[-CHECKSUM:] or not is_whole(content[:-CHECKSUM]):
+        return None
+    return load(descriptor, str(path))
 
 
 def is_whole(content: bytes) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unvanish.engine.ir.lower import Kernel
-from unvanish.engine.native.build import library, vector_bytes
+from unvanish.engine.native.build import is_ready, library, vector_bytes
 from unvanish.engine.native.emit import Emitted, emit
 from unvanish.engine.native.places import Slot
 from unvanish.engine.native.workshop import BuildError
@@ -99,6 +99,11 @@ class Loaded:
         width = x_NK.shape[1]
         pointers = adjoint_NJ.data_ptr(), x_NK.data_ptr(), target_JK.data_ptr()
         self.outer(ctypes.byref(_Outer(*pointers, height, width, rows, height, width, add, threads)))
+
+
+def comes_with_the_package(kernel: Kernel) -> bool:
+    """Whether a kernel can be had without a compiler."""
+    return all(is_ready(emit(kernel, double, vector_bytes()).text) for double in (False, True))
 
 
 @shared(256)

@@ -36,7 +36,8 @@ class Group(NamedTuple):
         Raises:
             BuildError: it cannot be run, fails, or takes more than so many seconds.
         """
-        place = {} if self.folder is None else {"TMPDIR": str(self.folder)}
+        names = () if self.folder is None else ("TMPDIR", "ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
+        place = dict.fromkeys(names, str(self.folder))
         try:
             process = subprocess.Popen(
                 command,
