@@ -105,7 +105,8 @@ def replays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """How the program is started on each processor."""
     folder = tmp_path_factory.mktemp("replay")
     for name, compiler in (("x86", "gcc"), ("arm", ARM_COMPILER)):
-        subprocess.run([compiler, "-O1", "-rdynamic", str(REPLAY), "-o", str(folder / name), "-ldl"], check=True)
+        libraries = ["-ldl", "-Wl,--no-as-needed", "-lm"]  # which Python and torch have loaded, too
+        subprocess.run([compiler, "-O1", "-rdynamic", REPLAY, "-o", folder / name, *libraries], check=True)
     return {"x86": [str(folder / "x86")], "arm": [EMULATOR, "-L", ARM_ROOT, str(folder / "arm")]}
 
 
