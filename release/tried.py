@@ -68,7 +68,9 @@ def main() -> None:
 
         run("unvanish", "env")
         run("python", "-c", SWIFT, "lstm", "gru", "rnn")
-        run("unvanish", "diagnose", "my_code:make", "--need", "100", "--out", "verdict.html", statuses=(1,))  # it vanishes
+        run(
+            "unvanish", "diagnose", "my_code:make", "--need", "100", "--out", "verdict.html", statuses=(1,)
+        )  # it vanishes
         assert (folder / "verdict.html").stat().st_size > 1000
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+import unvanish
 from unvanish.cli.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -95,10 +96,9 @@ def test_the_workflow_runs_what_anybody_can_run() -> None:
 
 
 def test_the_citation_is_of_this_version() -> None:
-    import tomllib
-
     cited = yaml.safe_load(text_of("CITATION.cff"))
-    assert cited["version"] == tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
+    assert cited["version"] == unvanish.__version__
+    assert f"## [{unvanish.__version__}] - {cited['date-released']}" in text_of("CHANGELOG.md")
     assert {"title", "authors", "message", "license", "date-released"} <= set(cited)
 
 

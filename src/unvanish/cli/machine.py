@@ -19,7 +19,8 @@ from rich.table import Table
 
 from unvanish.cells import CATALOGUE
 from unvanish.cli.show import console, plain
-from unvanish.engine.native.build import COMPILED, compiler, no_compiler
+from unvanish.engine.native import ready
+from unvanish.engine.native.build import COMPILED, compiler, levels_here, no_compiler
 from unvanish.engine.native.cache import cache_folder
 from unvanish.engine.native.toolchain import command_of
 from unvanish.equations import Cell
@@ -61,6 +62,7 @@ def described(compile_kernels: bool) -> dict[str, Any]:
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "compiler": found and {"command": list(found.command), "version": found.version},
         "kernels": _kept(),
+        "kernels_of_the_package": _brought(),
         "gpus": _gpus(),
         "cache_folder": platformdirs.user_cache_dir("unvanish"),
     }
@@ -81,10 +83,20 @@ def _compiler() -> str:
 
 
 def _kernels() -> str:
-    kept = _kept()
+    kept, brought = _kept(), _brought()
+    told = [f"{brought['count']} for {brought['level']} came with the package"] if brought else []
     if "not_kept" in kept:
-        return f"not kept: {kept['not_kept']}"
-    return f"{kept['count']} in {kept['folder']}, {kept['bytes'] / 1e6:.1f} MB"
+        return "; ".join([*told, f"not kept: {kept['not_kept']}"])
+    return "; ".join([*told, f"{kept['count']} in {kept['folder']}, {kept['bytes'] / 1e6:.1f} MB"])
+
+
+def _brought() -> dict[str, Any]:
+    """The kernels of the package for the best level that this processor has; nothing in a clone."""
+    if not ready.any_here():
+        return {}
+    folders = [ready.FOLDER / level for level in levels_here()]
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    return {} if found is None else {"count": len(list(found.glob("*.so"))), "level": found.name}
 
 
 def _kept() -> dict[str, Any]:

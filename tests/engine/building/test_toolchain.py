@@ -13,6 +13,7 @@ from torch import Tensor
 
 import unvanish
 from tests.support.compilers import forget, kept
+from unvanish.engine import dispatch
 from unvanish.engine.native import build, toolchain
 from unvanish.engine.native.toolchain import Compiler, System, compile_line, link_line
 
@@ -93,3 +94,16 @@ def test_each_system_has_its_lines(where: tuple[str, str, Compiler]) -> None:
     compiled, linked = LINES[where]
     assert half == f"{' '.join([*using.command, *toolchain.FLAGS])} {compiled} -c k.cpp -o k.o"
     assert whole == f"{' '.join(using.command)} {linked} k.o -o k.so"
+
+
+def test_on_windows_it_is_said_that_no_kernel_is_compiled_yet(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(toolchain.platform, "system", lambda: "Windows")
+    forget()
+    assert build.no_compiler() == "kernels are compiled on Linux and macOS only yet: run it in WSL"
+    assert found_by_auto().isfinite().all()
+
+
+def found_by_auto() -> Tensor:
+    dispatch._tell_what_is_missing.cache_clear()
+    with pytest.warns(UserWarning, match="WSL"):
+        return unvanish.Recurrent(unvanish.cells["mgu"], 3, 4)(torch.ones(2, 1, 3))[0]

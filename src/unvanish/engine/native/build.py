@@ -77,6 +77,8 @@ def no_compiler() -> str | None:
 
 
 def _without_compiler() -> str:
+    if System.here().name == "Windows":
+        return "kernels are compiled on Linux and macOS only yet: run it in WSL"
     why = f"works ({PASSED_OVER[0].partition('; set CXX')[0]})" if PASSED_OVER else "was found"
     return f"no C++ compiler {why}: pip install 'unvanish[compiler]', or install g++, or set CXX"
 
@@ -112,6 +114,11 @@ def _processor() -> str:
     except OSError:
         found.append(platform.processor())
     return "\n".join(found)
+
+
+def levels_here() -> list[str]:
+    """The levels of kernels of the package that this processor can run, the highest first."""
+    return ready.levels(platform.machine(), _processor())
 
 
 def is_ready(text: str) -> bool:

@@ -12,6 +12,7 @@ import ctypes
 import functools
 import hashlib
 import itertools
+import operator
 import os
 import secrets
 import stat
@@ -27,8 +28,11 @@ CHECKSUM = hashlib.sha256().digest_size
 LARGEST = 1 << 26  # bytes: a kernel has less than a hundredth of it
 DESCRIPTORS = Path("/proc/self/fd")
 
-_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH asks for no right to list it
-_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # so that opening a FIFO waits for nobody
+# O_PATH asks for no right to list a folder; with O_NONBLOCK opening a FIFO waits for nobody. Windows has none.
+_FOLDER, _FILE = (
+    functools.reduce(operator.or_, (getattr(os, name, 0) for name in names.split()))
+    for names in ("O_DIRECTORY O_CLOEXEC O_PATH", "O_NOFOLLOW O_CLOEXEC O_NONBLOCK")
+)
 _names = itertools.count(1)
 
 
@@ -222,5 +226,6 @@ def load(descriptor: int, path: str) -> ctypes.CDLL:
 def _share_openmp() -> None:
     """Make torch's own OpenMP runtime the one that our kernels find: one pool of threads, not two."""
     with contextlib.suppress(OSError):  # who has given up rights since torch was imported may not look there
-        for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*")):
-            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        for path in sorted((Path(torch.__file__).parent / "lib").glob("lib*omp*")):  # LLVM's on macOS
+            if path.name.startswith(("libgomp", "libomp.")):
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)

@@ -484,7 +484,7 @@ INLINE void wait_for_all(int) {}
 // barrier. Where the units are split, every part of a step waits for all threads.
 template <typename Call, typename Pack, typename Step>
 static void run(const Call& a, int begin, int count, int64_t from, int64_t to, int64_t by, Pack pack, Step step) {
-  in_parallel(a.threads, [&](int thread, int threads) {
+  in_parallel(a.threads, [&](int thread, int threads) __attribute__((noinline)) {
     if (a.pack) {
       pack(a, thread, threads);
       wait_for_all(threads);
@@ -574,7 +574,7 @@ static void pack_adjoint(const Outer& a, Tile& tile, real* packed) {
 EXPORT void outer(const Outer* call) {
   const Outer& a = *call;
   constexpr int64_t RUN = 96, WIDE = 96;
-  in_parallel(a.threads, [&](int64_t thread, int64_t threads) {
+  in_parallel(a.threads, [&](int64_t thread, int64_t threads) __attribute__((noinline)) {
     const int64_t blocks = (a.height + TALL - 1) / TALL, from = blocks * thread / threads * TALL;
     const int64_t end = blocks * (thread + 1) / threads * TALL, to = end < a.height ? end : a.height;
     real* const packed = a.width < WIDE || to <= from ? nullptr : (real*)__builtin_malloc(RUN * (to - from) * sizeof(real));
