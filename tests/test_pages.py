@@ -70,7 +70,7 @@ def test_every_target_of_make_is_one(page: str) -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/recipes.md"])
 def test_all_code_of_the_page_runs(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
     assert blocks
