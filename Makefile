@@ -96,10 +96,12 @@ test-memory: $(VENV)/.test ## Train 20,000 steps in one process: the memory stay
 storm: $(VENV)/.test ## Kill a small training inside every operation on its files, 200 times, and resume it. Ten minutes.
 	OMP_NUM_THREADS=1 $(RUN)/python -m tests.train.storm --kills 200
 
+PROSE := README.md CONTRIBUTING.md SECURITY.md $(wildcard docs/*.md docs/learn/*.md)
 lint: $(VENV)/.test ## Check style and form.
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/codespell
+	$(RUN)/proselint check $(PROSE)
 
 types: $(VENV)/.test ## Check the types.
 	$(RUN)/mypy
