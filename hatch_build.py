@@ -23,4 +23,4 @@ class Platform(BuildHookInterface):  # type: ignore[type-arg]
             return
         machine = "aarch64" if levels == ["aarch64"] else "x86_64"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-linux_{machine}"
+        build_data["tag"] = f"py3-none-{os.environ.get('UNVANISH_PLATFORM', f'linux_{machine}')}"

@@ -177,15 +177,20 @@ if (typeof document !== "undefined" && document.getElementById("play")) {
     told("cliff-threshold", threshold.toPrecision(2));
     told("cliff-rate", rate.toPrecision(2));
     const canvas = $("cliff-surface"), pen = canvas.getContext("2d"), { width, height } = canvas;
-    const W = [3.8, 5.8], B = [-3.2, -1.5];
+    const W = [3.8, 5.8], B = [-3.2, -1.5];  // the ticks of play.md
+    const colour = (e) => {
+      const s = Math.sqrt(Math.min(e / 0.49, 1));
+      return [68 + 185 * s, 20 + 200 * s, 100 + 60 * Math.sin(3 * s)].map(Math.round);
+    };
     if (!surface) {
       surface = pen.createImageData(width, height);
       for (let y = 0; y < height; y++)
         for (let x = 0; x < width; x++) {
-          const e = play.error(W[0] + ((W[1] - W[0]) * x) / width, B[1] - ((B[1] - B[0]) * y) / height) / 0.49;
-          const s = Math.sqrt(Math.min(e, 1));
-          surface.data.set([68 + 185 * s, 20 + 200 * s, 100 + 60 * Math.sin(3 * s), 255], 4 * (y * width + x));
+          const e = play.error(W[0] + ((W[1] - W[0]) * x) / width, B[1] - ((B[1] - B[0]) * y) / height);
+          surface.data.set([...colour(e), 255], 4 * (y * width + x));
         }
+      const stops = [0, 0.05, 0.12, 0.22, 0.34, 0.49].map((e) => `rgb(${colour(e)}) ${(e / 0.0049).toFixed(0)}%`);
+      document.querySelector(".cliff-scale span").style.background = `linear-gradient(90deg, ${stops})`;
     }
     pen.putImageData(surface, 0, 0);
     const { path, norms } = play.cliff(by, threshold, rate);
@@ -197,9 +202,10 @@ if (typeof document !== "undefined" && document.getElementById("play")) {
       pen.fillRect(x - 1.5, y - 1.5, 3, 3);
     }
     pen.stroke();
+    const short = (value) => (value >= 100 ? String(Math.round(value)) : value.toPrecision(2));
     const jump = Math.max(...path.slice(1).map(([w, b], n) => Math.hypot(w - path[n][0], b - path[n][1])));
     $("cliff-told").textContent =
-      `longest step ${jump.toPrecision(2)}, steepest slope met ${Math.max(...norms).toPrecision(2)}, ` +
+      `longest step ${short(jump)}, steepest slope met ${short(Math.max(...norms))}, ` +
       `error at the end ${play.error(...path[path.length - 1]).toPrecision(2)}`;
   }
 
