@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 HIDDEN, INPUT, STEPS, ROWS = 128, 32, 200, 16
 SPEEDS = "2026-11-21-engine-training-{}.json"
 NAMES = {"gru_reset_after": "gru", "gru": "gru_reset_before"}  # what is timed bears the names of before
+OTHER_NUMBERS = {"lem": "no: there z of the step before enters the product of h, in the paper that of this step"}
 PEERS = {
     "torch": "torch.nn",
     "loops": "a hand-written loop",
@@ -42,6 +43,15 @@ def _speeds(name: str) -> list[str]:
         here = [one for one in result["comparisons"] if NAMES.get(one["cell"], one["cell"]) == name]
         found += [f"{one['mean']:.1f} × as fast as {peer} ({one['worst']:.1f} × the slowest)" for one in here]
     return [f"| a training step, mean of 8 shapes | {words} |" for words in found]
+
+
+def _agreement(name: str) -> list[str]:
+    """Whether torchrecurrent's cell has the same numbers, which the benchmark sees before it times them."""
+    result = json.loads((RESULTS / SPEEDS.format("torchrecurrent")).read_text(encoding="utf-8"))
+    if name not in {NAMES.get(one["cell"], one["cell"]) for one in result["comparisons"]}:
+        return []
+    words = OTHER_NUMBERS.get(name, "yes, outputs and gradients, to rounding")
+    return [f"| equal to torchrecurrent {result['versions']['torchrecurrent']} | {words} |"]
 
 
 def cells_page() -> str:
@@ -94,6 +104,7 @@ def cell_page(cell: Cell) -> str:
             f"| reach of a fresh layer, {HIDDEN} units, {STEPS} steps | {reach} steps |",
             f"| parameters, {INPUT} inputs, {HIDDEN} units | {count:,} |",
             *_speeds(cell.name),
+            *_agreement(cell.name),
             "",
             f"In Python `unvanish.{layer}(input_size, hidden_size)`, on the command line `--cell {cell.name}`.",
             "",
