@@ -6,6 +6,7 @@ Shapes: B rows, T steps, H steps ahead, G targets, Q quantiles.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,11 @@ INTERVALS = {
 }
 
 
-def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
+def quiet(_: str) -> None:
+    """Tell nobody."""
+
+
+def predict(loaded: Loaded, source: Any, *, say: Callable[[str], None] = quiet) -> pl.DataFrame:
     """Answer of new data what a run was trained to answer.
 
     Labels: the class with the probability of each, or the numbers, by sequence or by step. Forecasts: the median of
@@ -57,6 +62,7 @@ def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
     Args:
         source: data like those of the run, a path or as `fit` takes them, which need not have labels; of series,
             their history, with rows ahead that hold what is known beforehand where the run was trained with that.
+        say: told what was found in the data and how it was dealt with, a line each, as in training.
 
     Raises:
         DataError: the data are not like those of the run.
@@ -64,21 +70,33 @@ def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
     """
     question = loaded.question
     if isinstance(question, LabelQuestion):
-        data = read_like(loaded, source, labelled=False)
+        data = read_like(loaded, source, labelled=False, say=say)
+        if question.per != "step":
+            for line in data.only_the_last(loaded.settings.length):
+                say(line)
         return _labels(loaded, question, data)
     if isinstance(question, ForecastQuestion):
-        return _forecasts(loaded, question, read_like(loaded, source, labelled=True))
+        return _forecasts(loaded, question, read_like(loaded, source, labelled=True, say=say))
     if isinstance(question, SymbolQuestion) and not question.writes:
         raise OptionError("the run of a task draws its own sentences: its record and report say what came of them")
     raise OptionError("the run is one on text: use  unvanish generate  to write, or  unvanish evaluate  to measure")
 
 
-def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
-    """Read data like those of a run.
+def read_like(loaded: Loaded, source: Any, *, labelled: bool, say: Callable[[str], None] = quiet) -> Sequences:
+    """Read data like those of a run, and tell what was found in them.
 
     Raises:
         DataError: they are of another kind.
     """
+    found = _read_like(loaded, source, labelled)
+    question = loaded.question
+    new = question.encoding.unknown(found) if isinstance(question, LabelQuestion | ForecastQuestion) else ()
+    for line in (*found.told, *new):
+        say(line)
+    return found
+
+
+def _read_like(loaded: Loaded, source: Any, labelled: bool) -> Sequences:
     more = {"unlabelled": not labelled} | read_as(loaded)
     if not isinstance(source, str | os.PathLike):
         return sequences_of(source, options=loaded.settings.to_dict() | more)

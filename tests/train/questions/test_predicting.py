@@ -18,6 +18,7 @@ from unvanish.cli import main
 from unvanish.errors import DataError, OptionError
 from unvanish.record import RunRecord
 from unvanish.train import TrainSettings, evaluate, fit, load_run, per_token, predict
+from unvanish.train.streaming import predict_lines
 
 RNG = np.random.default_rng(0)
 QUICK: dict[str, Any] = {"hidden": 8, "layers": 1, "epochs": 2, "device": "cpu", "probes": 1}
@@ -149,6 +150,34 @@ def test_symbols_that_a_run_does_not_know_are_told(tmp_path: Path, capsys: pytes
     assert "4.00% of them" in capsys.readouterr().out
 
 
+def test_what_is_found_in_new_data_is_told_beside_the_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day, last = pl.Series(range(60)), 60
+    columns = {"ds": day, "y": (day / 3).sin(), "sky": ["blue", "red"] * 30}
+    folder = fit(pl.DataFrame(columns), horizon=2, folder=tmp_path / "run", **QUICK).folder
+    new = pl.DataFrame(columns).with_columns(sky=pl.when(pl.col("ds") == 9).then(pl.lit("grey")).otherwise("sky"))
+    new = new.filter(pl.col("ds") != 30).vstack(new[-2:].with_columns(ds=pl.Series([last, last + 1]), y=None))
+    new.write_csv(tmp_path / "new.csv")
+    expected = [
+        "1 step of 62 has no row: it counts as missing",
+        "column y: 1 of 62 steps is missing",
+        "column sky: 1 of 62 steps is missing",
+        "column sky: 1 of 62 steps holds a word that is not known from training: grey",
+    ]
+    for command in ("predict", "evaluate"):
+        assert main([command, str(folder), str(tmp_path / "new.csv")]) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert told == [f"unvanish: {tmp_path / 'new.csv'}: {line}" for line in expected]
+    lines = (tmp_path / "new.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    found: list[str] = []
+    list(predict_lines(load_run(folder), lines, say=found.append))
+    assert found == [
+        "line 11: column sky: the word grey is not known from training",
+        "line 32: 1 step before it has no row: it counts as missing (later gaps are not told)",
+    ]
+
+
 def test_the_command_writes_what_the_function_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = straight(labelled(tmp_path), tmp_path / "run")
     out = tmp_path / "answers.csv"
@@ -176,7 +205,7 @@ def test_a_table_without_a_column_of_the_run_is_refused(tmp_path: Path) -> None:
     frame = pl.DataFrame(rows)
     found = fit(frame, target=["label"], **QUICK)
     assert found.predict(frame.drop("label")).height == 20
-    with pytest.raises(DataError, match=r"has no column b, which the run was trained with: it has a"):
+    with pytest.raises(DataError, match=r"has no column b, which the run was trained with: it has series, t, a"):
         found.predict(frame.drop("label", "b"))
 
 

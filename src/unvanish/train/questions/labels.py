@@ -396,4 +396,4 @@ def _told(rows: Mapping[str, Rows], settings: TrainSettings, train: Sequences) -
         return []
     if rows["train"].per_step:
         return [f"sequences are cut into pieces of {settings.length:,} steps, which know nothing of one another"]
-    return [f"of each sequence the last {settings.length:,} steps are read (the longest has {longest:,})"]
+    return train.only_the_last(settings.length)
