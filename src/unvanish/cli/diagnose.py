@@ -159,6 +159,6 @@ def _remedies(title: str, those: Sequence[Prescription]) -> Table:
         table.add_column("")
     for remedy in those:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
-        row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
+        row = remedy.name, printable(remedy.part), remedy.span, verdict, remedy.cost_text
         table.add_row(*row, *(() if is_narrow() else (printable(remedy.text),)))
     return table
