@@ -104,6 +104,7 @@ def _others(loaded: Loaded, source: Any, say: Callable[[str], None]) -> Evaluati
     question, settings = loaded.question, loaded.settings
     data = read_like(loaded, source, labelled=True, say=say)
     if isinstance(question, ForecastQuestion):
+        question = question.calibrated(loaded.measured.calibration)
         batches = SeriesMaterial.of(data, settings, "", question).test()
     else:
         assert isinstance(question, LabelQuestion)

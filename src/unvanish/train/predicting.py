@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unvanish.data.archive import read_ts
-from unvanish.data.arrays import read_arrays
+from unvanish.data.archive import read_archive, read_ts
+from unvanish.data.arrays import read_arrays, read_mnist
 from unvanish.data.batches import SequenceBatches
 from unvanish.data.looking import look
 from unvanish.data.sequences import Sequences
@@ -47,6 +47,9 @@ INTERVALS = {
     "quarter": "q",
     "year": "y",
 }
+
+
+WHOLE = 2.0**53  # a number beyond may be whole by rounding alone
 
 
 def quiet(_: str) -> None:
@@ -83,7 +86,7 @@ def predict(loaded: Loaded, source: Any, *, say: Callable[[str], None] = quiet) 
 
 
 def read_like(loaded: Loaded, source: Any, *, labelled: bool, say: Callable[[str], None] = quiet) -> Sequences:
-    """Read data like those of a run, and tell what was found in them.
+    """Read data like those of a run, and tell what was found in them; of a folder, the part to test on.
 
     Raises:
         DataError: they are of another kind.
@@ -108,8 +111,10 @@ def _read_like(loaded: Loaded, source: Any, labelled: bool) -> Sequences:
         return read_as_table(source, loaded.settings, **more)
     if kind == "arrays":
         return read_arrays(source)
-    if kind == "archive" and source.is_file():
-        return read_ts(source)
+    if kind == "archive":
+        return read_ts(source) if source.is_file() else read_archive(source)["test"]
+    if kind == "images":
+        return read_mnist(source, loaded.settings.images)["test"]
     raise DataError(f"{source} is read as {kind}, and the run answers of tables, arrays and .ts files: name one")
 
 
@@ -204,9 +209,10 @@ def answer_columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
 
 
 def times(times_N: NDArray[Any]) -> Any:
-    """Times of the calendar as such, numbers as they are."""
+    """Times of the calendar as such, numbers as they are, without a point where all of them are whole."""
     if times_N.dtype.kind != "i":
-        return times_N
+        whole = bool((np.abs(times_N) < WHOLE).all() and (times_N == np.round(times_N)).all())
+        return times_N.astype(np.int64) if whole else times_N
     return times_N.astype("datetime64[us]")
 
 
@@ -293,7 +299,7 @@ def moments(last_B: NDArray[Any], step: str, horizon: int) -> Any:
     """When the steps after some times are, (B * H)."""
     steps_H = np.arange(1, horizon + 1)
     if last_B.dtype.kind != "i":
-        return (last_B[:, None] + float(step) * steps_H).reshape(-1)
+        return times((last_B[:, None] + float(step) * steps_H).reshape(-1))
     return _calendar(last_B, step, steps_H)
 
 

@@ -178,6 +178,36 @@ def test_what_is_found_in_new_data_is_told_beside_the_answers(
     ]
 
 
+def test_what_is_said_to_lie_within_the_band_lies_within_the_intervals_that_predict_gives() -> None:
+    frame = sales(count=4, days=90)
+    found = fit(frame, horizon=7, **QUICK | {"epochs": 3, "scale": "standard", "windows": 1})
+    ends = frame.group_by("unique_id", maintain_order=True)
+    cut = pl.concat([series[:-7] for _, series in ends])
+    came = pl.concat([series[-7:] for _, series in ends])["y"].to_numpy()
+    answer = found.predict(cut)
+    inside = (answer["y-lo-80"].to_numpy() <= came) & (came <= answer["y-hi-80"].to_numpy())
+    assert found.evaluate(frame).metrics["coverage"] == pytest.approx(inside.mean(), abs=0.02)
+    assert found.measured.metrics["coverage"] == pytest.approx(inside.mean(), abs=0.02)
+    assert found.question.widened_HG is None  # judging asks a copy
+
+
+def test_the_numbers_of_values_that_do_not_vary_have_no_share_explained() -> None:
+    x = RNG.normal(size=(40, 5)).astype(np.float32)
+    found = fit(x, x.sum(1).astype(np.float32), **QUICK)
+    assert "r2" in found.evaluate(x, x.sum(1)).metrics
+    assert "r2" not in found.evaluate(x[:6], np.full(6, 2.0, np.float32)).metrics
+
+
+def test_a_run_answers_of_the_folder_it_was_trained_on(tmp_path: Path) -> None:
+    head = "@timestamps false\n@univariate true\n@classlabel true a b\n@data\n"
+    for part, rows in (("TRAIN", 24), ("TEST", 7)):
+        lines = [",".join(f"{v:.3f}" for v in RNG.normal(size=6)) + f":{'ab'[row % 2]}" for row in range(rows)]
+        (tmp_path / f"Toy_{part}.ts").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    found = fit(tmp_path, **QUICK)
+    assert found.predict(tmp_path).equals(found.predict(tmp_path / "Toy_TEST.ts"))
+    assert found.evaluate(tmp_path).count == 7
+
+
 def test_the_command_writes_what_the_function_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = straight(labelled(tmp_path), tmp_path / "run")
     out = tmp_path / "answers.csv"

@@ -98,20 +98,29 @@ def dependency(
             f"draws={draws}, level={level}: a distribution needs 10 draws or more, and a level lies between 0 and 1"
         )
     rng = np.random.default_rng(seed)
+    if isinstance(data, Path | Iterator) and (target is not None or kind == "numbers"):
+        raise OptionError("a stream is read once, as symbols and without a target: load numbers and targets whole")
     with shown(say) as tell:
-        if isinstance(data, Path | Iterator):
-            if target is not None or kind == "numbers":
-                raise OptionError(
-                    "a stream is read once, as symbols and without a target: load numbers and targets whole"
-                )
-            head, pieces = stream.opened(data)
-            if pieces is not None:
-                tell("comparing the data with themselves as they are read")
-                return _of_stream(head, pieces, lags, draws, level, rng)
-            data = head
-        if target is not None:
-            check_target(data, target)
-        return _of_arrays(read(data, kind), target, lags, draws, level, rng, tell)
+        return _measured(data, target, lags, kind, (draws, level, rng), tell)
+
+
+def _measured(
+    data: Any,
+    target: Any,
+    lags: int | Iterable[int] | None,
+    kind: str | None,
+    chance: tuple[int, float, np.random.Generator],
+    say: Callable[[str], None],
+) -> Dependency:
+    if isinstance(data, Path | Iterator):
+        head, pieces = stream.opened(data)
+        if pieces is not None:
+            say("comparing the data with themselves as they are read")
+            return _of_stream(head, pieces, lags, *chance)
+        data = head
+    if target is not None:
+        check_target(data, target)
+    return _of_arrays(read(data, kind), target, lags, *chance, say)
 
 
 def _of_arrays(
