@@ -36,9 +36,9 @@ LAW = {
     "figures": set(),
     "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report", "export"},
 }
-OPEN = {"checks", "errors", "layer_options", "record", "torch_internals"}
+OPEN = {"checks", "errors", "layer_options", "record", "torch_internals", "waiting"}
 LATE = {"record": {"figures"}}  # what draws a result is imported inside its methods
-TORCHLESS = {"equations", "cells", "figures", "report", "checks", "errors", "layer_options", "record"}
+TORCHLESS = {"equations", "cells", "figures", "report", "checks", "errors", "layer_options", "record", "waiting"}
 
 
 def imports(path: Path) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -317,3 +318,13 @@ def test_a_run_that_goes_on_counts_its_epochs_from_the_first(
     second = capsys.readouterr().out
     assert [line.split()[1] for line in first.splitlines() if line.startswith("epoch ")][-1] == "2/2"
     assert {line.split()[1] for line in second.splitlines() if line.startswith("epoch ")} == {"3/3"}
+
+
+def test_a_warning_of_ours_is_one_line_and_told_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--layers", "1", "--dropout", "0.1", "--epochs", "1", "--hidden", "4", "--probes", "0"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main(["train", "good.txt", *asked, "--length", "10", "--batch-size", "4", "--out", "warned"])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "dropout" in line] == lines[:1]
+    assert lines[0].startswith("unvanish: dropout=0.1 does nothing in a single layer")

@@ -206,11 +206,37 @@ def test_what_was_done_is_told(tmp_path: Path) -> None:
     head = "ds,y,same,empty,name"
     text = rows(times, [1, 2, 3, 4], "7777", ["", "NA", "null", "-"], "pqrs", head=head) + ",,,,\n"
     found = read_table(written(tmp_path, text), TableOptions(horizon=1))
-    assert "1 rows are empty, and left out" in found.told
-    assert "1 rows have the time of a later row of their series: the last counts" in found.told
+    assert "1 row is empty, and left out" in found.told
+    assert "1 row has the time of a later row of their series: the last counts" in found.told
     assert "column same is 7 on every row: it is left out" in found.told
     assert "column empty has no values: it is left out" in found.told
     np.testing.assert_array_equal(found.numbers_NF[:, 0], [2, 3, 4])
+
+
+def test_missing_words_decimal_commas_and_a_constant_with_gaps_are_told(tmp_path: Path) -> None:
+    lines = ["ds;y;price;sky;same", "2024-01-01;1;1,5;x;7", "2024-01-02;2;2,5;;7", "2024-01-03;3;;y;7"]
+    lines += ["2024-01-06;4;1,5;x;7", "2024-01-07;5;3;x;7"]
+    path = written(tmp_path, "\n".join(lines) + "\n")
+    told = read_table(path, TableOptions(horizon=1)).told
+    assert told == (
+        "2 steps of 7 have no row: they count as missing",
+        "column y: 2 of 7 steps are missing",
+        "column price: 3 of 7 steps are missing",
+        "column sky: 3 of 7 steps are missing",
+        "column same is 7 on every row: it is left out",
+        "a comma stands before the decimals of price",
+    )
+
+
+def test_rows_of_series_that_nobody_tells_apart_are_refused_with_the_column_that_does(tmp_path: Path) -> None:
+    keys, times, values = zip(*((key, t, t * 0.37 + key) for key in range(4) for t in range(9)), strict=True)
+    path = written(tmp_path, rows(keys, times, values, head="machine,t,y"))
+    with pytest.raises(DataError, match=r"27 of 36 rows .* and machine tells them apart as 4 series"):
+        read_table(path, TableOptions(horizon=1))
+    assert len(read_table(path, TableOptions(horizon=1, group="machine"))) == 4
+    assert len(read_table(path, TableOptions(horizon=1, ignore=("machine",)))) == 1
+    twice = written(tmp_path, rows([1, 1, 2, 2] * 3, [0, 0, 1, 1] * 3, range(12), head="a,t,y"), "twice.csv")
+    assert len(read_table(twice, TableOptions(horizon=1))) == 1  # no column tells these apart
 
 
 @pytest.mark.parametrize(

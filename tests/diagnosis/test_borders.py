@@ -13,12 +13,13 @@ import unvanish
 from tests.diagnosis import zoo
 from tests.diagnosis.zoo import Case
 from tests.support.whole import WHOLE
+from unvanish.diagnosis.costs import cost_of
 from unvanish.diagnosis.findings import worst
 from unvanish.diagnosis.measure import judge, look
 from unvanish.flow.finding.calling import called
 from unvanish.flow.finding.graph import DRAWS, MORE, drawn
 from unvanish.flow.finding.observe import observe
-from unvanish.flow.measuring.profile import Profile
+from unvanish.flow.measuring.profile import Profile, reach_of
 
 NEED, T, H = 30, 32, 12
 
@@ -111,3 +112,57 @@ def test_more_directions_are_drawn_where_few_do_not_tell_the_side_of_a_border(le
         return np.stack([np.ones(draws), kept_D * left**2, np.zeros(draws)], 1)[:, :, None]
 
     assert len(drawn(squares_of, 1)) == count
+
+
+def comb(delay: int, steps: int, kept: float = 1.0) -> Profile:
+    """The profile of a recurrence that keeps a gradient along its delay, and loses it fast between."""
+    lags = np.arange(steps)
+    norms = kept ** (lags // delay) * 0.4 ** (lags % delay)
+    reach, censored = reach_of(norms, delay)
+    return Profile("l0", norms, {"h": norms}, -0.01, 0.0, reach, censored, delay, (norms, norms))
+
+
+def test_delays_whose_next_lag_was_not_measured_are_not_called_healthy_short_of_the_need() -> None:
+    found = judge(comb(45, 120), 119, 119)
+    assert comb(45, 120).reach == 95
+    assert (found.verdict, "1 % reaches 95 steps" in found.because) == ("borderline", True)
+    assert judge(comb(45, 200), 119, 199).verdict == "healthy"  # 135 was measured: the most over one period counts
+    assert judge(comb(45, 200, kept=0.2), 119, 199).verdict == "vanishing"
+    assert judge(comb(39, 120), 119, 119).verdict == "healthy"
+    assert judge(comb(2, 120), 119, 119).verdict == "healthy"
+
+
+def test_skips_that_are_prescribed_reach_the_needed_lag_itself() -> None:
+    torch.manual_seed(0)
+    model, out = nn.LSTM(4, 16), nn.Linear(16, 1)
+    whole = nn.Sequential(model, Taken(), out)
+    found = unvanish.diagnose(whole, torch.randn(120, 4, 4), lambda y: y.square().mean())
+    (skips,) = [one for one in found.prescriptions if one.name == "skips"]
+    assert (skips.verdict, skips.reach >= 119) == ("healthy", True)
+    low, high = skips.cost_range
+    assert 0 < low <= skips.cost <= high
+    assert skips.cost_text in ("", f"{skips.cost:.2g} × ({low:.2g}–{high:.2g})")
+
+
+class Taken(nn.Module):
+    """The last output of a layer."""
+
+    def forward(self, answer: tuple[Tensor, object]) -> Tensor:
+        return answer[0][-1]
+
+
+def test_a_cost_is_that_of_the_change_alone_and_threads_are_as_before() -> None:
+    torch.manual_seed(0)
+    one, four = (nn.Sequential(nn.LSTM(8, 32, count), Taken()) for count in (1, 4))
+    x_TBI, before = torch.randn(60, 16, 8), torch.get_num_threads()
+
+    def run(model: nn.Module) -> Tensor:
+        found: Tensor = model(x_TBI).square().mean()
+        return found
+
+    same, more = cost_of(one, one, run), cost_of(four, one, run)
+    assert same.low < 1.2
+    assert same.high > 0.8
+    assert more.median > 1.5 * same.median
+    assert torch.get_num_threads() == before
+    assert all(parameter.grad is None for parameter in one.parameters())

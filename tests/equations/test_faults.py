@@ -71,7 +71,7 @@ WORDS = [
     ("¦h[t-1] = W @ x[t]", "a line defines the present step", "h[t] = "),
     ("¦tanh = W @ x[t]", "'tanh' cannot be defined", "another name"),
     ("¦x[t] = W @ h[t-1]", "'x' cannot be defined", "another name"),
-    ("h[t] = W @ x[t] ¦U", "not an equation", "name = expression"),
+    ("h[t] = W @ ¦x[t] U", "nothing stands between x[t] and U", "written x[t] * U"),
     ("h[t] = ¦(W @ x[t]", "not an equation", "name = expression"),
     # what is no recurrence
     ("h[t] = W @ x[t] + V @ ¦q[t-1]", "state 'q' is read but no line updates it", "q[t] = "),
@@ -215,3 +215,27 @@ def test_a_default_that_no_layer_could_be_given_is_refused_by_the_layer_too() ->
     cell = Cell("delayed", "h[t] = W @ x[t] + V @ h[t-d]", delays={"d": 2})
     with pytest.raises(OptionError, match=r"the delay d is 2\.5"):
         cell.system(delays={"d": 2.5})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("text", "mend"),
+    [
+        ("h[t] = tanh(W @ x[t]) ¦⊙ b", "an elementwise product is written *"),
+        ("h[t] = tanh(W @ x[t]) ¦× b", "an elementwise product is written *, and a matrix product @"),
+        ("h[t] = tanh(¦W x[t] + b)", "a matrix product is written W @ x[t]"),
+        ("h[t] = tanh(¦W_x x[t] + b)", "a matrix product is written W_x @ x[t]"),
+        ("h[t] = tanh(W @ x[t] + ¦U h[t-1])", "a matrix product is written U @ h[t-1]"),
+        ("h[t] = W @ x[t] + ¦U (r * h[t-1])", "a matrix product is written U @ …"),
+        ("f = sigmoid(W @ x[t])\nh[t] = ¦f h[t-1]  # f of h", "an elementwise product is written f * h[t-1]"),
+        ("h[t] = W @ x[t] + (1 - z¦) h[t-1]", "an elementwise product is written (…) * h[t-1]"),
+        ("h[t] = W @ x[t] + ¦h_{t-1}", "write h[t-1]"),
+        ("h[t] = ¦σ(W @ x[t])", "the logistic function is written sigmoid"),
+        ("h[t] = ¦W(x[t])", "a matrix product is written W @ …"),
+        ("h[t] = ¦h[t-1]^2 + W @ x[t]", "a power is written **"),
+        ("h[t] = W @ x[t] + h[t¦−1]", "write -"),
+    ],
+)
+def test_what_is_typed_as_on_paper_is_told_what_to_write(text: str, mend: str) -> None:
+    text, place = marked(text)
+    error = fault(text)
+    assert (error.mend, (error.line, error.column)) == (mend, place)

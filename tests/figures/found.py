@@ -106,7 +106,9 @@ def part(name: str = "rnn.l0", rate: float = -0.1, window: int = 99) -> PartFind
 def prescription(name: str = "rnn.l0", reach: int = 99, censored: bool = True) -> Prescription:
     """A remedy that was tried."""
     code = "unvanish.init.chrono(80).fill(model.rnn)"
-    return Prescription("chrono", name, "gates that hold", code, 46, reach, censored, "healthy", 1.01, 3)
+    return Prescription(
+        "chrono", name, "gates that hold", code, 46, reach, censored, "healthy", 1.01, (1.0, 1.1), 3
+    )
 
 
 def diagnosis() -> Diagnosis:

@@ -222,7 +222,9 @@ def test_a_row_that_does_not_tell_the_decimal_mark_is_read_as_in_training(
     told = {"1,5": 1.5, "1,234": 1.234, "1.234": 1234.0, "1.234,5": 1234.5, "12": 12.0}[y]
     lines = ["t;y;share\n", f"0;{y};0.250\n"]
     (tmp_path / "one.csv").write_text("".join(lines), encoding="utf-8")
-    found = list(predict_lines(run, lines))[-1]
+    said: list[str] = []
+    found = list(predict_lines(run, lines, say=said.append))[-1]
+    assert said == (["line 2: a comma stands before the decimals of y"] if "," in y else [])
     assert_same(found, run.predict(tmp_path / "one.csv"))
     assert_same(found, run.predict(pl.DataFrame({"t": [0.0], "y": [told], "share": [0.25]})))
 

@@ -10,9 +10,13 @@ import errno
 import io
 import os
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 from unvanish.cli.starting import at_once
 
+_OURS = __file__.removesuffix(os.path.join("cli", "__init__.py"))  # noqa: PTH118  (pathlib takes time to import)
 _EXTRAS = ("typer", "rich", "lightning", "yaml", "plotly", "pydantic", "pydantic_core")
 # What to do about a fault of the system.
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -29,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     from unvanish.errors import UnvanishError
 
     try:
-        return _run(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = _in_a_line()
+            return _run(given)
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
     except UnvanishError as fault:
@@ -39,6 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as fault:
         return _fail(_system_fault(fault), 2, debug)
+
+
+def _in_a_line() -> Callable[..., None]:
+    """What shows a warning: one of ours as a line, once, without the place in the code; others as Python does."""
+    as_usual, told = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+        from unvanish.errors import printable
+
+        if not filename.startswith(_OURS):
+            as_usual(message, category, filename, *rest, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print("unvanish:", printable(" ".join(str(message).split())), file=sys.stderr)  # noqa: T201
+
+    return show
 
 
 def _run(arguments: list[str]) -> int:

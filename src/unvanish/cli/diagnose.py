@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,8 +77,8 @@ def diagnose(
     asked |= {key: value for key, value in given.items() if value not in (None, [])}
     model, batch, loss = (asked.pop(key) for key in ("model", "batch", "loss"))
     try:
-        with progress.status("") as status:  # on a terminal only
-            found = ask(model, batch, loss, prescriptions=prescriptions, seed=seed, say=status.update, **asked)
+        with _doing(as_json) as say:
+            found = ask(model, batch, loss, prescriptions=prescriptions, seed=seed, say=say, **asked)
     except UnvanishError:
         raise
     except Exception as fault:  # the target's own code
@@ -89,6 +90,16 @@ def diagnose(
     else:
         _show(found, out)
     return 0 if found.verdict == "healthy" else 1
+
+
+@contextlib.contextmanager
+def _doing(as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Show what is being done: on a terminal only, and to no machine."""
+    if as_json:
+        yield lambda _: None
+    else:
+        with progress.status("") as status:
+            yield status.update
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------
@@ -159,6 +170,6 @@ def _remedies(title: str, those: Sequence[Prescription]) -> Table:
         table.add_column("")
     for remedy in those:
         verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
-        row = remedy.name, printable(remedy.part), remedy.span, verdict, f"{remedy.cost:.2f} ×"
+        row = remedy.name, printable(remedy.part), remedy.span, verdict, remedy.cost_text
         table.add_row(*row, *(() if is_narrow() else (printable(remedy.text),)))
     return table

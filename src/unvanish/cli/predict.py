@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -55,7 +55,7 @@ def predict(
     with at_once():
         from unvanish import train as room
 
-    frame: Any = room.predict(room.load_run(run, say=note), source)
+    frame: Any = room.predict(room.load_run(run, say=note), source, say=_telling(source))
     if out is None:
         sys.stdout.write(frame.write_csv(datetime_format=_moments(frame)))
         return
@@ -68,6 +68,11 @@ def predict(
     note(f"{frame.height:,} rows written to {out}")
 
 
+def _telling(source: Path | str) -> Callable[[str], None]:
+    """What tells, beside the answers, what was found in a source."""
+    return lambda line: note(f"{source}: {line}")
+
+
 def _answer_lines(run: Path, out: Path | None, every: int) -> None:
     """Answer rows of standard input, each at once, in the form that they have."""
     if out is not None:
@@ -78,7 +83,7 @@ def _answer_lines(run: Path, out: Path | None, every: int) -> None:
 
     lines = _Lines(sys.stdin.buffer)
     header, form = True, DAYS
-    for frame in predict_lines(room.load_run(run, say=note), lines, every):
+    for frame in predict_lines(room.load_run(run, say=note), lines, every, say=_telling("standard input")):
         if lines.json:
             text = frame.write_ndjson()
         else:
@@ -129,19 +134,19 @@ def evaluate(
     """
     with at_once():
         from unvanish import train as room
-    from unvanish.record.measures import measures
+    from unvanish.record.measures import measures, share_text
 
     loaded = room.load_run(run, say=note)
     if per_token:
         if loaded.question.kind != "text":
             raise OptionError("--per-token is for a run on text")
-        for symbol, bits in room.per_token(loaded, source):
+        for symbol, bits in room.per_token(loaded, source, say=_telling(source)):
             written(f"{bits:8.3f}\t{printable(symbol)}")
         return
-    found = room.evaluate(loaded, source)
+    found = room.evaluate(loaded, source, say=_telling(source))
     unit = loaded.question.unit
     for name, value in measures(found.metrics, unit):
         plain(f"{name:<22}{value}")
     plain(f"{'of':<22}{found.count:,} {unit}s")
     if found.unknown:
-        plain(f"{'unknown to the run':<22}{found.unknown:.2%} of them")
+        plain(f"{'unknown to the run':<22}{share_text(found.unknown)} of them")

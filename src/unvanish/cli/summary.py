@@ -45,7 +45,9 @@ def _reach(table: Table, record: RunRecord, valid: list[Valid]) -> None:
     settings = record.read_config().settings
     window, shown = settings.get("length"), kept(valid, settings)
     if need is not None:
-        table.add_row("needed", f"{'≥ ' if need.censored else ''}{need.lag:,} steps of context")
+        lag, least = need.lag or 0, "≥ " if need.censored else ""
+        found_of = f"{least}{lag:,} {'step' if lag == 1 else 'steps'} of context"
+        table.add_row("needed", found_of if lag else "nothing further back than the step at hand")
     table.add_row("window", f"{window:,} steps")
     for part, found in (shown.reach if shown else {}).items():
         rate = "no rate" if found.rate is None else f"{found.rate:+.4f} nats per step"

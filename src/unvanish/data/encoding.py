@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unvanish.data.sequences import Sequences
+from unvanish.data.sequences import Categories, Sequences
 from unvanish.errors import DataError, printable
 
+SHOWN = 5  # words that are new
 ROBUST = 1.349  # quartiles of a normal distribution lie so many deviations apart
 Numbers = NDArray[np.float32]
 
@@ -103,6 +104,19 @@ class Encoding:
             found[:, place] = table[column.codes_N]
         return found
 
+    def unknown(self, data: Sequences) -> list[str]:
+        """Say of each column of words which of them were not there in training: they are read as missing.
+
+        >>> from dataclasses import replace
+        >>> codes_N = np.array([0, 1, 2, 1], np.int32)
+        >>> data = Sequences.of_rows("example", [np.zeros((4, 1))])
+        >>> data = replace(data, categories=(Categories("sky", ("blue", "grey", "red"), codes_N),))
+        >>> Encoding((), (Levels("sky", ("blue", "red")),)).unknown(data)
+        ['column sky: 2 of 4 steps hold a word that is not known from training: grey']
+        """
+        known = {one.name: one.levels for one in self.categories}
+        return [_new_words(one, known[one.name]) for one in data.categories if _new(one, known.get(one.name))]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
@@ -117,6 +131,23 @@ class Encoding:
             tuple(Column(**one) for one in plain["columns"]),
             tuple(Levels(one["name"], tuple(one["levels"])) for one in plain["categories"]),
         )
+
+
+def _new(column: Categories, known: tuple[str, ...] | None) -> list[int]:
+    """The codes of a column that stand at some step and are not known."""
+    levels = () if known is None else set(column.levels) - set(known)
+    present = set(np.unique(column.codes_N).tolist())
+    return [code for code, level in enumerate(column.levels) if level in levels and code in present]
+
+
+def _new_words(column: Categories, known: tuple[str, ...]) -> str:
+    new = _new(column, known)
+    count, steps = int(np.isin(column.codes_N, new).sum()), len(column.codes_N)
+    shown = ", ".join(printable(column.levels[code]) for code in new[:SHOWN]) + (", …" if len(new) > SHOWN else "")
+    return (
+        f"column {printable(column.name)}: {count:,} of {steps:,} steps {'holds' if count == 1 else 'hold'} a word "
+        f"that is not known from training: {shown}"
+    )
 
 
 def spread(values_N: NDArray[Any], how: str) -> tuple[float, float]:

@@ -127,3 +127,10 @@ class Sequences:
         """Where each lies among all steps."""
         for start, length in zip(self.starts_B.tolist(), self.lengths_B.tolist(), strict=True):
             yield slice(start, start + length)
+
+    def only_the_last(self, length: int) -> list[str]:
+        """Say that sequences are longer than what is read of them, where they are."""
+        longest = int(self.lengths_B.max())
+        if longest <= length:
+            return []
+        return [f"of each sequence the last {length:,} steps are read (the longest has {longest:,})"]

@@ -13,6 +13,7 @@ from unvanish.diagnosis.examine import examine
 from unvanish.diagnosis.findings import VERDICTS, Cause, Diagnosis, PartFinding, Prescription, Untried
 from unvanish.diagnosis.question import Question
 from unvanish.diagnosis.watch import Alert, Watcher, watch
+from unvanish.waiting import shown
 
 __all__ = [
     "CAUSES",
@@ -61,7 +62,8 @@ def diagnose(
         cells: names of modules that are called once a step, where they are not found.
         prescriptions: whether remedies are tried.
         seed: of the random directions.
-        say: called with what is being done, a few words, whenever that changes: it may take half a minute.
+        say: called with what is being done, a few words, whenever that changes: it may take half a minute. By
+            default that is a passing line on a terminal, and nothing elsewhere.
 
     Returns:
         A `Diagnosis`. The verdict is relative to the needed lag: vanishing, where less than 1 % of the gradient's
@@ -81,7 +83,7 @@ def diagnose(
     >>> found.verdict, found.causes[0].kind
     ('vanishing', 'weights')
     """
-    say = (lambda _: None) if say is None else say
-    return examine(
-        Question(model, batch, loss, need, data, optimizer, step, tuple(cells), prescriptions, seed, say)
-    )
+    with shown(say) as tell:
+        return examine(
+            Question(model, batch, loss, need, data, optimizer, step, tuple(cells), prescriptions, seed, tell)
+        )

@@ -43,7 +43,7 @@ def _examined(asked: Question) -> Diagnosis:
         raise FlowError("the batch has one time step: give a longer sequence, there is no time to look back in")
     if asked.data is not None:
         asked.say("measuring what the data need")
-    found = _measured(asked.data)
+    found = _measured(asked.data, asked.say)
     need, need_from = _needed(asked.need, found, observation)
     asked.say(f"measuring {', '.join(observation.parts)}")
     of_batch = asked.need is None and found is None
@@ -81,11 +81,13 @@ def _examined(asked: Question) -> Diagnosis:
     return Diagnosis(verdict, need, need_from, float(observation.loss), parts, why, helps, unknown, found, untried)
 
 
-def _measured(data: Any) -> Dependency | None:
+def _measured(data: Any, say: Callable[[str], None]) -> Dependency | None:
     """What the data need; of a pair, what the second needs of the first."""
     if data is None or isinstance(data, Dependency):
         return data
-    return dependency(data[0], target=data[1]) if type(data) is tuple and len(data) == 2 else dependency(data)
+    if type(data) is tuple and len(data) == 2:
+        return dependency(data[0], target=data[1], say=say)
+    return dependency(data, say=say)
 
 
 def _needed(need: int | None, found: Dependency | None, observation: Observation) -> tuple[int, str]:

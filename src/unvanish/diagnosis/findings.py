@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from unvanish.data.dependency import Dependency
+from unvanish.diagnosis.costs import Cost
 from unvanish.flow import Profile, Saturation, Split
 from unvanish.record import Result, finite
 
@@ -47,7 +48,8 @@ class Prescription(Result):
         reach, censored: of the part that it was tried on, afterwards (before: `reach_before`), and never past where
             the gradient is cut.
         verdict: of that part, afterwards. It holds at the start of training: training moves what was set.
-        cost: the processor time of a training step, in units of the time without it.
+        cost, cost_range: the processor time of a training step, in units of the time without it: the median of
+            rounds, and their range without the outermost. Where that tells nothing, `to_dict` holds no cost.
         seed: of what the code draws: after `torch.manual_seed(seed)` it gives the very numbers that were measured.
     """
 
@@ -61,6 +63,7 @@ class Prescription(Result):
     censored: bool
     verdict: str
     cost: float
+    cost_range: tuple[float, float]
     seed: int
 
     @property
@@ -73,9 +76,15 @@ class Prescription(Result):
         """The reach before and after, in words."""
         return f"{self.reach_before} → {'≥ ' if self.censored else ''}{self.reach}"
 
+    @property
+    def cost_text(self) -> str:
+        """The cost with its range, in words; empty where the range is too wide to say anything."""
+        return str(Cost(self.cost, *self.cost_range))
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
-        return dict(vars(self))
+        cost = self.cost if self.cost_text else None
+        return {**vars(self), "cost": cost, "cost_range": list(self.cost_range)}
 
     def __repr__(self) -> str:
         return f"Prescription({_where(self.name, self.part)}: reach {self.span} steps, {self.verdict})"

@@ -26,6 +26,7 @@ GROWTH = 1 / REACH_SHARE  # a gradient that grows by as much as is lost where it
 GROWING = 10  # times, within what was measured: else a fitted line is no ground for an explosion
 SPECTRUM_UP_TO = 512  # numbers in the full state: larger Jacobians are not taken apart
 EXPONENTS = 8
+NEAR = 0.95  # of the needed lag: of a recurrence with delays the last lag that was measured may not be its last
 LOST = 1e-18  # in single precision the square of a smaller number has lost its digits, or is zero
 
 
@@ -43,7 +44,8 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     """Judge a profile against a needed lag; `window` is how many steps a gradient flows without a break.
 
     Vanishing: under 1 % of the norm is left at the needed lag. Exploding: it grows a hundredfold on the way.
-    Borderline: what is left is so near to either border that the directions drawn cannot tell. Without `grows` the
+    Borderline: what is left is so near to either border that the directions drawn cannot tell; or a recurrence with
+    delays reaches less than is needed, and its next lag lies beyond what was measured. Without `grows` the
     profile is relative to its own median, and says nothing of growth.
     """
     norms = profile.norms
@@ -75,6 +77,9 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     if survives < REACH_SHARE or (not beyond and profile.reach + profile.period <= need):
         verdict = "borderline" if _may_reach(profile, need, high) else "vanishing"
         return Judgement(verdict, f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
+    if not beyond and profile.reach < NEAR * need:
+        text = f"1 % reaches {steps_text(profile.reach)}; what delays of {profile.period} steps bring back from "
+        return Judgement("borderline", f"{text}{need} lies beyond what was measured", survives, beyond)
     return Judgement("borderline" if low < REACH_SHARE else "healthy", kept, survives, beyond)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 
+from unvanish.diagnosis.costs import FREE, Cost, cost_of
 from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription, Untried
 from unvanish.diagnosis.measure import look
 from unvanish.diagnosis.remedying.layers import SHORT, exchanges, for_module
@@ -19,15 +18,13 @@ from unvanish.flow.finding.convert import KNOWN
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.untouched import copied
 
-TIMED = 2
-
 
 @dataclass(frozen=True)
 class _Tried:
     """A remedy as it was tried: what is seen of the changed model, what a step of it costs, what it drew from."""
 
     observation: Observation
-    cost: float
+    cost: Cost
     seed: int
 
 
@@ -39,7 +36,6 @@ def prescribe(
     By part, what helps most comes first, and among equals what keeps the cell. Then what could not be tried.
     """
     tried: dict[str, _Tried | Exception] = {}
-    seconds = seconds_of(patient.model, patient.run)
     found: list[Prescription] = []
     untried: list[Untried] = []
     for part in parts:
@@ -48,7 +44,7 @@ def prescribe(
             seed = int(torch.randint(1 << 31, (), generator=generator))
             if remedy.code not in tried:
                 patient.say(f"trying {remedy.name} on {part.name}")
-                tried[remedy.code] = _try(remedy, patient, seconds, seed)
+                tried[remedy.code] = _try(remedy, patient, seed)
             outcome = tried[remedy.code]
             if isinstance(outcome, _Tried) and part.name not in outcome.observation.parts:
                 outcome = FlowError(f"the changed model has no part {part.name}")
@@ -61,7 +57,7 @@ def prescribe(
     return tuple(found), tuple(untried)
 
 
-def _try(remedy: Remedy, patient: Patient, seconds: float, seed: int) -> _Tried | Exception:
+def _try(remedy: Remedy, patient: Patient, seed: int) -> _Tried | Exception:
     """Change a copy of the model and look at it. Whatever its own code raises then is why it cannot be tried."""
     if remedy.refusal is not None:
         return FlowError(remedy.refusal)
@@ -78,7 +74,7 @@ def _try(remedy: Remedy, patient: Patient, seconds: float, seed: int) -> _Tried 
             inputs=patient.inputs,
             need=patient.need,
         )
-        cost = seconds_of(changed, run) / seconds if remedy.changes_steps else 1.0
+        cost = cost_of(changed, patient.model, run) if remedy.changes_steps else FREE
         return _Tried(observation, cost, seed)
     except Exception as fault:
         return fault
@@ -98,7 +94,8 @@ def _prescription(remedy: Remedy, part: PartFinding, tried: _Tried, need: int, s
         min(profile.reach, window),
         profile.censored,
         judged.verdict,
-        tried.cost,
+        tried.cost.median,
+        (tried.cost.low, tried.cost.high),
         tried.seed,
     )
 
@@ -109,16 +106,6 @@ def _helpful(found: list[tuple[bool, Prescription]], part: PartFinding, need: in
     # Another cell learns other things: one that keeps the cell comes first.
     helpful.sort(key=lambda pair: (VERDICTS.index(pair[1].verdict), pair[0], -min(pair[1].reach, need)))
     return [prescription for _, prescription in helpful]
-
-
-def seconds_of(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> float:
-    """The processor time of a loss with its gradients, the least of some; the model has been run before."""
-    times, twin = [], copied(model)
-    for _ in range(TIMED):
-        start = time.process_time()
-        run(twin).backward()  # type: ignore[no-untyped-call]
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def _fitting(patient: Patient, part: PartFinding) -> Iterator[Remedy]:

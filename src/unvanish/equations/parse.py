@@ -25,6 +25,7 @@ from unvanish.equations.expression import (
     children,
     walk,
 )
+from unvanish.equations.typed import is_matrix, meant
 from unvanish.equations.words import ROWWISE, SPOKEN, SURROGATES
 from unvanish.errors import CellError, nearest
 
@@ -97,6 +98,8 @@ def _syntax_tree(reader: _Reader) -> ast.Module:
             return ast.parse("\n".join(reader.body))
     except SyntaxError as fault:
         line, column = fault.lineno or 1, fault.offset or 1
+        if (found := reader.meant(line)) is not None:
+            raise found from None
         place = line, max(column, 1) + reader.margin(line)
         raise reader.error(f"not an equation: {fault.msg}", "write name = expression", place) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as fault:
@@ -119,6 +122,12 @@ class _Reader:
         line, column = place
         source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
         return CellError(what, mend, line=line, column=column, source=source)
+
+    def meant(self, line: int) -> CellError | None:
+        """The fault of a line that was typed as a paper has it, where that can be told."""
+        source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        found = meant(source, source.find("=") + 1)
+        return None if found is None else self.error(found[0], found[1], (line, found[2]))
 
     def place(self, node: ast.expr | ast.stmt) -> Place:
         """Line and column in the text as given; `ast` counts the column in UTF-8 bytes of the unindented line."""
@@ -208,7 +217,8 @@ class _Reader:
         place = self.place(node)
         op = _BINARY.get(type(node.op))
         if op is None:
-            mend = "write t % period inside where" if isinstance(node.op, ast.Mod) else "use + - * / @ **"
+            mends: dict[type, str] = {ast.Mod: "write t % period inside where", ast.BitXor: "a power is written **"}
+            mend = mends.get(type(node.op), "use + - * / @ **")
             raise self.error(f"the operator {type(node.op).__name__} stands where it has no meaning", mend, place)
         if op == "**":
             base, exponent = self.expression(node.left, depth + 1), self.exponent(node.right)
@@ -246,13 +256,21 @@ class _Reader:
             return self.heaviside(node, depth)
         arity = 1 if name in ROWWISE or name in self.functions else SPOKEN.get(name)
         if arity is None:
-            raise self.error(f"unknown function '{name}'", nearest(name, [*FUNCTIONS, *self.functions]), place)
+            raise self.error(f"unknown function '{name}'", self.instead_of(name), place)
         if node.keywords or len(node.args) != arity:
             raise self.error(f"{name} takes {arity} argument{'s' * (arity > 1)}", "give just those", place)
         if name == "where":
             head: Expr = self.condition(node.args[0], depth + 1)
             return Call(name, (head, *(self.expression(arg, depth + 1) for arg in node.args[1:])), place)
         return Call(name, tuple(self.expression(arg, depth + 1) for arg in node.args), place)
+
+    def instead_of(self, name: str) -> str:
+        """What to write in the place of a function that there is not."""
+        if name in ("σ", "sigma"):
+            return "the logistic function is written sigmoid"
+        if is_matrix(name):
+            return f"a matrix product is written {name} @ …"
+        return nearest(name, [*FUNCTIONS, *self.functions])
 
     def heaviside(self, node: ast.Call, depth: int) -> Call:
         """Read heaviside(a, NAME(b)), with the surrogate slope of that name and the number b."""

@@ -185,7 +185,7 @@ def prescribed(plain: Plain) -> list[Table]:
             least(remedy["reach_before"]),
             least(remedy["reach"], remedy["censored"]),
             remedy["verdict"],
-            f"{remedy['cost']:.2g} ×",
+            "" if remedy["cost"] is None else f"{remedy['cost']:.2g} ×",
         )
         for remedy in plain["prescriptions"][:MOST]
     ]

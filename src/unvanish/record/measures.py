@@ -72,6 +72,15 @@ def _written(name: str, value: float) -> str:
     return f"{value:.3f}" if name in ("f1", "r2", "mase") else f"{value:.4g}"
 
 
+def share_text(share: float) -> str:
+    """Write a share in per cent; one that is small and not nothing as such.
+
+    >>> share_text(0.1619), share_text(0.00005), share_text(0.0)
+    ('16.19%', '0.005%', '0.00%')
+    """
+    return f"{share:.2%}" if share >= 1e-4 or not share else f"{share * 100:.1g}%"
+
+
 def perplexity_text(value: float | None) -> str:
     """Write a perplexity; one past all sense, of a training that diverged, without its hundred digits.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unvanish.train.answering import answers, judged
+from unvanish.train.load import Measured
 from unvanish.train.model import TextModel
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.likelihoods import COVERED, bounds
@@ -43,6 +44,8 @@ def write_test(session: Session, step: int, seconds: float) -> None:
     if batches is None or has(session, "test", step):
         write_confusion(session, None, step, seconds)
         return
+    if isinstance(question, ForecastQuestion):  # the intervals that predict will give, on what they have not seen
+        question = question.calibrated(Measured.read(session.record).calibration)
     sums = judged(session.module.model, question, batches)
     write_confusion(session, sums, step, seconds)
     session.record.append("test", step, seconds, metrics=question.metrics(sums))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 from unvanish.data.text import Windows
 from unvanish.data.tokens import read_tokens
 from unvanish.errors import DataError, OptionError
+from unvanish.record.measures import share_text
 from unvanish.train.answering import answers, judged
 from unvanish.train.giving import sequences_of
 from unvanish.train.load import Loaded
 from unvanish.train.model import TextModel
-from unvanish.train.predicting import read_like
+from unvanish.train.predicting import quiet, read_like
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelMaterial, LabelQuestion
 from unvanish.train.questions.reading import CUTS
@@ -36,12 +37,15 @@ class Evaluation:
     unknown: float = 0.0
 
 
-def evaluate(loaded: Loaded, source: Any, y: Any = None, *, lengths: Any = None) -> Evaluation:
+def evaluate(
+    loaded: Loaded, source: Any, y: Any = None, *, lengths: Any = None, say: Callable[[str], None] = quiet
+) -> Evaluation:
     """Measure a run on data: a text as one stream, its state carried; sequences; the end of series.
 
     Args:
         source: a path, or of sequences and series what `fit` takes.
         y: of arrays, a label or number per sequence or per step. lengths: how many steps each sequence has.
+        say: told what was found in the data and how it was dealt with, a line each, as in training.
 
     Raises:
         DataError: it is not like the data of the run, or holds no answers.
@@ -53,7 +57,7 @@ def evaluate(loaded: Loaded, source: Any, y: Any = None, *, lengths: Any = None)
         if not isinstance(source, str | os.PathLike):
             raise OptionError("a run on text is measured on a file: give its path")
         return _text(loaded, Path(source))
-    return _others(loaded, source if y is None else sequences_of(source, y, lengths))
+    return _others(loaded, source if y is None else sequences_of(source, y, lengths), say)
 
 
 def _text(loaded: Loaded, source: Path) -> Evaluation:
@@ -64,7 +68,7 @@ def _text(loaded: Loaded, source: Path) -> Evaluation:
     return Evaluation(loaded.question.metrics(sums), int(sums["count"]), unknown)
 
 
-def _numbers(loaded: Loaded, source: Path) -> torch.Tensor:
+def _numbers(loaded: Loaded, source: Path, say: Callable[[str], None] = quiet) -> torch.Tensor:
     assert isinstance(loaded.question, SymbolQuestion)
     cut = CUTS.get(loaded.settings.kind or "text", "chars")
     tokens = read_tokens(source, cut, symbols=loaded.question.symbols)
@@ -72,11 +76,15 @@ def _numbers(loaded: Loaded, source: Path) -> torch.Tensor:
     numbers_N = torch.cat([tokens.parts[name] for name in names])
     if len(numbers_N) < 2:
         raise DataError(f"{source} has fewer than two {loaded.question.unit}s: there is nothing to predict")
+    unknown = float((numbers_N == 0).float().mean())
+    if unknown:
+        symbols = loaded.question.symbols
+        say(f"{len(symbols) - 1:,} {symbols.unit}s are told apart; unknown: {share_text(unknown)}")
     return numbers_N
 
 
 @torch.no_grad()
-def per_token(loaded: Loaded, source: Path) -> Iterator[tuple[str, float]]:
+def per_token(loaded: Loaded, source: Path, *, say: Callable[[str], None] = quiet) -> Iterator[tuple[str, float]]:
     """Yield each symbol of a text after the first, and its surprise in bits.
 
     Raises:
@@ -84,7 +92,7 @@ def per_token(loaded: Loaded, source: Path) -> Iterator[tuple[str, float]]:
     """
     assert isinstance(loaded.question, SymbolQuestion)
     assert isinstance(loaded.model, TextModel)
-    for answer, y in answers(loaded.model, loaded.question, Windows(_numbers(loaded, source), STEPS, 1)):
+    for answer, y in answers(loaded.model, loaded.question, Windows(_numbers(loaded, source, say), STEPS, 1)):
         nats_TB = loaded.question.at_steps(loaded.model, answer, y)
         assert nats_TB is not None
         bits = (nats_TB[:, 0] / torch.log(torch.tensor(2.0))).tolist()
@@ -92,10 +100,11 @@ def per_token(loaded: Loaded, source: Path) -> Iterator[tuple[str, float]]:
             yield loaded.question.symbols.decode([number]), bit
 
 
-def _others(loaded: Loaded, source: Any) -> Evaluation:
+def _others(loaded: Loaded, source: Any, say: Callable[[str], None]) -> Evaluation:
     question, settings = loaded.question, loaded.settings
-    data = read_like(loaded, source, labelled=True)
+    data = read_like(loaded, source, labelled=True, say=say)
     if isinstance(question, ForecastQuestion):
+        question = question.calibrated(loaded.measured.calibration)
         batches = SeriesMaterial.of(data, settings, "", question).test()
     else:
         assert isinstance(question, LabelQuestion)

@@ -28,7 +28,7 @@ def say_need(need: Need | None, session: Session, say: Callable[[str], None]) ->
     """Say what the data need, and whether a window is as long."""
     window = session.settings.length
     if need is None:
-        say("need     how far back the data depend on themselves could not be measured in so few")
+        say("need     how far back the data depend on themselves could not be measured in so few steps")
     elif not need.lag:
         say(f"need     nothing further back than the step at hand stands out in {need.of:,} steps")
     elif held_back(window, window, need.lag) == CUT:

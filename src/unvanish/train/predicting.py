@@ -6,6 +6,7 @@ Shapes: B rows, T steps, H steps ahead, G targets, Q quantiles.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unvanish.data.archive import read_ts
-from unvanish.data.arrays import read_arrays
+from unvanish.data.archive import read_archive, read_ts
+from unvanish.data.arrays import read_arrays, read_mnist
 from unvanish.data.batches import SequenceBatches
 from unvanish.data.looking import look
 from unvanish.data.sequences import Sequences
@@ -48,7 +49,14 @@ INTERVALS = {
 }
 
 
-def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
+WHOLE = 2.0**53  # a number beyond may be whole by rounding alone
+
+
+def quiet(_: str) -> None:
+    """Tell nobody."""
+
+
+def predict(loaded: Loaded, source: Any, *, say: Callable[[str], None] = quiet) -> pl.DataFrame:
     """Answer of new data what a run was trained to answer.
 
     Labels: the class with the probability of each, or the numbers, by sequence or by step. Forecasts: the median of
@@ -57,6 +65,7 @@ def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
     Args:
         source: data like those of the run, a path or as `fit` takes them, which need not have labels; of series,
             their history, with rows ahead that hold what is known beforehand where the run was trained with that.
+        say: told what was found in the data and how it was dealt with, a line each, as in training.
 
     Raises:
         DataError: the data are not like those of the run.
@@ -64,21 +73,33 @@ def predict(loaded: Loaded, source: Any) -> pl.DataFrame:
     """
     question = loaded.question
     if isinstance(question, LabelQuestion):
-        data = read_like(loaded, source, labelled=False)
+        data = read_like(loaded, source, labelled=False, say=say)
+        if question.per != "step":
+            for line in data.only_the_last(loaded.settings.length):
+                say(line)
         return _labels(loaded, question, data)
     if isinstance(question, ForecastQuestion):
-        return _forecasts(loaded, question, read_like(loaded, source, labelled=True))
+        return _forecasts(loaded, question, read_like(loaded, source, labelled=True, say=say))
     if isinstance(question, SymbolQuestion) and not question.writes:
         raise OptionError("the run of a task draws its own sentences: its record and report say what came of them")
     raise OptionError("the run is one on text: use  unvanish generate  to write, or  unvanish evaluate  to measure")
 
 
-def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
-    """Read data like those of a run.
+def read_like(loaded: Loaded, source: Any, *, labelled: bool, say: Callable[[str], None] = quiet) -> Sequences:
+    """Read data like those of a run, and tell what was found in them; of a folder, the part to test on.
 
     Raises:
         DataError: they are of another kind.
     """
+    found = _read_like(loaded, source, labelled)
+    question = loaded.question
+    new = question.encoding.unknown(found) if isinstance(question, LabelQuestion | ForecastQuestion) else ()
+    for line in (*found.told, *new):
+        say(line)
+    return found
+
+
+def _read_like(loaded: Loaded, source: Any, labelled: bool) -> Sequences:
     more = {"unlabelled": not labelled} | read_as(loaded)
     if not isinstance(source, str | os.PathLike):
         return sequences_of(source, options=loaded.settings.to_dict() | more)
@@ -90,8 +111,10 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool) -> Sequences:
         return read_as_table(source, loaded.settings, **more)
     if kind == "arrays":
         return read_arrays(source)
-    if kind == "archive" and source.is_file():
-        return read_ts(source)
+    if kind == "archive":
+        return read_ts(source) if source.is_file() else read_archive(source)["test"]
+    if kind == "images":
+        return read_mnist(source, loaded.settings.images)["test"]
     raise DataError(f"{source} is read as {kind}, and the run answers of tables, arrays and .ts files: name one")
 
 
@@ -186,9 +209,10 @@ def answer_columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
 
 
 def times(times_N: NDArray[Any]) -> Any:
-    """Times of the calendar as such, numbers as they are."""
+    """Times of the calendar as such, numbers as they are, without a point where all of them are whole."""
     if times_N.dtype.kind != "i":
-        return times_N
+        whole = bool((np.abs(times_N) < WHOLE).all() and (times_N == np.round(times_N)).all())
+        return times_N.astype(np.int64) if whole else times_N
     return times_N.astype("datetime64[us]")
 
 
@@ -275,7 +299,7 @@ def moments(last_B: NDArray[Any], step: str, horizon: int) -> Any:
     """When the steps after some times are, (B * H)."""
     steps_H = np.arange(1, horizon + 1)
     if last_B.dtype.kind != "i":
-        return (last_B[:, None] + float(step) * steps_H).reshape(-1)
+        return times((last_B[:, None] + float(step) * steps_H).reshape(-1))
     return _calendar(last_B, step, steps_H)
 
 

@@ -79,7 +79,7 @@ class Training:
             *(f"         {line}" for line in material.told),
             f"network  {module.model.recurrent.cell.name}, {settings.layers} × {settings.hidden:,} units, {size:,} "
             f"parameters, on {self.session.accelerator} ({_workers(settings)})",
-            f"run      {self.folder}: {epochs} of {batches:,} steps",
+            f"run      {self.folder}: {epochs} of {batches:,} {'step' if batches == 1 else 'steps'}",
         ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,16 @@ from unvanish.errors import DataError, OptionError, printable
 from unvanish.train.carrying import Carried, Series, steps_between
 from unvanish.train.load import Loaded
 from unvanish.train.model import Inputs, on
-from unvanish.train.predicting import answer_columns, answer_table, moments, own_units, read_as, read_by, times
+from unvanish.train.predicting import (
+    answer_columns,
+    answer_table,
+    moments,
+    own_units,
+    quiet,
+    read_as,
+    read_by,
+    times,
+)
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.units import single
@@ -32,7 +41,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def predict_lines(loaded: Loaded, lines: Iterable[str], every: int = 1) -> Iterator[pl.DataFrame]:
+def predict_lines(
+    loaded: Loaded, lines: Iterable[str], every: int = 1, *, say: Callable[[str], None] = quiet
+) -> Iterator[pl.DataFrame]:
     """Answer each row as soon as it is read, with the rows that `predict` would write.
 
     Forecasts: after each row the steps ahead of its series. Labels per step: an answer for each row. Labels per
@@ -41,6 +52,7 @@ def predict_lines(loaded: Loaded, lines: Iterable[str], every: int = 1) -> Itera
     Args:
         lines: CSV with its header first, or JSON lines.
         every: answer after so many rows of a series.
+        say: told what is found in the rows and how it is dealt with, each once: new words, gaps, decimal commas.
 
     Raises:
         OptionError: the run cannot answer row by row as it does on whole files.
@@ -51,11 +63,24 @@ def predict_lines(loaded: Loaded, lines: Iterable[str], every: int = 1) -> Itera
     for read in read_lines(lines):
         if isinstance(read, tuple):
             answering = kind(loaded, read, every)
+            answering.say = answering.reader.say = _once(say)
             continue
         assert answering is not None
         yield from answering.ended() if read is None else answering.row(read)
     if answering is not None:
         yield from answering.ended()
+
+
+def _once(say: Callable[[str], None]) -> Callable[[str, str], None]:
+    """Tell a line where nothing of its kind was told before."""
+    told: set[str] = set()
+
+    def tell(kind: str, line: str) -> None:
+        if kind not in told:
+            told.add(kind)
+            say(line)
+
+    return tell
 
 
 def _kind(loaded: Loaded, every: int) -> type[Answering]:
@@ -97,7 +122,9 @@ class Answering(ABC):
         words = tuple(one.name for one in encoding.categories)
         numbers = tuple(name for name in read_by(loaded) if name not in words)
         self.reader = RowReader(names, asked, numbers, words)
+        self.known = {one.name: set(one.levels) for one in encoding.categories}
         self.loaded, self.every = loaded, every
+        self.say: Callable[[str, str], None] = lambda _, __: None
 
     def missing(self, row: Row, before: float | None, now: float | None) -> int:
         """Return how many steps without a row lie between the row before in its series and this one.
@@ -113,7 +140,22 @@ class Answering(ABC):
             raise DataError(f"{row.where}: its time is not after that of the row before: sort the rows by time")
         if abs(steps - round(steps)) > OFF:
             raise DataError(f"{row.where}: its time is {steps:.4g} steps of {step} after the last: give even steps")
-        return round(steps) - 1
+        missing = round(steps) - 1
+        if missing > 0:
+            between = "1 step before it has" if missing == 1 else f"{missing:,} steps before it have"
+            counts = "it counts" if missing == 1 else "they count"
+            self.say("gap", f"line {row.line}: {between} no row: {counts} as missing (later gaps are not told)")
+        return missing
+
+    def step(self, row: Row) -> Sequences:
+        """Read a row as a sequence of one step; a word that was not there in training is told."""
+        data = self.reader.step(row)
+        for column in data.categories:
+            new = set(column.levels) - self.known[column.name]
+            for word in new:
+                line = f"line {row.line}: column {printable(column.name)}: the word {printable(word)} is not known"
+                self.say(f"{column.name} {word}", f"{line} from training")
+        return data
 
     @abstractmethod
     def row(self, row: Row) -> Iterator[pl.DataFrame]:
@@ -165,7 +207,7 @@ class Forecasts(StepByStep):
         series, missing = self._next(row)
         for _ in range(min(missing, self.loaded.settings.length)):
             series.carried.step(self._inputs(self.reader.step(None)))
-        data = self.reader.step(row)
+        data = self.step(row)
         answer = series.carried.step(self._inputs(data))[0]
         if series.rows % self.every or not np.isfinite(data.numbers_NF[:, : len(self.question.targets)]).any():
             return
@@ -206,7 +248,7 @@ class LabelledSteps(StepByStep):
             raise DataError(f"{row.where}: its time is {missing:,} steps after the last: begin after an empty line")
         for _ in range(missing):
             series.carried.step(_read(question, self.reader.step(None)))
-        answer = series.carried.step(_read(question, self.reader.step(row)))[0].float()
+        answer = series.carried.step(_read(question, self.step(row)))[0].float()
         if series.rows % self.every:
             return
         keys, name = self._keys(row), self.reader.roles.time
@@ -248,7 +290,7 @@ class WholeSequences(Answering):
         before, self.now.moment = self.now.moment, self.reader.time(row)
         for _ in range(min(self.missing(row, before, self.now.moment), self.loaded.settings.length)):
             self.now.rows.append(_read(question, self.reader.step(None)))
-        self.now.rows.append(_read(question, self.reader.step(row)))
+        self.now.rows.append(_read(question, self.step(row)))
 
     @torch.no_grad()
     def ended(self) -> Iterator[pl.DataFrame]:

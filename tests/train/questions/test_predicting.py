@@ -18,6 +18,7 @@ from unvanish.cli import main
 from unvanish.errors import DataError, OptionError
 from unvanish.record import RunRecord
 from unvanish.train import TrainSettings, evaluate, fit, load_run, per_token, predict
+from unvanish.train.streaming import predict_lines
 
 RNG = np.random.default_rng(0)
 QUICK: dict[str, Any] = {"hidden": 8, "layers": 1, "epochs": 2, "device": "cpu", "probes": 1}
@@ -149,6 +150,64 @@ def test_symbols_that_a_run_does_not_know_are_told(tmp_path: Path, capsys: pytes
     assert "4.00% of them" in capsys.readouterr().out
 
 
+def test_what_is_found_in_new_data_is_told_beside_the_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day, last = pl.Series(range(60)), 60
+    columns = {"ds": day, "y": (day / 3).sin(), "sky": ["blue", "red"] * 30}
+    folder = fit(pl.DataFrame(columns), horizon=2, folder=tmp_path / "run", **QUICK).folder
+    new = pl.DataFrame(columns).with_columns(sky=pl.when(pl.col("ds") == 9).then(pl.lit("grey")).otherwise("sky"))
+    new = new.filter(pl.col("ds") != 30).vstack(new[-2:].with_columns(ds=pl.Series([last, last + 1]), y=None))
+    new.write_csv(tmp_path / "new.csv")
+    expected = [
+        "1 step of 62 has no row: it counts as missing",
+        "column y: 1 of 62 steps is missing",
+        "column sky: 1 of 62 steps is missing",
+        "column sky: 1 of 62 steps holds a word that is not known from training: grey",
+    ]
+    for command in ("predict", "evaluate"):
+        assert main([command, str(folder), str(tmp_path / "new.csv")]) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert told == [f"unvanish: {tmp_path / 'new.csv'}: {line}" for line in expected]
+    lines = (tmp_path / "new.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    found: list[str] = []
+    list(predict_lines(load_run(folder), lines, say=found.append))
+    assert found == [
+        "line 11: column sky: the word grey is not known from training",
+        "line 32: 1 step before it has no row: it counts as missing (later gaps are not told)",
+    ]
+
+
+def test_what_is_said_to_lie_within_the_band_lies_within_the_intervals_that_predict_gives() -> None:
+    frame = sales(count=4, days=90)
+    found = fit(frame, horizon=7, **QUICK | {"epochs": 3, "scale": "standard", "windows": 1})
+    ends = frame.group_by("unique_id", maintain_order=True)
+    cut = pl.concat([series[:-7] for _, series in ends])
+    came = pl.concat([series[-7:] for _, series in ends])["y"].to_numpy()
+    answer = found.predict(cut)
+    inside = (answer["y-lo-80"].to_numpy() <= came) & (came <= answer["y-hi-80"].to_numpy())
+    assert found.evaluate(frame).metrics["coverage"] == pytest.approx(inside.mean(), abs=0.02)
+    assert found.measured.metrics["coverage"] == pytest.approx(inside.mean(), abs=0.02)
+    assert found.question.widened_HG is None  # judging asks a copy
+
+
+def test_the_numbers_of_values_that_do_not_vary_have_no_share_explained() -> None:
+    x = RNG.normal(size=(40, 5)).astype(np.float32)
+    found = fit(x, x.sum(1).astype(np.float32), **QUICK)
+    assert "r2" in found.evaluate(x, x.sum(1)).metrics
+    assert "r2" not in found.evaluate(x[:6], np.full(6, 2.0, np.float32)).metrics
+
+
+def test_a_run_answers_of_the_folder_it_was_trained_on(tmp_path: Path) -> None:
+    head = "@timestamps false\n@univariate true\n@classlabel true a b\n@data\n"
+    for part, rows in (("TRAIN", 24), ("TEST", 7)):
+        lines = [",".join(f"{v:.3f}" for v in RNG.normal(size=6)) + f":{'ab'[row % 2]}" for row in range(rows)]
+        (tmp_path / f"Toy_{part}.ts").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    found = fit(tmp_path, **QUICK)
+    assert found.predict(tmp_path).equals(found.predict(tmp_path / "Toy_TEST.ts"))
+    assert found.evaluate(tmp_path).count == 7
+
+
 def test_the_command_writes_what_the_function_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = straight(labelled(tmp_path), tmp_path / "run")
     out = tmp_path / "answers.csv"
@@ -176,7 +235,7 @@ def test_a_table_without_a_column_of_the_run_is_refused(tmp_path: Path) -> None:
     frame = pl.DataFrame(rows)
     found = fit(frame, target=["label"], **QUICK)
     assert found.predict(frame.drop("label")).height == 20
-    with pytest.raises(DataError, match=r"has no column b, which the run was trained with: it has a"):
+    with pytest.raises(DataError, match=r"has no column b, which the run was trained with: it has series, t, a"):
         found.predict(frame.drop("label", "b"))
 
 

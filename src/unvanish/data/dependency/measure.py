@@ -19,7 +19,7 @@ Shapes: B sequences, T steps (of all sequences together), N pairs, F features of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from unvanish.data.dependency.result import Dependency, Pairwise, judged
 from unvanish.data.dependency.significance import Tail, shuffled_blocks
 from unvanish.data.dependency.symbols import BINS, Alphabet, Information
 from unvanish.errors import DataError, OptionError
+from unvanish.waiting import shown
 
 FARTHEST = 1000
 EVERY_LAG_TO, SHORT = 64, 100_000  # in data of so few steps all lags are cheap
@@ -58,6 +59,7 @@ def dependency(
     draws: int = 100,
     level: float = 0.05,
     seed: int = 0,
+    say: Callable[[str], None] | None = None,
 ) -> Dependency:
     """Measure how far back a sequence depends on itself, or a target on its input, and what of that is needed.
 
@@ -81,6 +83,7 @@ def dependency(
         draws: how often the data are shuffled, and up to four times as often where they are few.
         level: the false discovery rate of `significant`, and the chance that chance alone sets `visible`, or
         `needed`. seed: of the shuffling.
+        say: called with what is being done. By default that is a passing line on a terminal, and nothing elsewhere.
 
     Raises:
         DataError: data that are too short, constant, not finite, or of a shape or type that is not known.
@@ -95,18 +98,29 @@ def dependency(
             f"draws={draws}, level={level}: a distribution needs 10 draws or more, and a level lies between 0 and 1"
         )
     rng = np.random.default_rng(seed)
+    if isinstance(data, Path | Iterator) and (target is not None or kind == "numbers"):
+        raise OptionError("a stream is read once, as symbols and without a target: load numbers and targets whole")
+    with shown(say) as tell:
+        return _measured(data, target, lags, kind, (draws, level, rng), tell)
+
+
+def _measured(
+    data: Any,
+    target: Any,
+    lags: int | Iterable[int] | None,
+    kind: str | None,
+    chance: tuple[int, float, np.random.Generator],
+    say: Callable[[str], None],
+) -> Dependency:
     if isinstance(data, Path | Iterator):
-        if target is not None or kind == "numbers":
-            raise OptionError(
-                "a stream is read once, as symbols and without a target: load numbers and targets whole"
-            )
         head, pieces = stream.opened(data)
         if pieces is not None:
-            return _of_stream(head, pieces, lags, draws, level, rng)
+            say("comparing the data with themselves as they are read")
+            return _of_stream(head, pieces, lags, *chance)
         data = head
     if target is not None:
         check_target(data, target)
-    return _of_arrays(read(data, kind), target, lags, draws, level, rng)
+    return _of_arrays(read(data, kind), target, lags, *chance, say)
 
 
 def _of_arrays(
@@ -116,12 +130,15 @@ def _of_arrays(
     draws: int,
     level: float,
     rng: np.random.Generator,
+    say: Callable[[str], None],
 ) -> Dependency:
     y, labels = (x, False) if target is None else read_target(target, x)
     wanted = _default_lags(lags, x, labels, first=0 if target is not None else 1)
     name, statistic, x_TF, y_TG = _prepared(x, y)
     source = _Labelled(x_TF, y_TG, x.lengths) if labels else _Stepwise(x_TF, y_TG, x.lengths)
+    say(f"comparing steps pair by pair, up to {int(wanted.max()):,} apart")
     pairwise = Pairwise(name, wanted, *source.measured(statistic, wanted, draws, rng))
+    say("measuring how much context predicts as well as any")
     found = judged(pairwise, _need(x, y, labels, pairwise, level, rng), level)
     return _at_least(found) if labels else found
 

@@ -82,6 +82,11 @@ def mark_of(column: pl.Series) -> str | None:
     return "." if bool(column.str.contains(r",\d{3},|,\d{3}\.").any()) else None
 
 
+def has_commas(column: pl.Series) -> bool:
+    """Whether a value of a column of text holds a comma."""
+    return column.dtype == pl.String and bool(column.str.contains(",", literal=True).any())
+
+
 def _fitting(column: pl.Series, usual: str | None) -> str | None:
     """The usual mark, unless a point stands before decimals after all."""
     pointed = column.str.contains(".", literal=True) & ~column.str.contains(POINTS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from unvanish.checks import is_number
 from unvanish.data.sequences import Categories, Sequences
 from unvanish.data.table.columns import COMMA, FLAGS, GROUPED, MISSING, PLAIN, POINTS, as_times
 from unvanish.data.table.file import head_of, separator_of
+from unvanish.data.table.read import commas_told
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.errors import DataError, printable
 
@@ -102,7 +103,7 @@ def _known(fields: Fields) -> Fields:
 
 
 class RowReader:
-    """Reads rows as a run reads its table.
+    """Reads rows as a run reads its table; `say` is told of a kind of finding, and of a line that says it.
 
     Args:
         names: of the columns of the input.
@@ -124,6 +125,7 @@ class RowReader:
         self.roles: Roles = roles(names, asked, str(INPUT))
         self.decimal, self._numbers, self._words = asked.decimal, numbers, words
         self._marks = dict(asked.marks)
+        self.say: Callable[[str, str], None] = lambda _, __: None
 
     def step(self, row: Row | None) -> Sequences:
         """Return a row as a sequence of one step; None is a step of which nothing is known."""
@@ -156,6 +158,8 @@ class RowReader:
                 f"{row.where}, column {printable(name)}: {printable(repr(value))} is not a number: mend it, or "
                 "leave the field empty"
             )
+        if not self.decimal and "," in text and number_of(text, ",") == found != number_of(text, "."):
+            self.say(f"comma {name}", f"line {row.line}: {commas_told([name])}")
         return found
 
     def group(self, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import polars as pl
 
 from unvanish.data.precision import check_single
 from unvanish.data.sequences import Categories, Sequences, Target
-from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned, mark_of
+from unvanish.data.table.apart import check_apart
+from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned, has_commas, mark_of
 from unvanish.data.table.file import read_columns
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.data.table.times import Grid, each_row, even_steps
@@ -44,22 +46,51 @@ def of_frame(frame: pl.DataFrame, asked: TableOptions | None = None, *, source: 
         OptionError: a column that was asked for is not there.
     """
     asked = asked or TableOptions()
+    _check_kept(asked, frame.columns, source)
     chosen = roles(frame.columns, asked, source)
     told: list[str] = []
     frame = _without_empty_rows(frame.with_columns([cleaned(frame[name]) for name in frame.columns]), told)
     columns = _Columns(frame, source, asked, told)
     times, calendar = columns.times(chosen.time)
+    if times is not None and chosen.group is None:
+        check_apart(frame, times, chosen.inputs, source)
     table = _sorted(frame.height, times, columns.groups(chosen.group), told)
     if times is None:
         grid = each_row(table.series_N)
     else:
         grid = even_steps(table.times_N, table.series_N, calendar=calendar, step=asked.step)
     if grid.gaps:
-        told.append(f"{grid.gaps:,} steps of {int(grid.lengths_B.sum()):,} have no row: they count as missing")
+        told.append(gaps_told(grid.gaps, int(grid.lengths_B.sum())))
     if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):
         told.append(f"the times in {printable(str(chosen.time))} are not evenly spaced: each row is a step")
     target = _target(columns, chosen, asked, table, grid) if chosen.target else None
     return _built(source, columns, chosen, asked, table, grid, target, told)
+
+
+def gaps_told(gaps: int, steps: int) -> str:
+    """Say that steps have no row.
+
+    >>> gaps_told(1, 900), gaps_told(4, 900)
+    ('1 step of 900 has no row: it counts as missing', '4 steps of 900 have no row: they count as missing')
+    """
+    if gaps == 1:
+        return f"1 step of {steps:,} has no row: it counts as missing"
+    return f"{gaps:,} steps of {steps:,} have no row: they count as missing"
+
+
+def commas_told(names: Iterable[str]) -> str:
+    """Say where a comma is read as the mark before decimals."""
+    return f"a comma stands before the decimals of {', '.join(map(printable, names))}"
+
+
+def _check_kept(asked: TableOptions, names: Sequence[str], source: str) -> None:
+    """Refuse a table without a column that a run reads; what else it has is of no matter to the run."""
+    for name in asked.keep:
+        if name not in names:
+            there = ", ".join(map(printable, names))
+            raise DataError(
+                f"{source} has no column {printable(name)}, which the run was trained with: it has {there}"
+            )
 
 
 class _Columns:
@@ -68,6 +99,7 @@ class _Columns:
     def __init__(self, frame: pl.DataFrame, source: str, asked: TableOptions, told: list[str]) -> None:
         self.frame, self.source, self.asked, self.told = frame, source, asked, told
         self.marks: list[tuple[str, str]] = []
+        self.commas: list[str] = []
         self._numbers: dict[str, np.ndarray[Any, Any] | None] = {}
 
     def numbers(self, name: str) -> np.ndarray[Any, Any] | None:
@@ -80,10 +112,15 @@ class _Columns:
 
     def _as_numbers(self, name: str) -> pl.Series | None:
         column, decimal = self.frame[name], self.asked.decimal
-        found = as_numbers(column, self.source, decimal, dict(self.asked.marks).get(name))
-        mark = None if found is None or decimal else mark_of(column)
+        usual = dict(self.asked.marks).get(name)
+        found = as_numbers(column, self.source, decimal, usual)
+        if found is None or decimal:
+            return found
+        mark = mark_of(column)
         if mark:
             self.marks.append((name, mark))
+        if (mark or usual) == "," and has_commas(column):
+            self.commas.append(name)
         return found
 
     def words(self, name: str) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
@@ -149,7 +186,7 @@ def _sorted(count: int, times: Any, groups: Any, told: list[str]) -> _Table:
     times_N, series_N = times[order_N], series_N[order_N]
     again_N = np.append((np.diff(times_N) == 0) & (np.diff(series_N) == 0), False)
     if again_N.any():
-        told.append(f"{int(again_N.sum()):,} rows have the time of a later row of their series: the last counts")
+        told.append(f"{_rows(again_N.sum())} the time of a later row of their series: the last counts")
     kept_N = ~again_N
     return _Table(order_N[kept_N], times_N[kept_N], series_N[kept_N], keys)
 
@@ -159,8 +196,13 @@ def _without_empty_rows(frame: pl.DataFrame, told: list[str]) -> pl.DataFrame:
     frame = frame.with_row_index(ROW, offset=HEAD_ROWS)
     kept = frame.filter(pl.any_horizontal(pl.col(names).is_not_null()))
     if kept.height < frame.height:
-        told.append(f"{frame.height - kept.height:,} rows are empty, and left out")
+        empty = frame.height - kept.height
+        told.append("1 row is empty, and left out" if empty == 1 else f"{empty:,} rows are empty, and left out")
     return kept
+
+
+def _rows(count: int) -> str:
+    return "1 row has" if count == 1 else f"{int(count):,} rows have"
 
 
 def _laid(values_N: Any, table: _Table, grid: Grid, missing: float) -> Any:
@@ -241,18 +283,25 @@ def _built(
 ) -> Sequences:
     numbers: dict[str, Any] = {}
     categories: list[Categories] = []
-    for name in (*chosen.target, *chosen.inputs) if target is not None and target.ahead else chosen.inputs:
+    for name in _read(chosen, asked, target):
         found = columns.numbers(name)
         if found is not None:
             if name not in chosen.target and not _fits_single(found, name, asked, told):
                 continue
-            _keep_numbers(name, _laid(found, table, grid, np.nan), numbers, told, always=name in asked.keep)
+            own_N, laid_N = found[table.order_N], _laid(found, table, grid, np.nan)
+            _keep_numbers(name, own_N, laid_N, numbers, told, always=name in asked.keep)
+            if name in numbers:
+                ahead_N = _ahead(laid_N, grid) if name in chosen.target and asked.keep else False
+                _tell_missing(name, np.isnan(laid_N) & ~np.asarray(ahead_N), told)
         else:
             levels, codes_N = columns.words(name)
             if len(levels) > LEVELS and len(levels) > OWN * len(codes_N) and name not in asked.keep:
                 told.append(f"column {printable(name)} has a word of its own on most rows: it is left out")
             else:
                 categories.append(Categories(name, levels, _laid(codes_N, table, grid, -1)))
+                _tell_missing(name, categories[-1].codes_N < 0, told)
+    if columns.commas:
+        told.append(commas_told(columns.commas))
     if not numbers and not categories:
         if target is not None and target.ahead:
             why = "; ".join(told) or "it has no values"
@@ -283,18 +332,35 @@ def _built(
     )
 
 
+def _read(chosen: Roles, asked: TableOptions, target: Target | None) -> tuple[str, ...]:
+    """The columns that are read: of a run, those that it was trained with."""
+    inputs = tuple(name for name in chosen.inputs if name in asked.keep) if asked.keep else chosen.inputs
+    return (*chosen.target, *inputs) if target is not None and target.ahead else inputs
+
+
 def _keep_numbers(
-    name: str, values_N: Any, numbers: dict[str, Any], told: list[str], *, always: bool = False
+    name: str, own_N: Any, laid_N: Any, numbers: dict[str, Any], told: list[str], *, always: bool = False
 ) -> None:
-    known = values_N[~np.isnan(values_N)]
-    if always:
-        numbers[name] = values_N
-    elif not len(known):
+    """Keep a column of numbers, as it is on its rows and laid on the steps, unless it says nothing."""
+    known = own_N[~np.isnan(own_N)]
+    if not always and not len(known):
         told.append(f"column {printable(name)} has no values: it is left out")
-    elif (known == known[0]).all() and len(known) == len(values_N):
+    elif not always and (known == known[0]).all() and len(known) == len(own_N):
         told.append(f"column {printable(name)} is {known[0]:g} on every row: it is left out")
     else:
-        missing = len(values_N) - len(known)
-        if missing:
-            told.append(f"column {printable(name)}: {missing:,} of {len(values_N):,} steps are missing")
-        numbers[name] = values_N
+        numbers[name] = laid_N
+
+
+def _ahead(laid_N: Any, grid: Grid) -> Any:
+    """Which steps come after the last known value of their series: what a run is to forecast is not missing."""
+    starts_B = np.cumsum(grid.lengths_B) - grid.lengths_B
+    place_N = np.arange(len(laid_N))
+    last_B = np.maximum.reduceat(np.where(np.isnan(laid_N), -1, place_N), starts_B)
+    return place_N > np.repeat(last_B, grid.lengths_B)
+
+
+def _tell_missing(name: str, missing_N: Any, told: list[str]) -> None:
+    missing = int(missing_N.sum())
+    if missing:
+        are = "is" if missing == 1 else "are"
+        told.append(f"column {printable(name)}: {missing:,} of {len(missing_N):,} steps {are} missing")

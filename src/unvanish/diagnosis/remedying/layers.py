@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -97,8 +96,9 @@ def exchanges(model: nn.Module, seen: Seen, part: PartFinding, need: int) -> Ite
     module, path = seen.module, read(seen.name)
     assert isinstance(module, Recurrent | nn.RNNBase)
     cell = as_ours(module).cell
-    # Along a skip of d steps the gradient takes one step where it took d; a skip begins with half the way at least.
-    delay = max(2, min(math.ceil(3 * need / max(part.profile.reach, 1)), need // 2))
+    # Along a skip of d steps the gradient takes one step where it took d, and each leaves a seventh or so of it at
+    # the start: two of them are what is to reach, and they end at the needed lag or one step before it.
+    delay = max(2, need // 2)
     own = _cell(cell.name) if CATALOGUE.get(cell.name) is cell else f"{path}.cell"
     skips: tuple[int, ...] = (*(getattr(module, "skips", ())), delay)
     hold = f"chrono:{max(need, 3)}"

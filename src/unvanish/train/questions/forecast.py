@@ -7,7 +7,8 @@ Shapes: T time, B batch, H steps ahead, G targets, K columns known beforehand, P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -83,6 +84,15 @@ class ForecastQuestion(Question):
         self.step, self.marks = step, marks
         self.named, self.likelihood = likelihood, LIKELIHOODS[likelihood]()
         self.every = how != "window"
+        self.widened_HG: Tensor | None = None
+
+    def calibrated(self, widths: Iterable[tuple[float, list[list[float]]]]) -> ForecastQuestion:
+        """Return the question with the first interval widened as it was calibrated, by share covered."""
+        found = copy.copy(self)
+        for share, of_share in widths:
+            if share == COVERED[0]:
+                found.widened_HG = torch.tensor(of_share)
+        return found
 
     @property
     def width(self) -> int:
@@ -143,15 +153,18 @@ class ForecastQuestion(Question):
         }
 
     def bands(self, answer: Tensor, y: Wanted) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the lower end of the first interval, the median and the upper end, (…, H, G)."""
+        """Return the lower end of the first interval, calibrated where it was, the median and the upper end."""
         scale = y.scale_BG[:, None].expand(answer.shape[:-1])
         low, middle, high = self.likelihood.quantiles(answer, scale, (LEVELS[1], 0.5, LEVELS[3])).unbind(-1)
-        return low, middle, high
+        if self.widened_HG is None:
+            return low, middle, high
+        width_HG = self.widened_HG.to(middle)
+        return torch.minimum(low - width_HG, middle), middle, torch.maximum(high + width_HG, middle)
 
     def metrics(self, sums: Sums) -> dict[str, float]:
         """Return the loss with MAE and RMSE in own units, MASE, and the share within the first interval."""
         found = forecast_metrics({name: float(value) for name, value in sums.items()})
-        if self.named == "point":  # it has no band of its own
+        if self.named == "point" and self.widened_HG is None:  # it has no band of its own
             del found["coverage"]
         return found
 

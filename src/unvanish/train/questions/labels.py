@@ -158,20 +158,20 @@ class LabelQuestion(Question):
         squared_G, absolute_G = sums["squared"].cpu(), sums["absolute"].cpu()
         spread_G = sums["square"].cpu() - sums["total"].cpu() ** 2 / known_G
         explained_G = 1 - squared_G / spread_G.clamp_min(1e-300)
-        return {
+        found = {
             "loss": loss,
             "rmse": float((squared_G / known_G).sqrt().mul(scale_G).mean()),
             "mae": float((absolute_G / known_G).mul(scale_G).mean()),
-            "r2": float(explained_G.mean()),
         }
+        varies = bool((spread_G > 1e-12 * sums["square"].cpu()).all())  # without a spread nothing can be explained
+        return found | ({"r2": float(explained_G.mean())} if varies else {})
 
     def line(self, metrics: Mapping[str, float]) -> str:
         """Say the metrics in few words."""
         if self.asked == "class":
             return f"loss {metrics['loss']:.3f} nats  accuracy {metrics['accuracy']:.2%}  F1 {metrics['f1']:.3f}"
-        return (
-            f"loss {metrics['loss']:.4f}  RMSE {metrics['rmse']:.4g}  MAE {metrics['mae']:.4g}  "
-            f"R² {metrics['r2']:.3f}"
+        return f"loss {metrics['loss']:.4f}  RMSE {metrics['rmse']:.4g}  MAE {metrics['mae']:.4g}" + (
+            f"  R² {metrics['r2']:.3f}" if "r2" in metrics else ""
         )
 
     def count(self, x: Inputs) -> int:
@@ -396,4 +396,4 @@ def _told(rows: Mapping[str, Rows], settings: TrainSettings, train: Sequences) -
         return []
     if rows["train"].per_step:
         return [f"sequences are cut into pieces of {settings.length:,} steps, which know nothing of one another"]
-    return [f"of each sequence the last {settings.length:,} steps are read (the longest has {longest:,})"]
+    return train.only_the_last(settings.length)

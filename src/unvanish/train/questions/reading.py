@@ -147,7 +147,10 @@ def _sequences(path: Path, kind: str, settings: TrainSettings) -> tuple[dict[str
     if kind == "table":
         return {"all": read_as_table(path, settings)}, digest_of([path])
     if settings.horizon:
-        raise OptionError(f"--horizon is for tables, and the source is read as {kind}: leave it away")
+        raise OptionError(
+            f"--horizon is for tables, and the source is read as {kind}: write the series as a table with columns "
+            "ds and y, or use unvanish.estimators.Forecaster, which takes arrays"
+        )
     if kind == "arrays":
         return {"all": read_arrays(path)}, digest_of([path])
     if kind == "archive":
