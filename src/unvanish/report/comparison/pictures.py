@@ -8,7 +8,9 @@ from typing import Any
 
 from unvanish.report.comparison.read import Comparison, Entry, Group
 from unvanish.report.page.axes import (
+    GRADIENT_LEFT,
     LOWEST_EXPONENT,
+    STEPS_BACK,
     Figure,
     Series,
     any_known,
@@ -41,21 +43,21 @@ def loss_picture(found: Comparison) -> Figure | None:
         run = entry.run
         x, y = thinned([step.step for step in run.steps], [step.loss for step in run.steps])
         if few and any_known(y):
-            thin = {"width": 1, "opacity": 0.4, "showlegend": False, "legendgroup": style["name"]}
-            data.append(line(x, y, style["name"], style["color"], hoverinfo="skip", **thin))
+            thin = {"width": 1, "opacity": 0.4, "showlegend": False}
+            data.append(line(x, y, style["name"], style["color"], **thin))
         seen: Series = [valid.loss for valid in run.valids]
         if any_known(seen):
             more = _line_of(style) | {"mode": "lines+markers"}
-            data.append(line([valid.step for valid in run.valids], seen, **more, hovertemplate=_hover("%{y:.4~g}")))
+            data.append(line([valid.step for valid in run.valids], seen, **more))
     if not data:
         return None
-    unit = found.asked.loss_unit if found.same_loss and found.asked.in_nats else "loss"
+    unit = found.asked.loss_axis if found.same_loss else "loss"
     return {"data": data, "layout": canvas("training step", unit, legend=True)}
 
 
 def profile_picture(found: Comparison) -> Figure | None:
     """Draw the last profile of each run, its reach, and the needs and the windows."""
-    layout = canvas("steps back", "gradient left", legend=True) | {"shapes": [one_per_cent()], "annotations": []}
+    layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True) | {"shapes": [one_per_cent()], "annotations": []}
     data, far, shares = [], [10.0], [1.0]
     for entry, style in _each(found):
         profile = _last(entry)
@@ -67,7 +69,7 @@ def profile_picture(found: Comparison) -> Figure | None:
         x, y = thinned([lag for lag, _ in curve], positive(share for _, share in curve))
         if not any_known(y):
             continue
-        data.append(line(x, y, **_line_of(style), hovertemplate=_hover("%{x} steps back: %{y:.3~p}")))
+        data.append(line(x, y, **_line_of(style)))
         known = [(lag, share) for lag, share in zip(x, y, strict=True) if share is not None]
         shares += [share for _, share in known]
         far += [lag for lag, share in known if share >= 10.0**LOWEST_EXPONENT]
@@ -89,13 +91,13 @@ def reach_picture(found: Comparison) -> Figure | None:
         if any_known(reaches):
             more = _line_of(style) | {"mode": "lines+markers"}
             symbols = ["triangle-up" if profile.censored else "circle" for _, profile in measured]
-            drawn = line([step for step, _ in measured], reaches, **more, hovertemplate=_hover("reach %{y}"))
+            drawn = line([step for step, _ in measured], reaches, **more)
             drawn["marker"] = {"color": style["color"], "size": 7, "symbol": symbols}
             data.append(drawn)
             high += [reach for reach in reaches if reach is not None]
     if not data:
         return None
-    layout = canvas("training step", "reach in steps", legend=True) | {"shapes": [], "annotations": []}
+    layout = canvas("training step", "reach, in time steps", legend=True) | {"shapes": [], "annotations": []}
     # what lies far above would press all curves to the ground
     levels = sorted(one for one in _lags(found) if one[0] <= FAR_ABOVE * max(high))
     top = 1.1 * max([*high, *(float(lag) for lag, *_ in levels)])
@@ -144,11 +146,7 @@ def _legend(group: Group, entry: Entry) -> str:
 
 def _line_of(style: dict[str, Any]) -> dict[str, Any]:
     shown = {name: style[name] for name in ("name", "color", "dash", "width")}
-    return shown | {"showlegend": style["first"], "legendgroup": style["name"]}
-
-
-def _hover(words: str) -> str:
-    return f"{words}<extra>%{{fullData.name}}</extra>"
+    return shown | {"showlegend": style["first"]}
 
 
 def _last(entry: Entry) -> Profile | None:
@@ -164,10 +162,9 @@ def _reach_dot(profile: Profile, style: dict[str, Any]) -> list[Figure]:
     if not profile.reach or not share:
         return []
     symbol = "triangle-right" if profile.censored else "circle"
-    told = f"reach {'≥ ' if profile.censored else ''}{profile.reach:,}"
     dot = line([profile.reach], [share], style["name"], style["color"], mode="markers", showlegend=False)
     dot["marker"] = {"color": style["color"], "size": 10, "symbol": symbol}
-    return [dot | {"hovertemplate": _hover(told), "legendgroup": style["name"]}]
+    return [dot]
 
 
 def _lags(found: Comparison) -> Iterator[Level]:

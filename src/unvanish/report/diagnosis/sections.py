@@ -100,7 +100,7 @@ def data_figure(found: Findings, gallery: Gallery) -> Child:
     if picture is None:
         return None
     label = f"Line chart of what is predicted against steps of context. {captions.GAIN}"
-    return gallery.hang([picture], label, captions.GAIN, title="What the data need")
+    return gallery.hang([picture], label, captions.GAIN, kind="tall", title="What the data need")
 
 
 def unknown_section(found: Findings) -> Html:

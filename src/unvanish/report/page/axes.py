@@ -1,7 +1,6 @@
-"""Axes and traces of the pictures, as plain data for plotly.js.
+"""Axes and traces of the pictures, as plain data: what stands where, in the words that Plotly's figures made common.
 
-A colour that begins with `--` names a CSS variable of the page; `page.js` fills it in, again whenever the
-reader's colour scheme changes.
+A colour that begins with `--` names a CSS variable of the page, so that a picture follows the reader's colour scheme.
 """
 
 from __future__ import annotations
@@ -10,14 +9,17 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unvanish.report.page.wording import percent_tick
+from unvanish.report.page.wording import percent_tick, superscript
 
 Figure = dict[str, Any]
 Series = list[float | None]
 
 # What lies beyond is either rounding or an explosion long since seen: an axis of 40 decades shows nothing.
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -6, 6
-POINTS = 1200
+POINTS = 400
+STEPS_BACK = "steps back k"
+GRADIENT_LEFT = "gradient left, g(k) / g(0)"
+PULL = "pull of the loss, ‖∂L/∂sₜ‖"
 
 
 def rounded(values: Iterable[float | None], digits: int = 5) -> Series:
@@ -171,4 +173,4 @@ def _norm_tick(tick: float) -> str:
     exponent = math.floor(math.log10(tick) + 1e-9)
     factor = round(tick / 10.0**exponent)
     lead = "" if factor == 1 else f"{factor}·"
-    return f"{lead}10<sup>{exponent}</sup>".replace("-", "−")
+    return f"{lead}10{superscript(exponent)}"

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from unvanish.report.drawing import drawn
 from unvanish.report.page.axes import Figure
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.wording import prose
 
 
+# Pixels that a picture of each kind is drawn for: one that fills the page is drawn a second time, for a narrow one.
+SIZES: dict[str, tuple[tuple[int, int], ...]] = {
+    "": ((440, 300),),
+    "low": ((440, 210),),
+    "third": ((350, 230),),
+    "tall": ((1000, 360), (400, 310)),
+    "overview": ((1000, 560), (400, 520)),
+}
+SHAPES = ("wide", "narrow")
+
+
 @dataclass
 class Gallery:
-    """Collects the pictures of a page, so that they are written once, as data, beside the markup."""
+    """Draws the pictures of a page, and collects their data, so that these are written once beside the markup."""
 
     pictures: dict[str, list[Figure | None]] = field(default_factory=dict)
 
@@ -22,12 +34,22 @@ class Gallery:
         """Place one picture with its views (one a state) and the sentence that explains it."""
         identifier = f"picture-{len(self.pictures)}"
         self.pictures[identifier] = list(views)
+        shown = [self._view(view, at, kind) for at, view in enumerate(views)]
         return element(
             "figure",
             element("p", title, class_="picture-title") if title else None,
-            element("div", id=identifier, class_=f"plot {kind}".strip(), role="img", aria_label=label),
+            element("div", *shown, id=identifier, class_=f"plot {kind}".strip(), role="img", aria_label=label),
             element("figcaption", prose(caption)) if caption else None,
         )
+
+    def _view(self, picture: Figure | None, at: int, kind: str) -> Html:
+        prefix = f"p{len(self.pictures)}-{at}"
+        shapes = [
+            element("div", drawn(picture, *size, f"{prefix}{shape[0]}-"), class_=shape if len(SIZES[kind]) > 1 else None)
+            for shape, size in zip(SHAPES, SIZES[kind], strict=False)
+            if picture is not None
+        ]
+        return element("div", *shapes, class_=f"view view-{at}")
 
 
 def section(title: str, *children: Child) -> Html:

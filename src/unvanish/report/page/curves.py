@@ -37,7 +37,7 @@ def fitted_line(profile: Profile, curve: Series) -> list[Figure]:
     if max(map(abs, logs)) > 600:
         return []
     values: Series = [math.exp(log) for log in logs]
-    return [line(ends, values, "fitted rate", "--ink", width=1.5, dash="dash", hoverinfo="skip")]
+    return [line(ends, values, "fitted rate", "--ink", width=1.5, dash="dash")]
 
 
 def mark_reach(layout: Figure, profile: Profile) -> None:

@@ -56,14 +56,14 @@ def embed_json(value: Any, identifier: str) -> Html:
 
 
 def embed_code(tag: str, code: str) -> Html:
-    """Build a `script` or `style` element from this package's or plotly's own file, never from a record."""
+    """Build a `script` or `style` element from this package's own file, never from a record."""
     return Html(f"<{tag}>{code}</{tag}>")
 
 
 def plot_text(text: str, limit: int = 32) -> str:
-    """Make any text safe as plotly text, which otherwise reads `<b>` and `<a href>` as markup."""
+    """Cut any text to what a picture has room for, in one line, without what no document may hold."""
     shown = text if len(text) <= limit else text[: limit - 1] + "…"
-    return html.escape(_FORBIDDEN.sub("\ufffd", shown), quote=False)
+    return " ".join(_FORBIDDEN.sub("\ufffd", shown).split())
 
 
 def _attribute(name: str, value: Attribute) -> str:

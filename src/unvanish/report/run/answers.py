@@ -64,6 +64,13 @@ class Asked:
         return "in units of the spread" if self.kind == "forecast" else "of the variance"
 
     @property
+    def loss_axis(self) -> str:
+        """What the axis of its loss is called."""
+        if self.in_nats:
+            return f"loss −ln p, in {self.loss_unit}"
+        return f"loss, {self.loss_unit}"
+
+    @property
     def steps(self) -> str:
         """What its steps are called."""
         return f"{self.unit}s" if self.kind == "text" else "steps"

@@ -1,4 +1,4 @@
-"""The pictures of a run, as plain data for plotly.js: no plotly object is built, nothing heavy imported."""
+"""The pictures of a run, as plain data: nothing is drawn here, nothing heavy imported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 
 from unvanish.report.page.axes import (
+    GRADIENT_LEFT,
+    PULL,
+    STEPS_BACK,
     Figure,
     Series,
     any_known,
@@ -26,7 +29,8 @@ from unvanish.report.page.profile import Profile
 from unvanish.report.page.wording import percent_tick
 from unvanish.report.run.read import Moment, Run
 
-ROWS, COLUMNS, FADING = 60, 300, 5
+ROWS, COLUMNS, FADING = 40, 100, 5
+NORMS = {"gradient_norm": "norm of the gradient, ‖∂L/∂θ‖", "parameter_norm": "norm of the parameters, ‖θ‖"}
 # A norm of zero must look vanished, not missing; its logarithm stands at the bottom of every colour scale.
 LOGARITHM_OF_ZERO = -20.0
 
@@ -42,11 +46,7 @@ def loss_picture(run: Run) -> Figure | None:
         data.append(line(x, y, "training", "--series-1", width=1.5))
     if any_known(unseen):
         data.append(line(seen, unseen, "validation", "--series-2", width=2.5, mode="lines+markers"))
-    return {"data": data, "layout": canvas("training step", _loss_axis(run), legend=len(data) > 1)}
-
-
-def _loss_axis(run: Run) -> str:
-    return run.asked.loss_unit if run.asked.in_nats else "loss"
+    return {"data": data, "layout": canvas("training step", run.asked.loss_axis, legend=len(data) > 1)}
 
 
 def step_picture(run: Run, quantity: str) -> Figure | None:
@@ -55,7 +55,7 @@ def step_picture(run: Run, quantity: str) -> Figure | None:
     if not any_known(values):
         return None
     x, y = thinned([step.step for step in run.steps], values)
-    layout = canvas("training step", "norm", legend=False)
+    layout = canvas("training step", NORMS[quantity], legend=False)
     known = [value for value in y if value is not None]
     if quantity == "gradient_norm" or max(known) > 10 * min(known):
         layout["yaxis"].update(log_axis(y))
@@ -74,11 +74,10 @@ def clip_picture(run: Run, bars: int = 40) -> Figure | None:
         total = sum(step.steps for step in bucket)
         x.append(bucket[-1].step)
         y.append(sum(step.clipped for step in bucket) / total if total else None)
-    layout = canvas("training step", "steps clipped", legend=False)
+    layout = canvas("training step", "training steps clipped, in %", legend=False)
     layout["yaxis"].update(range=[0, 1.04], tickformat=".0%", nticks=5)
-    layout["bargap"] = 0.12
     bar = {"type": "bar", "x": x, "y": rounded(y), "name": "clipped", "marker": {"color": "--series-1"}}
-    return {"data": [{**bar, "hovertemplate": "up to step %{x}: %{y:.0%}<extra></extra>"}], "layout": layout}
+    return {"data": [bar | {"width": 0.85 * (x[-1] - x[0]) / max(1, len(x) - 1) or 0.85}], "layout": layout}
 
 
 def states_of(moments: Sequence[Moment], part: str) -> list[str]:
@@ -112,11 +111,11 @@ def heat_picture(run: Run, part: str, state: str) -> Figure | None:
         "y": steps,
         "z": [rounded(row, 4) for row in z],
         **_colour_scale(z),
-        "hovertemplate": "step %{y}, %{x} steps back: 10<sup>%{z:.2f}</sup> of the gradient<extra></extra>",
     }
-    layout = canvas("steps back", "training step", legend=False)
+    layout = canvas(STEPS_BACK, "training step", legend=False)
     layout["xaxis"].update(range=[lags[columns[0]] - 0.5, lags[columns[-1]] + 0.5], showgrid=False)
     layout["yaxis"].update(showgrid=False)
+    layout["colorbar"] = _colour_bar(heat["zmin"], heat["zmax"])
     return {"data": [heat, *(_reach_line(measured) if state == "all" else [])], "layout": layout}
 
 
@@ -132,15 +131,13 @@ def profile_picture(run: Run, part: str, state: str) -> Figure | None:
     if len(curves) > 1:
         data.append(line(curves[0][1], curves[0][2], f"step {curves[0][0]:,}", "--series-2", dash="dot"))
     data.append(line(lags, last, f"step {last_step:,}", "--series-1", width=3))
-    layout = canvas("steps back", "gradient left", legend=True)
+    layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True)
     layout["yaxis"].update(share_axis(value for _, _, curve in curves for value in curve))
     layout["xaxis"].update(range=[min(lags), max(lags)])
     layout["shapes"], layout["annotations"] = [one_per_cent()], []
     if state == "all":
         data += fitted_line(profiles[-1][1], last)
         mark_reach(layout, profiles[-1][1])
-    for trace in data:
-        trace.setdefault("hovertemplate", "%{x} steps back: %{y:.3~p}<extra>%{fullData.name}</extra>")
     return {"data": data, "layout": layout}
 
 
@@ -160,7 +157,7 @@ def loss_norm_pictures(run: Run) -> dict[str, Figure]:
             before = first.get(part, {}).get(state, []) if len(moments) > 1 else []
             data += along_time(plot_text(state), color, norms, before)
         if data:
-            layout = canvas("time step", "norm", legend=True)
+            layout = canvas("time step t", PULL, legend=True)
             layout["yaxis"].update(axis)
             pictures[part] = {"data": data, "layout": layout}
     return pictures
@@ -179,14 +176,15 @@ def _colour_scale(z: list[Series]) -> Figure:
     known = [value for row in z for value in row if value is not None]
     low = min(max(math.floor(min(known)), -6), -3)
     high = max(min(math.ceil(max(known) - 0.05), 6), 0)
-    ticks = share_ticks(low, high)
-    bar = {"tickvals": ticks, "ticktext": [percent_tick(tick) for tick in ticks], "outlinewidth": 0}
     return {
         "zmin": low,
         "zmax": high,
-        "colorscale": "Viridis",
-        "colorbar": {**bar, "thickness": 10, "len": 1, "xpad": 8},
     }
+
+
+def _colour_bar(low: int, high: int) -> Figure:
+    ticks = share_ticks(low, high)
+    return {"range": [low, high], "tickvals": ticks, "ticktext": [percent_tick(tick) for tick in ticks]}
 
 
 def _reach_line(measured: list[tuple[int, Profile]]) -> list[Figure]:
@@ -195,11 +193,10 @@ def _reach_line(measured: list[tuple[int, Profile]]) -> list[Figure]:
         return []
     y = [step for step, _ in measured]
     # white on yellow and white on violet must both show: a dark line under a light one
-    under = {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": "reach", "hoverinfo": "skip"}
-    over = {**under, "hoverinfo": "all", "hovertemplate": "step %{y}: reach %{x}<extra></extra>"}
+    under = {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": "reach"}
     return [
         {**under, "line": {"color": "#1b1b1f", "width": 5}},
-        {**over, "line": {"color": "#ffffff", "width": 2.5}},
+        {**under, "line": {"color": "#ffffff", "width": 2.5}},
     ]
 
 
@@ -214,7 +211,6 @@ def _fading(curves: list[tuple[int, list[float], Series]]) -> list[Figure]:
             width=1.5,
             opacity=0.35 + 0.6 * at / max(1, len(kept) - 1),
             showlegend=False,
-            hovertemplate=f"step {step:,}, %{{x}} steps back: %{{y:.3~p}}<extra></extra>",
         )
-        for at, (step, lags, curve) in enumerate(kept)
+        for at, (_, lags, curve) in enumerate(kept)
     ]

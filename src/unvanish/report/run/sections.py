@@ -64,7 +64,7 @@ def optimiser_section(run: Run, gallery: Gallery) -> Html:
         ("Steps clipped", pictures.clip_picture(run), captions.CLIPPED),
     )
     drawn = [
-        gallery.hang([picture], f"{name} over training steps.", caption, kind="low", title=name)
+        gallery.hang([picture], f"{name} over training steps.", caption, kind="third", title=name)
         for name, picture, caption in wanted
         if picture is not None
     ]

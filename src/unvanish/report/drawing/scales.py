@@ -1,0 +1,84 @@
+"""The axes of a picture: limits, ticks and how the ticks are written."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from unvanish.report.page.wording import decimal, minus
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Described = dict[str, Any]
+Ticks = list[tuple[float, str]]
+LARGEST = 1e250  # beyond it matplotlib's own arithmetic overflows
+PLAIN = 1e7  # ticks up to here are written out
+
+
+def finite(value: Any) -> float:
+    """Return what can be drawn; NaN, which is a gap, for what cannot."""
+    return math.nan if value is None or not abs(value) <= LARGEST else float(value)
+
+
+def scale(axes: Axes, which: str, axis: Described) -> None:
+    """Set the kind of an axis, before anything is drawn on it."""
+    if axis.get("type") == "log":
+        getattr(axes, f"set_{which}scale")("log", nonpositive="mask")
+
+
+def limit(axes: Axes, which: str, axis: Described) -> tuple[float, float]:
+    """Set the limits as they are asked for, else as the data have them, and return them."""
+    chosen = axis.get("range")
+    if chosen is not None:
+        low, high = (10.0**end for end in chosen) if axis.get("type") == "log" else map(finite, chosen)
+        if low < high:
+            getattr(axes, f"set_{which}lim")(low, high)
+    low, high = getattr(axes, f"get_{which}lim")()
+    return low, high
+
+
+def ticks_of(axis: Described, low: float, high: float, most: int) -> Ticks:
+    """Choose the ticks: those asked for, those of names, or round numbers."""
+    if "tickvals" in axis:
+        pairs = zip(axis["tickvals"], axis["ticktext"], strict=True)
+        return [(value, text) for value, text in pairs if low * 0.999 <= value <= high * 1.001 or value < 0]
+    if axis.get("type") == "log":
+        decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+        return [(10.0**at, decimal(10.0**at, 1)) for at in decades][:most]
+    from matplotlib.ticker import MaxNLocator
+
+    whole = axis.get("tickformat") in (",", "d")
+    located = MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1).tick_values(low, high)
+    spare = 1e-9 * (high - low)
+    values = [float(value) for value in located if low - spare <= value <= high + spare]
+    apart = values[1] - values[0] if len(values) > 1 else high - low
+    return [(value, written(value, apart, axis.get("tickformat"))) for value in values]
+
+
+def written(value: float, apart: float, form: str | None) -> str:
+    """Write a tick, with as many decimals as tell it from its neighbours.
+
+    >>> written(0.5, 0.25, ".0%"), written(-1.5, 0.5, None), written(12000, 2000, ","), written(3e9, 1e9, None)
+    ('50 %', '−1.50', '12,000', '3.00 × 10⁹')
+    """
+    if form == ".0%":
+        return f"{100 * value:g} %"
+    if form is None and (abs(value) >= PLAIN or 0 < apart < 1e-4):
+        return decimal(value)
+    places = max(0, -math.floor(math.log10(apart) + 1e-9)) if apart > 0 else 0
+    if apart > 0 and round(apart, places) != round(apart, places + 1):
+        places += 1
+    return minus(f"{0.0 if abs(value) < 1e-12 * max(1.0, apart) else value:,.{places}f}")
+
+
+def put_ticks(axes: Axes, which: str, ticks: Ticks, *, grid: bool) -> None:
+    """Write ticks, without marks; a grid of thin lines where it helps to read values off."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
+    axis.set_major_formatter(FixedFormatter([text for _, text in ticks]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_tick_params(length=0, pad=6)
+    axis.grid(grid)
