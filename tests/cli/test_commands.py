@@ -114,7 +114,9 @@ def test_train_in_a_pipe_tells_one_line_a_validation_then_the_result(tmp_path: P
     )
     (need,) = record.read("need")
     assert table["needed"] == f"{'≥ ' * need['censored']}{need['lag']} steps of context"
-    assert table["reach of l1"].endswith(held_back(last["reach"]["l1"]["steps"], 12, need["lag"]))
+    assert table["reach of l1"].endswith(
+        held_back(last["reach"]["l1"]["steps"], 12, need["lag"], censored=last["reach"]["l1"]["censored"])
+    )
     (sample,) = record.read("sample")
     assert f"\n{sample['prompt']}{sample['text']}\n" in out
     assert lines[-1] == f"report  {tmp_path / 'run' / 'report.html'}"

@@ -64,7 +64,7 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     low, high = (at_need(curve) for curve in profile.band or (norms, norms))
     measured = float(norms[: need + 1].max())
     grown = max(measured, survives) if measured > GROWING else measured
-    kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
+    kept = _kept(survives, need)
     if grows and grown > GROWTH:
         near = low <= GROWTH and survives == grown
         text = f"the gradient grows {grown:.3g}-fold within {need} steps"
@@ -76,6 +76,13 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
         verdict = "borderline" if _may_reach(profile, need, high) else "vanishing"
         return Judgement(verdict, f"{kept}; 1 % reaches {steps_text(_reach(profile))}", survives, beyond)
     return Judgement("borderline" if low < REACH_SHARE else "healthy", kept, survives, beyond)
+
+
+def _kept(survives: float, need: int) -> str:
+    """Say how much of a gradient is left; of more than all of it, how many times what it was."""
+    if survives > 1:
+        return f"after {steps_text(need)} the gradient is {survives:.3g} times what it was"
+    return f"{survives:.2g} of the gradient is left after {steps_text(need)}"
 
 
 def _may_reach(profile: Profile, need: int, high: float) -> bool:

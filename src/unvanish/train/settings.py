@@ -131,6 +131,12 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
                 raise OptionError(f"unknown {what} '{word}': {nearest(word, known)}")
 
     @property
+    def chosen(self) -> list[str]:
+        """The names of what is not as usual, by choice or since it was fitted to the data."""
+        usual = TrainSettings().to_dict()
+        return [name for name, value in self.to_dict().items() if value != usual[name]]
+
+    @property
     def rows(self) -> int:
         """How many streams, or sequences, a batch has, over all processes."""
         return self.batch_size * self.devices

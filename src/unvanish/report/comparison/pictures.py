@@ -22,13 +22,12 @@ from unvanish.report.page.axes import (
     share_axis,
     thinned,
 )
-from unvanish.report.page.curves import STATE_COLOURS, mark_lag
+from unvanish.report.page.curves import STATE_COLOURS, STATE_DASHES, mark_lag
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.profile import Profile
 from unvanish.report.page.wording import layer_title
 
 Level = tuple[int, str, str, str]
-DASHES = ("solid", "dash", "dot", "dashdot")
 TRAINING_DRAWN = 6  # runs: the training loss of more would hide the rest
 FAR_ABOVE = 4  # times the longest reach
 TEXT_HIGH = 0.07  # of a picture
@@ -130,7 +129,7 @@ def _each(found: Comparison) -> Iterator[tuple[Entry, dict[str, Any]]]:
     """Yield every run with its style; the legend names the first of a group."""
     for at, group in enumerate(found.groups):
         color = STATE_COLOURS[at % len(STATE_COLOURS)]
-        dash = DASHES[at // len(STATE_COLOURS) % len(DASHES)]
+        dash = STATE_DASHES[at * 5 // 4 % len(STATE_DASHES)]
         for place, entry in enumerate(group.entries):
             yield (
                 entry,

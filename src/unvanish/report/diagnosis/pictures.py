@@ -27,7 +27,7 @@ from unvanish.report.page.axes import (
     share_axis,
     thinned,
 )
-from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_need, mark_reach
+from unvanish.report.page.curves import STATE_COLOURS, STATE_DASHES, along_time, fitted_line, mark_need, mark_reach
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.wording import layer_title, signed
 
@@ -111,7 +111,8 @@ def profile_picture(part: Part, need: int | None) -> Figure | None:
         lags, shares = thinned(profile.lags, _shares(part, name))
         if any_known(shares):
             color = STATE_COLOURS[1 + at % (len(STATE_COLOURS) - 1)]
-            data.append(line(lags, shares, plot_text(name), color, width=1.5))
+            dash = STATE_DASHES[1 + at % (len(STATE_DASHES) - 1)]
+            data.append(line(lags, shares, plot_text(name), color, width=1.5, dash=dash))
     layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True)
     layout["yaxis"].update(share_axis(value for trace in data for value in trace["y"]))
     layout["xaxis"].update(range=[0, _last_worth_seeing(profile.lags, whole, need)])
@@ -239,7 +240,7 @@ def pull_picture(part: Part) -> Figure | None:
     """Draw the norm of the loss's gradient at each time step, each state a line."""
     data = []
     for at, (state, norms) in enumerate(part.loss_norms.items()):
-        data += along_time(plot_text(state), STATE_COLOURS[at % len(STATE_COLOURS)], norms, [])
+        data += along_time(plot_text(state), at, norms, [])
     if not data:
         return None
     layout = canvas("time step t", PULL, legend=len(part.loss_norms) > 1)
@@ -254,7 +255,7 @@ def _overview_profiles(parts: list[Part], layout: Figure) -> list[Figure]:
     bottom = 10 ** layout["yaxis"]["range"][0]
     data = []
     for at, (part, (lags, shares)) in enumerate(zip(parts, curves, strict=True)):
-        color, dash = STATE_COLOURS[at % len(STATE_COLOURS)], "solid" if at < len(STATE_COLOURS) else "dash"
+        color, dash = STATE_COLOURS[at % len(STATE_COLOURS)], STATE_DASHES[at * 5 // 4 % len(STATE_DASHES)]
         reach, cut = part.reach, part.window if part.window is not None else math.inf
         name = f"{plot_text(layer_title(part.name), 24)}: reach {reach.shown}"
         near = [share if lag <= cut else None for lag, share in zip(lags, shares, strict=True)]

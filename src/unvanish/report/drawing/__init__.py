@@ -1,4 +1,4 @@
-"""A picture, described as plain data, drawn with matplotlib as SVG that takes the colours and the font of the page."""
+"""A picture, described as plain data, drawn with matplotlib as SVG in the colours and the font of the page."""
 
 from unvanish.report.drawing.draw import drawn
 

@@ -1,4 +1,4 @@
-"""Figures without pyplot, colours that stand in for those of the page, and SVG text. Nothing global stays changed."""
+"""Figures without pyplot, colours that stand in for those of the page, and SVG. Nothing global stays changed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,6 @@ STYLE = {
     "text.usetex": False,
     "text.parse_math": False,
     "path.simplify": True,
-    "axes.facecolor": "none",
-    "axes.axisbelow": True,
-    "axes.edgecolor": STAND_INS["--hairline"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "grid.color": STAND_INS["--grid"],
-    "grid.linewidth": 1,
-    "xtick.color": STAND_INS["--muted"],
-    "ytick.color": STAND_INS["--muted"],
-    "xtick.labelsize": FONT,
-    "ytick.labelsize": FONT,
     "text.color": STAND_INS["--muted"],
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unvanish.report.drawing.canvas import FONT, colour, encoded, figure
-from unvanish.report.drawing.markup import inline
 from unvanish.report.drawing.marks import LETTER, ROW, draw_legend, draw_note, draw_shape, legend_rows
-from unvanish.report.drawing.scales import Described, Ticks, finite, limit, put_ticks, scale, ticks_of
+from unvanish.report.drawing.markup import inline
+from unvanish.report.drawing.scales import Described, Ticks, finite, limit, put_ticks, ruled, scale, ticks_of
 from unvanish.report.drawing.traces import draw_trace, palette
 from unvanish.report.page.markup import Html, plot_text
 
@@ -65,8 +65,10 @@ def _fill(axes: Axes, name: str, data: list[Described], layout: Described, width
     scale(axes, "x", x)
     scale(axes, "y", y)
     axes.margins(x=0.015, y=0.06)
-    if y.get("range") is not None:
-        limit(axes, "y", y)  # first: a band is filled down to it
+    axes.set_axis_off()
+    for which, axis in (("x", x), ("y", y)):
+        if axis.get("range") is not None:
+            limit(axes, which, axis)  # first: bands and bars begin there
     before: Described | None = None
     for trace in data:
         if trace.get("yaxis", "y") == name:
@@ -108,7 +110,8 @@ def _place(
             edge = finite(y["range"][1]) * box[2] / box[3]
             axes.set_xlim(-edge, edge)
             across = ticks_of(x, -edge, edge, 5)
-        put_ticks(axes, "x", _apart(axes, across, box[2]) if lowest else [], grid=bool(x.get("showgrid")))
+        put_ticks(axes, "x", _apart(axes, across) if lowest else [], grid=bool(x.get("showgrid")))
+        ruled(axes, [box[0], box[0] + box[2]], [box[1], box[1]], "--hairline")
         put_ticks(axes, "y", up, grid=y.get("showgrid", True))
         title = plot_text(_title(layout, name), 90)
         made.text(2 / width, (box[1] + box[3] + 13) / height, title, va="center", fontsize=FONT)
@@ -118,14 +121,12 @@ def _place(
     made.text((left + right) / 2 / width, 10 / height, title, ha="center", va="center", fontsize=FONT)
 
 
-def _apart(axes: Axes, ticks: Ticks, pixels: float) -> Ticks:
+def _apart(axes: Axes, ticks: Ticks) -> Ticks:
     """Leave out ticks whose texts would touch those before them."""
     kept: Ticks = []
-    low, high = (axes.transLimits.transform(axes.transScale.transform((end, 1)))[0] for end in axes.get_xlim())
     free = -1e9
     for value, text in ticks:
-        share = axes.transLimits.transform(axes.transScale.transform((value, 1)))[0]
-        at, half = pixels * (share - low) / (high - low), LETTER * len(text) / 2
+        at, half = axes.transData.transform((value, 1))[0], LETTER * len(text) / 2
         if at - half >= free:
             kept.append((value, text))
             free = at + half + 8
@@ -153,8 +154,6 @@ def _scale_of_colours(made: Figure, beside: Axes, described: dict[str, Any]) -> 
         aspect="auto",
         interpolation="none",
     )
-    put_ticks(axes, "x", [], grid=False)
-    put_ticks(axes, "y", list(zip(described["tickvals"], described["ticktext"], strict=True)), grid=False)
-    axes.yaxis.tick_right()
-    axes.yaxis.set_tick_params(length=0, pad=5)
-    axes.spines["bottom"].set_visible(False)
+    ticks = list(zip(described["tickvals"], described["ticktext"], strict=True))
+    axes.set_axis_off()
+    put_ticks(axes, "y", ticks, grid=False, right=True)

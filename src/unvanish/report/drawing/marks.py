@@ -102,7 +102,7 @@ def _sample(figure: Figure, trace: Described, ends: tuple[float, float], y: floa
     broad = trace["type"] == "bar" or trace.get("fill")
     color = colour(trace["fillcolor"] if trace.get("fill") else line.get("color") or marker.get("color"))
     style = DASHES[line.get("dash", "solid")]
-    drawn = {"color": color, "alpha": trace.get("opacity"), "solid_capstyle": "butt"}
+    drawn: Described = {"color": color, "alpha": trace.get("opacity"), "solid_capstyle": "butt"}
     if broad or "lines" in trace["mode"]:
         width = 9 if broad else line.get("width", 2)
         figure.add_artist(Line2D(ends, [y, y], linewidth=width, linestyle="-" if broad else style, **drawn))

@@ -29,7 +29,8 @@ _KEPT = frozenset(
 def inline(svg: str, width: int, height: int, prefix: str) -> Html:
     """Rebuild what matplotlib wrote as one `svg` element; `prefix` begins each of its ids.
 
-    >>> inline('<svg xmlns="http://www.w3.org/2000/svg"><path d="M 0.123 4.0 L 5 6" onclick="a()"/></svg>', 9, 8, "a")
+    >>> made = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M 0.123 4.0 L 5 6" onclick="a()"/></svg>'
+    >>> inline(made, 9, 8, "a")
     '<svg viewBox="0 0 9 8" aria-hidden="true"><path d="M.1 4L5 6"></path></svg>'
     """
     root = ElementTree.fromstring(svg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from unvanish.report.drawing.canvas import colour
 from unvanish.report.page.wording import decimal, minus
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ Described = dict[str, Any]
 Ticks = list[tuple[float, str]]
 LARGEST = 1e250  # beyond it matplotlib's own arithmetic overflows
 PLAIN = 1e7  # ticks up to here are written out
+PAD = 6  # pixels between the axes and a tick
 
 
 def finite(value: Any) -> float:
@@ -72,13 +74,32 @@ def written(value: float, apart: float, form: str | None) -> str:
     return minus(f"{0.0 if abs(value) < 1e-12 * max(1.0, apart) else value:,.{places}f}")
 
 
-def put_ticks(axes: Axes, which: str, ticks: Ticks, *, grid: bool) -> None:
-    """Write ticks, without marks; a grid of thin lines where it helps to read values off."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+def put_ticks(axes: Axes, which: str, ticks: Ticks, *, grid: bool, right: bool = False) -> None:
+    """Write ticks beside the axes, without marks; a grid of thin lines where it helps to read values off.
 
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
-    axis.set_major_formatter(FixedFormatter([text for _, text in ticks]))
-    axis.set_minor_locator(NullLocator())
-    axis.set_tick_params(length=0, pad=6)
-    axis.grid(grid)
+    The place and the limits of the axes have to stand. matplotlib's own ticks take half the time of a picture.
+    """
+    made, box = axes.figure, axes.bbox
+    width, height = made.bbox.width, made.bbox.height
+    lines: list[tuple[list[float], list[float]]] = []
+    for value, text in ticks:
+        at = axes.transData.transform((value, value) if which == "x" else (axes.get_xlim()[0], value))
+        if which == "x":
+            made.text(at[0] / width, (box.y0 - PAD) / height, text, ha="center", va="top")
+            lines.append(([at[0]] * 2, [box.y0, box.y1]))
+        else:
+            x = box.x1 + PAD if right else box.x0 - PAD
+            made.text(x / width, at[1] / height, text, ha="left" if right else "right", va="center_baseline")
+            lines.append(([box.x0, box.x1], [at[1]] * 2))
+    if grid:
+        for x, y in lines:
+            ruled(axes, x, y, "--grid")
+
+
+def ruled(axes: Axes, x: list[float], y: list[float], name: str) -> None:
+    """Draw a thin line between two places of the figure, in pixels, behind everything."""
+    from matplotlib.lines import Line2D
+
+    line = Line2D(x, y, color=colour(name), linewidth=1, zorder=0.5, transform=axes.figure.dpi_scale_trans)
+    line.set_data([one / 72 for one in x], [one / 72 for one in y])
+    axes.add_artist(line).set_clip_on(False)

@@ -17,6 +17,7 @@ DASHES: dict[str, Any] = {
     "dash": (0, (5, 2.5)),
     "dot": (0, (1.2, 2)),
     "dashdot": (0, (6, 2, 1.2, 2)),
+    "longdash": (0, (10, 3)),
 }
 SHAPES = {"diamond": "D", "triangle-up": "^", "triangle-right": ">", "square": "s"}
 MARKED = 60  # points of a line that are marked each; more hide the line
@@ -36,14 +37,16 @@ def draw_trace(axes: Axes, trace: Described, before: Described | None) -> None:
 def _scatter(axes: Axes, trace: Described, before: Described | None) -> None:
     x, y = numbers(trace["x"]), numbers(trace["y"])
     line, opacity = trace.get("line", {}), trace.get("opacity", 1)
-    color = colour(line.get("color", trace.get("marker", {}).get("color")))
+    color = colour(line["color"] if line else trace["marker"]["color"])
     width, mode = line.get("width", 2), trace["mode"]
-    if trace.get("fill") and x:
-        under: Any = numbers(before["y"]) if before and trace["fill"] == "tonexty" else axes.get_ylim()[0]
+    if x and "fill" in trace:
+        under: Any = axes.get_ylim()[0]
+        if before is not None and trace["fill"] == "tonexty":
+            under = numbers(before["y"])
         axes.fill_between(x, under, y, color=colour(trace["fillcolor"]), linewidth=0, zorder=1)
     if "lines" in mode and width:
         style = DASHES[line.get("dash", "solid")]
-        axes.plot(x, y, color=color, linewidth=width, linestyle=style, alpha=opacity, zorder=2 + width / 10)
+        axes.plot(x, y, color=color, linewidth=width, linestyle=style, alpha=opacity, zorder=2)
     if "markers" in mode and ("lines" not in mode or len(x) <= MARKED):
         _points(axes, x, y, trace.get("marker", {}), color)
 
@@ -71,9 +74,11 @@ def _points(axes: Axes, x: list[float], y: list[float], marker: Described, color
 def _bars(axes: Axes, trace: Described) -> None:
     across = trace.get("orientation") == "h"
     places, values = (trace["y"], trace["x"]) if across else (trace["x"], trace["y"])
-    places, values = numbers(trace.get("at", places)), numbers(values)
-    draw = axes.barh if across else axes.bar
-    draw(places, values, trace.get("width", 0.8), color=colour(trace["marker"]["color"]), zorder=2)
+    places, values = numbers(trace["at"] if "at" in trace else places), numbers(values)
+    draw, start = (axes.barh, axes.get_xlim()[0]) if across else (axes.bar, axes.get_ylim()[0])
+    start = start if "log" in (axes.get_xscale(), axes.get_yscale()) else 0.0  # a log axis has no zero
+    lengths = [value - start for value in values]
+    draw(places, lengths, trace.get("width", 0.8), start, color=colour(trace["marker"]["color"]), zorder=2)
     for place, value, text in zip(places, values, trace.get("text", ()), strict=False):
         right = value >= 0
         axes.annotate(

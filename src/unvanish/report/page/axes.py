@@ -1,6 +1,6 @@
-"""Axes and traces of the pictures, as plain data: what stands where, in the words that Plotly's figures made common.
+"""Axes and traces of the pictures, as plain data: what stands where, in the words of Plotly's figures.
 
-A colour that begins with `--` names a CSS variable of the page, so that a picture follows the reader's colour scheme.
+A colour that begins with `--` names a CSS variable of the page: a picture follows the reader's colour scheme.
 """
 
 from __future__ import annotations

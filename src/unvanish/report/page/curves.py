@@ -8,13 +8,15 @@ from unvanish.report.page.axes import LOWEST_EXPONENT, Figure, Series, any_known
 from unvanish.report.page.profile import Profile
 
 STATE_COLOURS = ("--series-1", "--series-2", "--series-3", "--series-4")
+# Beside its colour each curve has a dash of its own, for readers who do not tell the colours apart.
+STATE_DASHES = ("solid", "dash", "dashdot", "longdash")
 
 
-def along_time(name: str, color: str, norms: Series, before: Series) -> list[Figure]:
+def along_time(name: str, place: int, norms: Series, before: Series) -> list[Figure]:
     """Draw a norm over the time steps of a window, and what it was before where that is known."""
-    drawn = []
+    drawn, color = [], STATE_COLOURS[place % len(STATE_COLOURS)]
     for label, values, style in (
-        (name, norms, {"width": 2.5}),
+        (name, norms, {"width": 2.5, "dash": STATE_DASHES[place % len(STATE_DASHES)]}),
         (f"{name}, first", before, {"width": 1.5, "opacity": 0.6, "dash": "dot"}),
     ):
         kept = positive(values)

@@ -23,13 +23,14 @@ from unvanish.report.page.axes import (
     share_ticks,
     thinned,
 )
-from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_reach
+from unvanish.report.page.curves import along_time, fitted_line, mark_reach
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.profile import Profile
 from unvanish.report.page.wording import percent_tick
 from unvanish.report.run.read import Moment, Run
 
 ROWS, COLUMNS, FADING = 40, 100, 5
+STATES = 8  # that a reader can choose from
 NORMS = {"gradient_norm": "norm of the gradient, ‖∂L/∂θ‖", "parameter_norm": "norm of the parameters, ‖θ‖"}
 # A norm of zero must look vanished, not missing; its logarithm stands at the bottom of every colour scale.
 LOGARITHM_OF_ZERO = -20.0
@@ -89,7 +90,7 @@ def states_of(moments: Sequence[Moment], part: str) -> list[str]:
         for state, norms in moment.profiles[part].norms.items()
         if any_known(norms)
     )
-    return sorted(named, key=lambda state: state != "all")
+    return sorted(named, key=lambda state: state != "all")[:STATES]
 
 
 def heat_picture(run: Run, part: str, state: str) -> Figure | None:
@@ -129,8 +130,8 @@ def profile_picture(run: Run, part: str, state: str) -> Figure | None:
     last_step, lags, last = curves[-1]
     data = _fading(curves[1:-1])
     if len(curves) > 1:
-        data.append(line(curves[0][1], curves[0][2], f"step {curves[0][0]:,}", "--series-2", dash="dot"))
-    data.append(line(lags, last, f"step {last_step:,}", "--series-1", width=3))
+        data.append(line(curves[0][1], curves[0][2], f"training step {curves[0][0]:,}", "--series-2", dash="dot"))
+    data.append(line(lags, last, f"training step {last_step:,}", "--series-1", width=3))
     layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True)
     layout["yaxis"].update(share_axis(value for _, _, curve in curves for value in curve))
     layout["xaxis"].update(range=[min(lags), max(lags)])
@@ -153,9 +154,8 @@ def loss_norm_pictures(run: Run) -> dict[str, Figure]:
     for part in run.parts:
         data = []
         for at, (state, norms) in enumerate(last.get(part, {}).items()):
-            color = STATE_COLOURS[at % len(STATE_COLOURS)]
             before = first.get(part, {}).get(state, []) if len(moments) > 1 else []
-            data += along_time(plot_text(state), color, norms, before)
+            data += along_time(plot_text(state), at, norms, before)
         if data:
             layout = canvas("time step t", PULL, legend=True)
             layout["yaxis"].update(axis)

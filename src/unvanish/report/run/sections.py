@@ -55,7 +55,7 @@ def loss_norm_section(run: Run, gallery: Gallery) -> Html:
 def optimiser_section(run: Run, gallery: Gallery) -> Html:
     """Show the norms over steps and how often clipping acted."""
     title, share = "Size of the gradient and of the parameters", run.clipped_share
-    clipping = f"Clipping acted on {percent(share)} of the steps." if share else "Clipping never acted."
+    clipping = f"Clipping acted on {percent(share)} of the training steps." if share else "Clipping never acted."
     if share is None:
         clipping = "How often clipping acted was not recorded."
     wanted = (
@@ -123,9 +123,10 @@ def _selector(states: list[str], at: int) -> Child:
 def _reach_words(reach: Reach | None) -> str:
     if reach is None or reach.steps is None:
         return "Its reach could not be measured."
-    words = f"At step {count(reach.at)} the reach is {reach.shown} {steps(reach.steps)}, and {halving(reach.rate)}"
+    far = f"{reach.shown} time {steps(reach.steps)}"
+    words = f"At training step {count(reach.at)} the reach of the full state is {far}, and {halving(reach.rate)}"
     if reach.rate is not None:
-        words += f" (a rate of {decimal(reach.rate)} nats per step)"
+        words += f" (a rate of {decimal(reach.rate)} nats per time step)"
     return f"{words}; {CENSORED}." if reach.censored else f"{words}."
 
 
