@@ -47,7 +47,7 @@ def loss_picture(found: Comparison) -> Figure | None:
         seen: Series = [valid.loss for valid in run.valids]
         if any_known(seen):
             more = _line_of(style) | {"mode": "lines+markers"}
-            data.append(line([valid.step for valid in run.valids], seen, **more))
+            data.append(line(*thinned([valid.step for valid in run.valids], seen), **more))
     if not data:
         return None
     unit = found.asked.loss_axis if found.same_loss else "loss"

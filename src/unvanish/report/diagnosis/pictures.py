@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from unvanish.record.schema import number
 from unvanish.report.diagnosis.read import Dependency, Findings, Memory, Part, Point, Split
 from unvanish.report.page.axes import (
+    FEWER,
     GRADIENT_LEFT,
     LOWEST_EXPONENT,
     PULL,
@@ -25,6 +26,7 @@ from unvanish.report.page.axes import (
     positive,
     rounded,
     share_axis,
+    tell_thinned,
     thinned,
 )
 from unvanish.report.page.curves import STATE_COLOURS, STATE_DASHES, along_time, fitted_line, mark_need, mark_reach
@@ -36,6 +38,7 @@ PARTS_DRAWN = 6
 PLACES_PER_DECADE = 100
 UPPER, LOWER = [0.58, 1.0], [0.0, 0.5]
 FARTHEST_EIGENVALUE = 1e6
+EIGENVALUES = 300  # that are drawn
 MEMORY = "time constant 1 / (1 − mean of the gate), in time steps"
 
 
@@ -105,10 +108,10 @@ def profile_picture(part: Part, need: int | None) -> Figure | None:
     if len(profile.lags) < 2 or not any_known(whole):
         return None
     names = [name for name in profile.norms if name != "all"]
-    lags, shares = thinned(profile.lags, whole)
+    lags, shares = thinned(profile.lags, whole, FEWER)
     data = [line(lags, shares, "full state", STATE_COLOURS[0], width=3.5)]
     for at, name in enumerate(names if len(names) > 1 else []):
-        lags, shares = thinned(profile.lags, _shares(part, name))
+        lags, shares = thinned(profile.lags, _shares(part, name), FEWER)
         if any_known(shares):
             color = STATE_COLOURS[1 + at % (len(STATE_COLOURS) - 1)]
             dash = STATE_DASHES[1 + at % (len(STATE_DASHES) - 1)]
@@ -117,6 +120,7 @@ def profile_picture(part: Part, need: int | None) -> Figure | None:
     layout["yaxis"].update(share_axis(value for trace in data for value in trace["y"]))
     layout["xaxis"].update(range=[0, _last_worth_seeing(profile.lags, whole, need)])
     layout["shapes"], layout["annotations"] = [one_per_cent()], []
+    tell_thinned(layout, len(profile.lags), FEWER)
     data += fitted_line(profile, whole)
     reach = part.reach
     mark_reach(layout, dataclasses.replace(profile, reach=reach.steps, censored=reach.censored))
@@ -129,16 +133,22 @@ def spectrum_picture(part: Part) -> Figure | None:
     """Draw the eigenvalues of one step's Jacobian in the complex plane, with the unit circle."""
     if not part.eigenvalues:
         return None
-    sizes = [min(math.hypot(*value), FARTHEST_EIGENVALUE) for value in part.eigenvalues]
+    ordered = sorted(part.eigenvalues, key=lambda value: -math.hypot(*value))
+    shown = [ordered[at] for at in picked(len(ordered), EIGENVALUES)]
+    sizes = [min(math.hypot(*value), FARTHEST_EIGENVALUE) for value in shown]
     points = {
         "type": "scatter",
         "mode": "markers",
-        "x": rounded(value[0] for value in part.eigenvalues),
-        "y": rounded(value[1] for value in part.eigenvalues),
+        "x": rounded(value[0] for value in shown),
+        "y": rounded(value[1] for value in shown),
         "name": "eigenvalues",
         "marker": {"color": STATE_COLOURS[0], "size": 7, "opacity": 0.75},
     }
     layout = canvas("real part, Re λ", "imaginary part, Im λ", legend=False)
+    if len(shown) < len(ordered):
+        layout["thinned"] = (
+            f"Drawn are {len(shown)} of {len(ordered):,} points, the largest and the smallest among them."
+        )
     edge = round(1.12 * max(1.0, *sizes), 4)
     layout["xaxis"] |= {"range": [-edge, edge], "showgrid": True, "zeroline": True, "zerolinecolor": "--grid"}
     layout["yaxis"] |= {"range": [-edge, edge], "scaleanchor": "x", "zeroline": True, "zerolinecolor": "--grid"}
@@ -245,6 +255,7 @@ def pull_picture(part: Part) -> Figure | None:
         return None
     layout = canvas("time step t", PULL, legend=len(part.loss_norms) > 1)
     layout["yaxis"].update(log_axis(value for trace in data for value in trace["y"]))
+    tell_thinned(layout, max(map(len, part.loss_norms.values())), FEWER)
     return {"data": data, "layout": layout}
 
 

@@ -25,7 +25,7 @@ from unvanish.report.page.wording import (
     steps,
 )
 
-PARTS_IN_FULL = 12
+PARTS_IN_FULL = 8
 SPLIT_LESS = "How much of its rate comes from the matrices and how much from the activations was not measured."
 LARGE = "No spectrum was measured: the layer's state is too large to take one step apart, or is not finite."
 

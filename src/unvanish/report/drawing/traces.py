@@ -74,7 +74,7 @@ def _points(axes: Axes, x: list[float], y: list[float], marker: Described, color
 def _bars(axes: Axes, trace: Described) -> None:
     across = trace.get("orientation") == "h"
     places, values = (trace["y"], trace["x"]) if across else (trace["x"], trace["y"])
-    places, values = numbers(trace["at"] if "at" in trace else places), numbers(values)
+    places, values = numbers(trace.get("at") or places), numbers(values)
     draw, start = (axes.barh, axes.get_xlim()[0]) if across else (axes.bar, axes.get_ylim()[0])
     start = start if "log" in (axes.get_xscale(), axes.get_yscale()) else 0.0  # a log axis has no zero
     lengths = [value - start for value in values]

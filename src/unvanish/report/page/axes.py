@@ -16,7 +16,12 @@ Series = list[float | None]
 
 # What lies beyond is either rounding or an explosion long since seen: an axis of 40 decades shows nothing.
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -6, 6
-POINTS = 400
+POINTS, FEWER, FEWEST = (
+    400,
+    160,
+    80,
+)  # of a curve as wide as the page, of one half as wide, of one in the background
+THINNED = "Of a curve with more points than can be seen, the least and the greatest of each stretch are drawn."
 STEPS_BACK = "steps back k"
 GRADIENT_LEFT = "gradient left, g(k) / g(0)"
 PULL = "pull of the loss, ‖∂L/∂sₜ‖"
@@ -76,6 +81,12 @@ def line(x: Sequence[float], y: Series, name: str, color: str, **more: Any) -> F
 def any_known(values: Sequence[Any]) -> bool:
     """Tell whether there is anything to draw."""
     return any(value is not None for value in values)
+
+
+def tell_thinned(layout: Figure, longest: int, points: int = POINTS) -> None:
+    """Note in a layout that its curves were thinned, where they were: whoever hangs the picture says so."""
+    if longest > points:
+        layout["thinned"] = THINNED
 
 
 def canvas(x: str, y: str, *, legend: bool) -> Figure:

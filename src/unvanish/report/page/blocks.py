@@ -45,12 +45,14 @@ class Gallery:
         """
         identifier = f"picture-{len(self.pictures)}"
         self.pictures[identifier] = list(views)
+        notes = [view["layout"]["thinned"] for view in views if view is not None and "thinned" in view["layout"]]
+        told = " ".join([caption, *dict.fromkeys(notes)]).strip()
         shown = [self._view(view, at, kind, height) for at, view in enumerate(views)]
         return element(
             "figure",
             element("p", title, class_="picture-title") if title else None,
             element("div", *shown, id=identifier, class_=f"plot {kind}".strip(), role="img", aria_label=label),
-            element("figcaption", prose(caption)) if caption else None,
+            element("figcaption", prose(told)) if told else None,
         )
 
     def _view(self, picture: Figure | None, at: int, kind: str, height: int | None) -> Html:

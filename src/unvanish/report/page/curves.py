@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from unvanish.report.page.axes import LOWEST_EXPONENT, Figure, Series, any_known, line, positive, thinned
+from unvanish.report.page.axes import FEWER, LOWEST_EXPONENT, Figure, Series, any_known, line, positive, thinned
 from unvanish.report.page.profile import Profile
 
 STATE_COLOURS = ("--series-1", "--series-2", "--series-3", "--series-4")
@@ -21,7 +21,7 @@ def along_time(name: str, place: int, norms: Series, before: Series) -> list[Fig
     ):
         kept = positive(values)
         if any_known(kept):
-            at, shown = thinned(list(range(len(kept))), kept)
+            at, shown = thinned(list(range(len(kept))), kept, FEWER)
             drawn.append(line(at, shown, label, color, **style))
     return drawn
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from unvanish.report.page.blocks import Gallery
-from unvanish.report.page.markup import Html, element, embed_code, embed_json
+from unvanish.report.page.markup import Html, element, embed_code, embed_json, embed_packed
 
 
 def document(title: str, body: Html, gallery: Gallery, summaries: dict[str, Any]) -> str:
@@ -21,7 +21,7 @@ def document(title: str, body: Html, gallery: Gallery, summaries: dict[str, Any]
             "body",
             body,
             *(embed_json(summary, name) for name, summary in summaries.items()),
-            embed_json(gallery.pictures, "pictures"),
+            embed_packed(gallery.pictures, "pictures"),
             *(embed_code("script", script) for script in scripts),
         ),
         lang="en-GB",

@@ -1,7 +1,13 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const pictures = JSON.parse(document.getElementById("pictures").textContent);
+
+  // What the pictures show lies in the page packed, and is unpacked when it is asked for.
+  const unpacked = async () => {
+    const packed = blobOf(document.getElementById("pictures").textContent);
+    return JSON.parse(await new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).text());
+  };
+  const blobOf = (text) => new Blob([Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0))]);
   const drawnStyles = ["fill", "stroke", "stroke-width", "stroke-linejoin", "paint-order", "font-family", "font-size"];
 
   const button = (words, act) => {
@@ -84,12 +90,12 @@
         button(label, () => {
           const svg = shown(plot);
           const at = [...plot.children].indexOf(svg && svg.closest(".view"));
-          if (svg) done(svg, at > 0 ? `${plot.id}-${at + 1}` : plot.id, pictures[plot.id][at]);
+          if (svg) done(svg, at > 0 ? `${plot.id}-${at + 1}` : plot.id, at);
         }),
       );
     act("SVG", (svg, name) => save(`${name}.svg`, new Blob([alone(svg).text], { type: "image/svg+xml" })));
     act("PNG", asImage);
-    act("CSV", (_, name, picture) => asTable(picture, name));
+    act("CSV", async (_, name, at) => asTable((await unpacked())[plot.id][at], name));
     plot.closest("figure").append(tools);
   }
 

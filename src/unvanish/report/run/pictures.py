@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from unvanish.report.page.axes import (
+    FEWER,
+    FEWEST,
     GRADIENT_LEFT,
     PULL,
     STEPS_BACK,
@@ -21,6 +23,7 @@ from unvanish.report.page.axes import (
     rounded,
     share_axis,
     share_ticks,
+    tell_thinned,
     thinned,
 )
 from unvanish.report.page.curves import along_time, fitted_line, mark_reach
@@ -29,7 +32,7 @@ from unvanish.report.page.profile import Profile
 from unvanish.report.page.wording import percent_tick
 from unvanish.report.run.read import Moment, Run
 
-ROWS, COLUMNS, FADING = 40, 100, 5
+ROWS, COLUMNS, FADING = 36, 80, 5
 STATES = 8  # that a reader can choose from
 NORMS = {"gradient_norm": "norm of the gradient, ‖∂L/∂θ‖", "parameter_norm": "norm of the parameters, ‖θ‖"}
 # A norm of zero must look vanished, not missing; its logarithm stands at the bottom of every colour scale.
@@ -39,7 +42,7 @@ LOGARITHM_OF_ZERO = -20.0
 def loss_picture(run: Run) -> Figure | None:
     """Draw training and validation loss over steps."""
     x, y = thinned([step.step for step in run.steps], [step.loss for step in run.steps])
-    seen, unseen = [valid.step for valid in run.valids], [valid.loss for valid in run.valids]
+    seen, unseen = thinned([valid.step for valid in run.valids], [valid.loss for valid in run.valids])
     if not any_known(y) and not any_known(unseen):
         return None
     data = []
@@ -47,7 +50,9 @@ def loss_picture(run: Run) -> Figure | None:
         data.append(line(x, y, "training", "--series-1", width=1.5))
     if any_known(unseen):
         data.append(line(seen, unseen, "validation", "--series-2", width=2.5, mode="lines+markers"))
-    return {"data": data, "layout": canvas("training step", run.asked.loss_axis, legend=len(data) > 1)}
+    layout = canvas("training step", run.asked.loss_axis, legend=len(data) > 1)
+    tell_thinned(layout, max(len(run.steps), len(seen)))
+    return {"data": data, "layout": layout}
 
 
 def step_picture(run: Run, quantity: str) -> Figure | None:
@@ -55,8 +60,9 @@ def step_picture(run: Run, quantity: str) -> Figure | None:
     values = positive(getattr(step, quantity) for step in run.steps)
     if not any_known(values):
         return None
-    x, y = thinned([step.step for step in run.steps], values)
+    x, y = thinned([step.step for step in run.steps], values, FEWER)
     layout = canvas("training step", NORMS[quantity], legend=False)
+    tell_thinned(layout, len(values), FEWER)
     known = [value for value in y if value is not None]
     if quantity == "gradient_norm" or max(known) > 10 * min(known):
         layout["yaxis"].update(log_axis(y))
@@ -96,7 +102,8 @@ def states_of(moments: Sequence[Moment], part: str) -> list[str]:
 def heat_picture(run: Run, part: str, state: str) -> Figure | None:
     """Draw training step × steps back as colours, the reach over them as a line."""
     measured = [(moment.step, moment.profiles[part]) for moment in run.moments if part in moment.profiles]
-    measured = [measured[at] for at in picked(len(measured), ROWS)]
+    of = len(measured)
+    measured = [measured[at] for at in picked(of, ROWS)]
     if len(measured) < 2:
         return None
     lags = max((profile.lags for _, profile in measured), key=len)
@@ -110,36 +117,50 @@ def heat_picture(run: Run, part: str, state: str) -> Figure | None:
         "type": "heatmap",
         "x": [lags[column] for column in columns],
         "y": steps,
-        "z": [rounded(row, 4) for row in z],
+        "z": [[None if value is None else round(value, 2) for value in row] for row in z],
         **_colour_scale(z),
     }
     layout = canvas(STEPS_BACK, "training step", legend=False)
     layout["xaxis"].update(range=[lags[columns[0]] - 0.5, lags[columns[-1]] + 0.5], showgrid=False)
     layout["yaxis"].update(showgrid=False)
+    if (len(z), len(columns)) != (of, len(lags)):
+        shown = f"{len(z)} of {of:,} moments and {len(columns)} of {len(lags):,} steps back"
+        layout["thinned"] = f"Shown are {shown}, evenly apart."
     layout["colorbar"] = _colour_bar(heat["zmin"], heat["zmax"])
     return {"data": [heat, *(_reach_line(measured) if state == "all" else [])], "layout": layout}
 
 
 def profile_picture(run: Run, part: str, state: str) -> Figure | None:
     """Draw norm against lag: last moment, first moment, some between, the fitted rate, 1 %, the reach."""
-    profiles = [(m.step, m.profiles[part]) for m in run.moments if part in m.profiles]
-    profiles = [(step, profile) for step, profile in profiles if any_known(positive(profile.relative(state)))]
+    profiles = _drawn_profiles(run, part, state)
     if not profiles:
         return None
     curves = [(step, profile.lags, positive(profile.relative(state))) for step, profile in profiles]
     last_step, lags, last = curves[-1]
     data = _fading(curves[1:-1])
     if len(curves) > 1:
-        data.append(line(curves[0][1], curves[0][2], f"training step {curves[0][0]:,}", "--series-2", dash="dot"))
-    data.append(line(lags, last, f"training step {last_step:,}", "--series-1", width=3))
+        data.append(
+            line(*thinned(*curves[0][1:], FEWER), f"training step {curves[0][0]:,}", "--series-2", dash="dot")
+        )
+    data.append(line(*thinned(lags, last, FEWER), f"training step {last_step:,}", "--series-1", width=3))
     layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True)
     layout["yaxis"].update(share_axis(value for _, _, curve in curves for value in curve))
     layout["xaxis"].update(range=[min(lags), max(lags)])
+    tell_thinned(layout, len(lags), FEWER)
     layout["shapes"], layout["annotations"] = [one_per_cent()], []
     if state == "all":
         data += fitted_line(profiles[-1][1], last)
         mark_reach(layout, profiles[-1][1])
     return {"data": data, "layout": layout}
+
+
+def _drawn_profiles(run: Run, part: str, state: str) -> list[tuple[int, Profile]]:
+    """Choose the first profile of a part, the last, and some between, of those that have anything to show."""
+    found = [(m.step, m.profiles[part]) for m in run.moments if part in m.profiles]
+    known = [(step, profile) for step, profile in found if any(profile.norms.get(state, []))]
+    between = [known[1:-1][at] for at in picked(len(known[1:-1]), FADING)]
+    chosen = [*known[:1], *between, *known[1:][-1:]]
+    return [(step, profile) for step, profile in chosen if any_known(positive(profile.relative(state)))]
 
 
 def loss_norm_pictures(run: Run) -> dict[str, Figure]:
@@ -159,6 +180,7 @@ def loss_norm_pictures(run: Run) -> dict[str, Figure]:
         if data:
             layout = canvas("time step t", PULL, legend=True)
             layout["yaxis"].update(axis)
+            tell_thinned(layout, max(map(len, last[part].values())), FEWER)
             pictures[part] = {"data": data, "layout": layout}
     return pictures
 
@@ -201,16 +223,14 @@ def _reach_line(measured: list[tuple[int, Profile]]) -> list[Figure]:
 
 
 def _fading(curves: list[tuple[int, list[float], Series]]) -> list[Figure]:
-    kept = [curves[at] for at in picked(len(curves), FADING)]
     return [
         line(
-            lags,
-            curve,
+            *thinned(lags, curve, FEWEST),
             "between",
             "--faint",
             width=1.5,
-            opacity=0.35 + 0.6 * at / max(1, len(kept) - 1),
+            opacity=0.35 + 0.6 * at / max(1, len(curves) - 1),
             showlegend=False,
         )
-        for at, (_, lags, curve) in enumerate(kept)
+        for at, (_, lags, curve) in enumerate(curves)
     ]
