@@ -133,8 +133,10 @@ def spectrum_picture(part: Part) -> Figure | None:
     """Draw the eigenvalues of one step's Jacobian in the complex plane, with the unit circle."""
     if not part.eigenvalues:
         return None
-    ordered = sorted(part.eigenvalues, key=lambda value: -math.hypot(*value))
-    shown = [ordered[at] for at in picked(len(ordered), EIGENVALUES)]
+    ordered = shown = part.eigenvalues
+    if len(ordered) > EIGENVALUES:
+        ordered = sorted(ordered, key=lambda value: -math.hypot(*value))
+        shown = [ordered[at] for at in picked(len(ordered), EIGENVALUES)]
     sizes = [min(math.hypot(*value), FARTHEST_EIGENVALUE) for value in shown]
     points = {
         "type": "scatter",

@@ -94,13 +94,14 @@ def part_section(found: Findings, gallery: Gallery) -> Html:
     return section(title, table, more, *shown)
 
 
-def need_section(found: Findings, gallery: Gallery) -> Child:
+def need_section(found: Findings, gallery: Gallery) -> Html:
     """Show how much of the data is predicted with how many steps of context, where that was measured."""
+    title = "What the data need"
     picture = None if found.dependency is None else pictures.gain_picture(found.dependency)
     if picture is None:
-        return None
+        return section(title, absent("How much is predicted with how many steps of context was not measured."))
     label = f"Line chart of what is predicted against steps of context. {captions.GAIN}"
-    return section("What the data need", gallery.hang([picture], label, captions.GAIN, kind="tall"))
+    return section(title, gallery.hang([picture], label, captions.GAIN, kind="tall"))
 
 
 def unknown_section(found: Findings) -> Html:

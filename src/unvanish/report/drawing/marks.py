@@ -28,12 +28,13 @@ def draw_shape(panels: dict[str, Axes], shape: Described) -> None:
         from matplotlib.patches import Ellipse
 
         size = shape["x1"] - shape["x0"], shape["y1"] - shape["y0"]
-        panels["y"].add_patch(Ellipse((0, 0), *size, fill=False, edgecolor=color, linewidth=width))
+        circle = Ellipse((0, 0), *size, fill=False, edgecolor=color, linewidth=width)
+        panels["y"].add_patch(circle).set_gid("circle")
         return
     drawn = {"color": color, "linewidth": width, "linestyle": DASHES[style.get("dash", "solid")], "zorder": 1.5}
     if ref == "paper":
         for axes in panels.values():
-            axes.axvline(finite(shape["x0"]), **drawn)
+            axes.axvline(finite(shape["x0"]), **drawn).set_gid("mark")
     elif shape.get("xref") == "paper":
         panels[ref].axhline(finite(shape["y0"]), **drawn)
     else:
@@ -68,7 +69,7 @@ def legend_rows(data: list[Described], width: float) -> list[list[Entry]]:
     """Lay the entries of the legend out in rows as wide as the picture."""
     rows: list[list[Entry]] = [[]]
     used = 0.0
-    entries = {trace["name"]: trace for trace in reversed(data) if trace.get("showlegend", True)}
+    entries = {plot_text(trace["name"], 60): trace for trace in reversed(data) if trace.get("showlegend", True)}
     for name, trace in reversed(entries.items()):
         wide = wide_of(name)
         if rows[-1] and used + wide > width:

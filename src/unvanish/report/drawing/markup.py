@@ -19,6 +19,7 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _IDENTIFIER = re.compile(r"#([A-Za-z][\w-]*)")
 _UNMOVED = re.compile(r"rotate\(-?0 ")
 _PICTURE = "data:image/png;base64,"
+CLASSES = frozenset({"circle", "mark"})  # groups that a page can find again
 # of the style of a text its page decides the font
 _KEPT = frozenset(
     {"fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "opacity", "text-anchor"}
@@ -56,12 +57,13 @@ def _rebuilt(node: ElementTree.Element, names: dict[str, str]) -> Html:
         kept["href"] = f"#{names[link[1:]]}"
     if node.attrib.get("id") in names:
         kept["id"] = names[node.attrib["id"]]
+    if node.attrib.get("id") in CLASSES:
+        kept["class"] = node.attrib["id"]
     inner = [child for child in children if child]
     if tag in ("g", "defs") and not inner:
         return Html("")
     if tag == "g" and not kept:
         return Html("".join(inner))
-    # `use` of a marker carries the same style over and over
     text = node.text if tag == "text" else None
     return element(tag, text, *inner, **kept)
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from unvanish.report.drawing.canvas import colour
+from unvanish.report.page.markup import plot_text
 from unvanish.report.page.wording import decimal, minus
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def limit(axes: Axes, which: str, axis: Described) -> tuple[float, float]:
 def ticks_of(axis: Described, low: float, high: float, most: int) -> Ticks:
     """Choose the ticks: those asked for, those of names, or round numbers."""
     if "tickvals" in axis:
-        pairs = zip(axis["tickvals"], axis["ticktext"], strict=True)
-        return [(value, text) for value, text in pairs if low * 0.999 <= value <= high * 1.001 or value < 0]
+        pairs = zip(map(finite, axis["tickvals"]), map(plot_text, axis["ticktext"]), strict=True)
+        spare = 1e-3 * (high - low)
+        return [(value, text) for value, text in pairs if low - spare <= value <= high + spare]
     if axis.get("type") == "log":
         decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         return [(10.0**at, decimal(10.0**at, 1)) for at in decades][:most]
@@ -61,8 +63,8 @@ def ticks_of(axis: Described, low: float, high: float, most: int) -> Ticks:
 def written(value: float, apart: float, form: str | None) -> str:
     """Write a tick, with as many decimals as tell it from its neighbours.
 
-    >>> written(0.5, 0.25, ".0%"), written(-1.5, 0.5, None), written(12000, 2000, ","), written(3e9, 1e9, None)
-    ('50 %', '−1.50', '12,000', '3.00 × 10⁹')
+    >>> written(0.5, 0.25, ".0%"), written(-1.5, 0.5, None), written(12000, 2000, ","), written(3e12, 1e12, None)
+    ('50 %', '−1.5', '12,000', '3.00 × 10¹²')
     """
     if form == ".0%":
         return f"{100 * value:g} %"

@@ -33,7 +33,6 @@
     const copy = svg.cloneNode(true);
     const own = [...svg.querySelectorAll("*")];
     [...copy.querySelectorAll("*")].forEach((node, at) => {
-      if (node.closest("defs")) return;
       const style = getComputedStyle(own[at]);
       const names = node.tagName === "text" ? drawnStyles : drawnStyles.slice(0, 4);
       names.forEach((name) => node.style.setProperty(name, style.getPropertyValue(name)));
