@@ -77,6 +77,9 @@ def profile_picture(found: Comparison) -> Figure | None:
         return None
     _mark(found, layout, far)
     layout["yaxis"].update(share_axis(shares))
+    low, high = layout["yaxis"]["range"]
+    # room for the texts of the marks above the curves
+    layout["yaxis"]["range"] = [low, high + 0.09 * len(layout["annotations"]) * (high - low)]
     return {"data": data, "layout": layout}
 
 
@@ -183,4 +186,4 @@ def _mark(found: Comparison, layout: Figure, far: list[float]) -> None:
     layout["xaxis"] = lag_axis(furthest)
     for at, (lag, told, color, dash) in enumerate(marks):
         right = math.log10(lag) > 0.6 * math.log10(furthest)
-        mark_lag(layout, lag, told, color, right, height=0.99 - 0.08 * at, logarithmic=True, dash=dash)
+        mark_lag(layout, lag, told, color, right, height=0.99 - 0.07 * at, logarithmic=True, dash=dash)

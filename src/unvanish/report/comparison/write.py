@@ -8,7 +8,8 @@ from typing import Any
 
 from unvanish.record import write_atomically
 from unvanish.report.comparison import captions, pictures
-from unvanish.report.comparison.finding import finding
+from unvanish.report.comparison.finding import finding, headline
+from unvanish.report.comparison.first import first_picture
 from unvanish.report.comparison.read import Comparison, Entry, Group, compare, loss_of
 from unvanish.report.comparison.rows import Row, best_of, reach_of, rows
 from unvanish.report.page.axes import Figure
@@ -40,6 +41,7 @@ def title(found: Comparison) -> str:
 
 def _page(found: Comparison) -> str:
     gallery = Gallery()
+    first = first_picture(found, gallery)
     parts = [
         section("Side by side", _table(rows(found), found)),
         *(_seeds(group, at) for at, group in enumerate(found.groups) if len(group.entries) > 1),
@@ -51,15 +53,21 @@ def _page(found: Comparison) -> str:
         "main",
         element(
             "header",
-            element("p", "unvanish · comparison", class_="eyebrow"),
-            element("h1", title(found)),
+            element("p", "unvanish · comparison ", element("b", title(found)), class_="eyebrow"),
+            element("h1", prose(headline(found))),
             element("p", *_facts(found), class_="facts"),
+            first,
             element("p", prose(finding(found)), class_="lede"),
         ),
         contents(parts),
         *parts,
     )
-    return document(f"{title(found)} compared", body, gallery, {"comparison-summary": comparison_summary(found)})
+    return document(
+        f"{headline(found)} · {title(found)} compared",
+        body,
+        gallery,
+        {"comparison-summary": comparison_summary(found)},
+    )
 
 
 def comparison_summary(found: Comparison) -> dict[str, Any]:

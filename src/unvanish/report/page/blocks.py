@@ -20,7 +20,6 @@ SIZES: dict[str, tuple[tuple[int, int], ...]] = {
     "overview": ((1000, 560), (400, 520)),
 }
 SHAPES = ("wide", "narrow")
-ROW = 30  # pixels for a row of bars
 
 
 @dataclass

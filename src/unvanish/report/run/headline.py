@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 from unvanish.record.reaching import CUT, LOST, UNSEEN, held_back
-from unvanish.report.page.axes import Figure, lag_axis, picked
-from unvanish.report.page.blocks import ROW, Gallery
-from unvanish.report.page.markup import Html, element, plot_text
+from unvanish.report.page.axes import Figure, picked
+from unvanish.report.page.bars import Bar, Bars, figure_bars, hang_bars, steps_bars
+from unvanish.report.page.blocks import Gallery
+from unvanish.report.page.markup import Html, plot_text
 from unvanish.report.page.profile import Reach, far
-from unvanish.report.page.wording import count, decimal, inside, layer_title, percent, steps
+from unvanish.report.page.wording import count, decimal, inside, percent, steps
 from unvanish.report.run import answers, captions
 from unvanish.report.run.answers import Worth
 from unvanish.report.run.read import Run
 
 LAYERS = 8  # that the first picture shows
 ANSWERS = 4  # naive ones beside the network
-ROOM = 0.55  # decades right of the furthest bar, for its number
 _BEGINNINGS = {"unfinished": "Unfinished", "stopped": "Stopped"}
 
 
@@ -147,88 +145,43 @@ def _naive(run: Run) -> list[Worth]:
 
 def first_picture(run: Run, gallery: Gallery) -> Html | None:
     """Show need, window and reach on one axis of steps, and the answer beside naive ones."""
-    wanted = (
-        ("How far back", "time steps back", captions.STEPS, steps_picture(run)),
-        ("How well it answers", "the network beside naive answers", _answer_caption(run), answer_picture(run)),
+    more = "higher" if answers.LEADING[run.asked.kind] == "accuracy" else "lower"
+    beside = "the network beside naive answers"
+    return hang_bars(
+        gallery,
+        [
+            Bars("How far back", "time steps back", captions.STEPS, _steps(run)),
+            Bars("How well it answers", beside, captions.ANSWERS.format(more=more), _answer(run)),
+        ],
     )
-    known = [(title, what, caption, bars) for title, what, caption, bars in wanted if bars is not None]
-    if not known:
-        return None
-    height = 62 + ROW * max(len(bars["data"]) for *_, bars in known)
-    drawn = [
-        gallery.hang([bars], f"Bars of {what}: {_listed(bars)}.", caption, title=title, kind="low", height=height)
-        for title, what, caption, bars in known
-    ]
-    return element("div", *drawn, class_="pair first")
 
 
-def _listed(bars: Figure) -> str:
-    return ", ".join(f"{trace['name']} {trace['text'][0]}" for trace in bars["data"])
-
-
-def steps_picture(run: Run) -> Figure | None:
+def _steps(run: Run) -> Figure | None:
     """Draw need, window and the reach of each layer as bars on a log axis of steps."""
-    rows: list[tuple[str, float, bool, str]] = []
-    if run.need is not None and run.need.lag:
-        rows.append(("needed by the data", run.need.lag, run.need.censored, "--warn"))
+    need = run.need.lag if run.need is not None else None
+    bars = []
+    if run.need is not None and need:
+        bars.append(_far("needed by the data", need, "--warn", least=run.need.censored))
     if run.window:
-        rows.append(("window of training", run.window, False, "--faint"))
+        bars.append(_far("window of training", run.window, "--faint"))
     known = [reach for reach in run.reaches if reach.steps]
-    for at in picked(len(known), LAYERS):
-        name = "reach" if len(known) == 1 else f"reach of {plot_text(layer_title(known[at].part), 20)}"
-        name = name.replace("of Layer", "of layer")
-        rows.append((name, known[at].steps or 1, known[at].censored, "--series-1"))
-    if not known or len(rows) < 2:
-        return None
-    axis = lag_axis(max(value for _, value, _, _ in rows), "time steps back")
-    axis["range"][1] += ROOM * min(1.0, axis["range"][1] / 2)
-    shapes = []
-    if rows[0][3] == "--warn":
-        line = {"color": "--warn", "width": 1, "dash": "dot"}
-        shapes.append(
-            {"type": "line", "yref": "paper", "x0": rows[0][1], "x1": rows[0][1], "y0": 0, "y1": 1, "line": line}
-        )
-    told = [(name, value, f"{'≥ ' if least else ''}{value:,.0f}", color) for name, value, least, color in rows]
-    return {"data": _bars(told), "layout": _bar_layout(axis | {"showgrid": True}) | {"shapes": shapes}}
+    for one in (known[at] for at in picked(len(known), LAYERS)):
+        name = "reach" if len(known) == 1 else f"reach of {plot_text(inside(one.part), 20)}"
+        bars.append(_far(name, one.steps or 1, "--series-1", least=one.censored))
+    return steps_bars(bars, need or None) if known and len(bars) > 1 else None
 
 
-def answer_picture(run: Run) -> Figure | None:
+def _far(name: str, value: int, color: str, *, least: bool = False) -> Bar:
+    return Bar(name, value, f"{'≥ ' if least else ''}{value:,}", color)
+
+
+def _answer(run: Run) -> Figure | None:
     """Draw the figure by which the network is judged beside those of naive answers."""
     lead, valid = answers.LEADING[run.asked.kind], run.validation
     own = None if valid is None else valid.metrics.get(lead)
-    naive = [(called(one.name), one.metrics[lead]) for one in _naive(run)[:ANSWERS]]
+    naive = [(called(one.name), one.metrics[lead] or 0.0) for one in _naive(run)[:ANSWERS]]
     if own is None or not naive:
         return None
-    rows = [("the network", own, "--series-1"), *((name, value or 0.0, "--faint") for name, value in naive)]
-    high = max(value for _, value, _ in rows)
-    if not 0 < high < math.inf or min(value for _, value, _ in rows) < 0:
-        return None
-    axis: Figure = {"title": {"text": answers.axis_of(run.asked)}, "range": [0, 1.28 * high], "showgrid": True}
-    if lead == "accuracy":
-        axis |= {
-            "range": [0, 1.2],
-            "tickformat": ".0%",
-            "tickvals": [0, 0.5, 1],
-            "ticktext": ["0 %", "50 %", "100 %"],
-        }
-    return {
-        "data": _bars([(name, value, _figure(run, value), color) for name, value, color in rows]),
-        "layout": _bar_layout(axis),
-    }
-
-
-def _answer_caption(run: Run) -> str:
-    more = "higher" if answers.LEADING[run.asked.kind] == "accuracy" else "lower"
-    return captions.ANSWERS.format(more=more)
-
-
-def _bars(rows: list[tuple[str, float, str, str]]) -> list[Figure]:
-    return [
-        {"type": "bar", "orientation": "h", "x": [value], "y": [name], "name": name, "text": [told], "width": 0.62}
-        | {"marker": {"color": color}}
-        for name, value, told, color in rows
-    ]
-
-
-def _bar_layout(axis: Figure) -> Figure:
-    return {"showlegend": False, "xaxis": axis, "yaxis": {"title": {"text": ""}, "type": "category"}}
+    bars = [Bar("the network", own, _figure(run, own), "--series-1")]
+    bars += [Bar(name, value, _figure(run, value), "--faint") for name, value in naive]
+    return figure_bars(bars, answers.axis_of(run.asked), share=lead == "accuracy")
