@@ -315,7 +315,7 @@ def test_version_tells_package_torch_and_python_in_a_line(capsys: Capture) -> No
 LIGHT = """
 import sys
 from unvanish.cli import main
-HEAVY = {"torch", "sympy", "lightning", "numpy", "plotly", "polars", "scipy", "yaml", "matplotlib"}
+HEAVY = {"torch", "sympy", "lightning", "numpy", "polars", "scipy", "yaml", "matplotlib"}
 for line in ("--version", "--help"):
     assert main([line]) == 0
     assert not (HEAVY | {"pydantic"}) & set(sys.modules), line
@@ -336,7 +336,7 @@ import lightning.pytorch, torch
 before = set(sys.modules)
 from unvanish.train import TrainSettings
 TrainSettings(source="text.txt", clip="norm:1")
-assert not {"sympy", "polars", "plotly", "scipy", "matplotlib", "pandas", "sklearn"} & (set(sys.modules) - before)
+assert not {"sympy", "polars", "scipy", "matplotlib", "pandas", "sklearn"} & (set(sys.modules) - before)
 """
 
 

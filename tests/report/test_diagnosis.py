@@ -441,6 +441,15 @@ def test_what_was_not_measured_gives_way_to_a_sentence(
         assert page.texts("p").count(title) == 1, "the other layer still has its own"
 
 
+def test_a_gradient_that_grew_is_told_as_a_multiple_in_the_table_of_parts(
+    write: Callable[[Any], Page], found: Found
+) -> None:
+    found["parts"][0]["survives"], found["parts"][1]["survives"] = 56.2, 0.25
+    first, second = (row for row in write(found).texts("tr") if "torch.nn.LSTM" in row)
+    assert first.endswith("56.2 times what it was")
+    assert second.endswith("25\N{NO-BREAK SPACE}%")
+
+
 def test_many_parts_are_listed_and_some_drawn(write: Callable[[Any], Page], found: Found) -> None:
     rates = [-0.9 + 0.025 * at for at in range(30)]
     found["parts"] = [part(f"stack.l{at}", rate) for at, rate in enumerate(rates)]

@@ -13,7 +13,7 @@ import sys
 
 from unvanish.cli.starting import at_once
 
-_EXTRAS = ("typer", "rich", "lightning", "yaml", "plotly", "pydantic", "pydantic_core")
+_EXTRAS = ("typer", "rich", "lightning", "yaml", "pydantic", "pydantic_core")
 # What to do about a fault of the system.
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)

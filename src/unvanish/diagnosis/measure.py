@@ -80,9 +80,10 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
 
 def _kept(survives: float, need: int) -> str:
     """Say how much of a gradient is left; of more than all of it, how many times what it was."""
-    if survives > 1:
+    if survives > 1 and f"{survives:.2g}" != "1":
         return f"after {steps_text(need)} the gradient is {survives:.3g} times what it was"
-    return f"{survives:.2g} of the gradient is left after {steps_text(need)}"
+    left = f"{survives:.2g}"
+    return f"{'all' if left == '1' else left} of the gradient is left after {steps_text(need)}"
 
 
 def _may_reach(profile: Profile, need: int, high: float) -> bool:

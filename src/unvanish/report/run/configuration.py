@@ -9,7 +9,7 @@ from unvanish.layer_options import TRAINED
 from unvanish.record.schema import mapping
 from unvanish.report.page.blocks import Section, absent, folded, lead, section
 from unvanish.report.page.markup import Html, element
-from unvanish.report.page.wording import count, decimal, duration, plain
+from unvanish.report.page.wording import MISSING, count, decimal, duration, plain
 from unvanish.report.run.read import Run
 
 NETWORK = frozenset({"cell", "hidden", "layers", "tied", "softmax", "cell_options", "pool", *TRAINED})
@@ -106,7 +106,9 @@ def _table(title: str, entries: Mapping[str, Any]) -> Html | None:
         return None
     rows = [
         element(
-            "tr", element("th", CALLED.get(name, name.replace("_", " ")), scope="row"), element("td", plain(value))
+            "tr",
+            element("th", CALLED.get(name, name.replace("_", " ")), scope="row"),
+            element("td", plain(value) or MISSING),
         )
         for name, value in entries.items()
     ]

@@ -29,7 +29,7 @@ from unvanish.report.page.axes import (
 from unvanish.report.page.curves import along_time, fitted_line, mark_reach
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.profile import Profile
-from unvanish.report.page.wording import percent_tick
+from unvanish.report.page.wording import enumeration, percent_tick
 from unvanish.report.run.read import Moment, Run
 
 ROWS, COLUMNS, FADING = 36, 80, 5
@@ -124,8 +124,9 @@ def heat_picture(run: Run, part: str, state: str) -> Figure | None:
     layout["xaxis"].update(range=[lags[columns[0]] - 0.5, lags[columns[-1]] + 0.5], showgrid=False)
     layout["yaxis"].update(showgrid=False)
     if (len(z), len(columns)) != (of, len(lags)):
-        shown = f"{len(z)} of {of:,} moments and {len(columns)} of {len(lags):,} steps back"
-        layout["thinned"] = f"Shown are {shown}, evenly apart."
+        kept = ((len(z), of, "moments"), (len(columns), len(lags), "steps back"))
+        shown = [f"{some} of {every:,} {what}" for some, every, what in kept if some < every]
+        layout["thinned"] = f"Shown are {enumeration(shown)}, evenly apart."
     layout["colorbar"] = _colour_bar(heat["zmin"], heat["zmax"])
     return {"data": [heat, *(_reach_line(measured) if state == "all" else [])], "layout": layout}
 
