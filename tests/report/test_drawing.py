@@ -22,7 +22,7 @@ Picture = dict[str, Any]
 
 def picture(name: str = "a line", y: axes.Series | None = None) -> Picture:
     """One curve with a mark."""
-    layout = axes.canvas("steps back", "gradient left", legend=True)
+    layout = axes.canvas(axes.STEPS_BACK, "gradient left", legend=True)
     mark = {"type": "line", "yref": "paper", "x0": 1, "x1": 1, "y0": 0, "y1": 1}
     layout["shapes"] = [mark | {"line": {"color": "--warn", "width": 2, "dash": "solid"}}]
     return {"data": [axes.line([0, 1, 2], y or [3.0, 1.0, 2.0], name, "--series-1")], "layout": layout}
@@ -81,6 +81,14 @@ def test_a_line_goes_through_its_values() -> None:
 @pytest.mark.parametrize("size", [1e308, -1e308, 5e-324, math.inf, math.nan])
 def test_numbers_that_cannot_be_drawn_are_left_out(size: float) -> None:
     assert paths(drawn(picture(y=[1.0, size, 2.0]), 400, 300, "a")) is not None
+
+
+def test_zero_has_its_tick_under_a_log_axis() -> None:
+    one = picture()
+    one["layout"]["yaxis"] |= axes.share_axis([1.0, 0.01])
+    texts = re.findall(r"<text[^>]* x=\"([^\"]+)\"[^>]*>([^<]*)</text>", drawn(one, 400, 300, "a"))
+    assert {"0", "1", "2", "1 %"} <= {text for _, text in texts}
+    assert all(re.fullmatch(r"-?[\d.]+", x) for x, _ in texts)
 
 
 def test_a_map_is_a_small_image_with_a_scale() -> None:

@@ -81,7 +81,7 @@ def _fill(axes: Axes, name: str, data: list[Described], layout: Described, width
         if axis.get("zeroline"):
             line = axes.axvline if which == "x" else axes.axhline
             line(0, color=colour(axis["zerolinecolor"]), linewidth=1, zorder=1.2)
-    return ticks_of(x, *across, 4 if width < NARROW else 8), ticks_of(y, *up, 5)
+    return ticks_of(x, *across, 5 if width < NARROW else 8), ticks_of(y, *up, 5)
 
 
 def _place(

@@ -56,7 +56,7 @@ def ticks_of(axis: Described, low: float, high: float, most: int) -> Ticks:
     located = MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1).tick_values(low, high)
     spare = 1e-9 * (high - low)
     values = [float(value) for value in located if low - spare <= value <= high + spare]
-    apart = values[1] - values[0] if len(values) > 1 else high - low
+    apart = values[1] - values[0] if len(values) > 1 else 1.0 if whole else high - low
     return [(value, written(value, apart, axis.get("tickformat"))) for value in values]
 
 
@@ -83,9 +83,10 @@ def put_ticks(axes: Axes, which: str, ticks: Ticks, *, grid: bool, right: bool =
     """
     made, box = axes.figure, axes.bbox
     width, height = made.bbox.width, made.bbox.height
+    low = axes.get_xlim()[0], axes.get_ylim()[0]
     lines: list[tuple[list[float], list[float]]] = []
     for value, text in ticks:
-        at = axes.transData.transform((value, value) if which == "x" else (axes.get_xlim()[0], value))
+        at = axes.transData.transform((value, low[1]) if which == "x" else (low[0], value))
         if which == "x":
             made.text(at[0] / width, (box.y0 - PAD) / height, text, ha="center", va="top")
             lines.append(([at[0]] * 2, [box.y0, box.y1]))

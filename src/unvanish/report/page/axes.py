@@ -23,6 +23,7 @@ POINTS, FEWER, FEWEST = (
 )  # of a curve as wide as the page, of one half as wide, of one in the background
 THINNED = "Of a curve with more points than can be seen, the least and the greatest of each stretch are drawn."
 STEPS_BACK = "steps back k"
+STEPS = ("training step", "time step", STEPS_BACK)  # how the titles of axes of steps begin
 GRADIENT_LEFT = "gradient left, g(k) / g(0)"
 PULL = "pull of the loss, ‖∂L/∂sₜ‖"
 
@@ -93,8 +94,8 @@ def canvas(x: str, y: str, *, legend: bool) -> Figure:
     """Begin the layout of a picture: its two axes with their titles."""
     layout: Figure = {"showlegend": legend}
     for name, title in (("xaxis", x), ("yaxis", y)):
-        # steps are written 1,200, as in the text
-        layout[name] = {"title": {"text": title}} | ({"tickformat": ","} if title == "training step" else {})
+        # steps are whole, and written 1,200, as in the text
+        layout[name] = {"title": {"text": title}} | ({"tickformat": ","} if title.startswith(STEPS) else {})
     return layout
 
 
