@@ -23,7 +23,7 @@ NAIVE = {
     "class": {"always the commonest class": {"loss": 2.0, "accuracy": 0.25}},
     "number": {"always the mean": {"rmse": 3.0}},
     "forecast": {"the value 7 steps before": {"mae": 1.5, "mase": 1.0}},
-    "agreement": {"guessing": {"accuracy": 0.5}},
+    "agreement": {"guessing": {"accuracy": 0.5}, "agreeing with the latest noun": {"accuracy": 0.6}},
 }
 OWN = {
     "text": {"loss": 1.45, "bits": 2.09, "perplexity": 4.26},
@@ -37,7 +37,7 @@ SAID = {
     "class": "95.1 % of the sequences right against 25 % for the commonest class",
     "number": "1.25 off (root mean square) against 3.00 for the mean",
     "forecast": "forecasts 2.00 off in the mean against 1.50 for the value 7 steps before, which is better",
-    "agreement": "98 % of the verbs right against 50 % for guessing",
+    "agreement": "98 % of the verbs right against 60 % for agreeing with the latest noun",
 }
 
 

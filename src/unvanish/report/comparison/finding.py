@@ -23,7 +23,8 @@ def finding(found: Comparison) -> str:
 
 def headline(found: Comparison) -> str:
     """Say in one line what a comparison comes to: which run is best, else how far the gradients come."""
-    said = (_losses(found) if found.same_loss else "") or _reaches(found) or _data(found)
+    ranked = len(found.ranked) > 1 or len(found.groups) == 1
+    said = (_losses(found) if ranked else "") or _reaches(found) or _data(found)
     return said.split(". ")[0].removesuffix(".") or f"{len(found.entries)} runs beside each other"
 
 
