@@ -15,6 +15,7 @@ _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _ELEMENTS = frozenset({"g", "path", "text", "use", "image", "clipPath", "rect", "defs"})
 _ATTRIBUTES = ("d", "x", "y", "width", "height", "transform", "style", "clip-path", "preserveAspectRatio")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+_PART = re.compile(r"([A-Za-z])([^A-Za-z]*)")
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _IDENTIFIER = re.compile(r"#([A-Za-z][\w-]*)")
 _UNMOVED = re.compile(r"rotate\(-?0 ")
@@ -32,7 +33,7 @@ def inline(svg: str, width: int, height: int, prefix: str) -> Html:
 
     >>> made = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M 0.123 4.0 L 5 6" onclick="a()"/></svg>'
     >>> inline(made, 9, 8, "a")
-    '<svg viewBox="0 0 9 8" aria-hidden="true"><path d="M.1 4L5 6"></path></svg>'
+    '<svg viewBox="0 0 9 8" aria-hidden="true"><path d="M.1 4l4.9 2"></path></svg>'
     """
     root = ElementTree.fromstring(svg)
     used = set(re.findall(r'(?:url\(|href=")#([\w-]+)', svg))
@@ -76,8 +77,37 @@ def _value(name: str, value: str, names: dict[str, str]) -> str:
         return f"url(#{names[found[1]]})" if found else ""
     if name == "transform" and _UNMOVED.match(value):
         return ""
-    short = _NUMBER.sub(lambda found: _short(found[0]), value)
-    return re.sub(r"\s*\n\s*|(?<=[A-Za-z]) | (?=[A-Za-z])", "", short).strip() if name == "d" else short
+    return _path(value) if name == "d" else _NUMBER.sub(lambda found: _short(found[0]), value)
+
+
+def _path(d: str) -> str:
+    """Write a path shortly: of straight lines every point but the first of each by its distance from the last.
+
+    >>> _path("M 10.04 20 L 11.26 18.5 L 12 19 M 1 2 L 2 2 z"), _path("M 0 0 C 1 2 3 4 5.55 6")
+    ('M10 20l1.3-1.5 .7 .5M1 2l1 0z', 'M0 0C1 2 3 4 5.5 6')
+    """
+    parts = _PART.findall(d)
+    if {letter for letter, _ in parts} - set("MLz"):
+        short = _NUMBER.sub(lambda found: _short(found[0]), " ".join(d.split()))
+        return re.sub(r"(?<=[A-Za-z]) | (?=[A-Za-z])", "", short)
+    written, last, before = [], (0, 0), ""
+    for letter, rest in parts:
+        if letter == "z":
+            written.append("z")
+        else:
+            x, y = (round(10 * float(one)) for one in rest.split())
+            moved = (x, y) if letter == "M" else (x - last[0], y - last[1])
+            words = "".join(_joined(_short(f"{one / 10:.1f}")) for one in moved)
+            again = letter == before == "L"
+            written.append(words if again else f"{'M' if letter == 'M' else 'l'}{words.strip()}")
+            last = (x, y)
+        before = letter
+    return "".join(written)
+
+
+def _joined(number: str) -> str:
+    """Part a number from the one before it; a sign does that by itself."""
+    return number if number.startswith("-") else f" {number}"
 
 
 def _short(number: str) -> str:

@@ -17,7 +17,7 @@ Series = list[float | None]
 # What lies beyond is either rounding or an explosion long since seen: an axis of 40 decades shows nothing.
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -6, 6
 # Points of a curve as wide as the page, of one half as wide, and of one in the background.
-POINTS, FEWER, FEWEST = 400, 160, 80
+POINTS, FEWER, FEWEST = 400, 200, 80
 THINNED = "Of a curve with more points than can be seen, the least and the greatest of each stretch are drawn."
 STEPS_BACK = "steps back k"
 STEPS = ("training step", "time step", STEPS_BACK)  # how the titles of axes of steps begin
