@@ -114,7 +114,9 @@ def test_train_in_a_pipe_tells_one_line_a_validation_then_the_result(tmp_path: P
     )
     (need,) = record.read("need")
     assert table["needed"] == f"{'≥ ' * need['censored']}{need['lag']} steps of context"
-    assert table["reach of l1"].endswith(held_back(last["reach"]["l1"]["steps"], 12, need["lag"]))
+    assert table["reach of l1"].endswith(
+        held_back(last["reach"]["l1"]["steps"], 12, need["lag"], censored=last["reach"]["l1"]["censored"])
+    )
     (sample,) = record.read("sample")
     assert f"\n{sample['prompt']}{sample['text']}\n" in out
     assert lines[-1] == f"report  {tmp_path / 'run' / 'report.html'}"
@@ -314,7 +316,7 @@ def test_version_tells_package_torch_and_python_in_a_line(capsys: Capture) -> No
 LIGHT = """
 import sys
 from unvanish.cli import main
-HEAVY = {"torch", "sympy", "lightning", "numpy", "plotly", "polars", "scipy", "yaml", "matplotlib"}
+HEAVY = {"torch", "sympy", "lightning", "numpy", "polars", "scipy", "yaml", "matplotlib"}
 for line in ("--version", "--help"):
     assert main([line]) == 0
     assert not (HEAVY | {"pydantic"}) & set(sys.modules), line
@@ -335,7 +337,7 @@ import lightning.pytorch, torch
 before = set(sys.modules)
 from unvanish.train import TrainSettings
 TrainSettings(source="text.txt", clip="norm:1")
-assert not {"sympy", "polars", "plotly", "scipy", "matplotlib", "pandas", "sklearn"} & (set(sys.modules) - before)
+assert not {"sympy", "polars", "scipy", "matplotlib", "pandas", "sklearn"} & (set(sys.modules) - before)
 """
 
 

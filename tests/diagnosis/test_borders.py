@@ -105,6 +105,18 @@ def test_band_that_meets_a_border_is_borderline(left: float, low: float, high: f
     assert judge(profile_of(left, low, high), NEED, T).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (0.02, f"0.02 of the gradient is left after {NEED} steps"),
+        (1.0, f"all of the gradient is left after {NEED} steps"),
+        (56.0, f"after {NEED} steps the gradient is 56 times what it was"),
+    ],
+)
+def test_a_gradient_that_grew_is_told_as_a_multiple_of_what_it_was(left: float, told: str) -> None:
+    assert judge(profile_of(left, left, left), NEED, T).because == told
+
+
 @pytest.mark.parametrize(("left", "count"), [(0.2, DRAWS), (0.015, MORE), (1e-4, DRAWS), (125.0, MORE)])
 def test_more_directions_are_drawn_where_few_do_not_tell_the_side_of_a_border(left: float, count: int) -> None:
     def squares_of(draws: int, seed: int) -> np.ndarray:

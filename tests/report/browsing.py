@@ -17,6 +17,7 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
+LARGEST = 600_000  # bytes of any report
 BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 20, 23)"}
 
 
@@ -41,15 +42,19 @@ def wait(page: Any, condition: str) -> None:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+def opened(
+    browser: Any, path: Path, *, width: int = 1280, scheme: str = "light", scripts: bool = True
+) -> Iterator[Any]:
     """Open a page; when it is closed, nothing may have gone wrong and nothing may have been asked for."""
     faults: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    shape = {"width": width, "height": 900}
+    page = browser.new_page(viewport=shape, color_scheme=scheme, java_script_enabled=scripts)
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
     page.on("request", lambda request: faults.append(f"request: {request.url}"))
     page.goto(path.as_uri())
-    wait(page, "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))")
+    assert_ids_are_unique(page)
+    assert path.stat().st_size < LARGEST
     yield page
     page.close()
     allowed = ("data:", "blob:")
@@ -68,9 +73,25 @@ def assert_no_overflow(page: Any) -> None:
     assert size[0] <= size[1]
 
 
-def assert_pictures_fill_their_places(page: Any) -> None:
-    narrow = page.evaluate(
-        "[...document.querySelectorAll('.plot')].filter((plot) =>"
-        " Math.abs(plot.querySelector('.main-svg').clientWidth - plot.clientWidth) > 1).length"
+def assert_ids_are_unique(page: Any) -> None:
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
+    assert len(ids) == len(set(ids))
+    used = page.evaluate(
+        "[...document.querySelectorAll('svg *')].flatMap((node) => [node.getAttribute('clip-path'),"
+        " node.getAttribute('href')]).filter((link) => link && link.includes('#'))"
     )
-    assert narrow == 0, "every picture is as wide as its place"
+    assert {link.removeprefix("url(").removesuffix(")").removeprefix("#") for link in used} <= set(ids)
+
+
+def assert_pictures_fill_their_places(page: Any) -> None:
+    """Hold that of each picture one drawing is shown, as wide as its place, and that its texts can be read."""
+    shown = page.evaluate(
+        "[...document.querySelectorAll('.plot')].map((plot) => [...plot.querySelectorAll('svg')]"
+        ".filter((svg) => svg.getClientRects().length).map((svg) => [svg.getBoundingClientRect().width -"
+        " plot.clientWidth, svg.getBoundingClientRect().width / svg.viewBox.baseVal.width *"
+        " parseFloat(getComputedStyle(svg.querySelector('text')).fontSize)]))"
+    )
+    for drawings in shown:
+        ((wider, letters),) = drawings
+        assert abs(wider) <= 1, "every picture is as wide as its place"
+        assert letters >= 10, "letters are high enough to be read"

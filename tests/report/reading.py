@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -53,7 +55,10 @@ class Page(HTMLParser):
     def data(self, identifier: str) -> Any:
         for _, attributes, texts in self.elements:
             if attributes.get("id") == identifier:
-                return json.loads("".join(texts))
+                text = "".join(texts)
+                if attributes["type"] == "application/gzip":
+                    text = gzip.decompress(base64.b64decode(text)).decode()
+                return json.loads(text)
         raise AssertionError(f"no data named {identifier}")
 
     def reaches(self) -> dict[str | None, tuple[str | None, str | None]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -57,39 +60,97 @@ def test_the_reach_on_the_page_is_the_reach_in_the_record(browser: Any, path: Pa
 
 
 def test_pictures_follow_the_colour_scheme_while_open(browser: Any, path: Path) -> None:
-    colour = "getComputedStyle(document.querySelector('.plot .ytick text')).fill"
+    colour = "getComputedStyle(document.querySelector('.plot.tall text')).fill"
     with opened(browser, path, scheme="light") as page:
-        light = page.evaluate(colour)
+        assert page.evaluate(colour) == "rgb(89, 98, 109)"
         page.emulate_media(color_scheme="dark")
-        wait(page, f"{colour} !== {json.dumps(light)}")
         assert page.evaluate(colour) == "rgb(163, 172, 183)"
 
 
-def test_choosing_a_state_redraws_both_pictures_of_its_layer(browser: Any, path: Path) -> None:
-    with opened(browser, path) as page:
-        layer = page.locator(".layer").first
-        assert "reach 118" in layer.locator(".plot").nth(1).text_content()
-        other = page.locator(".layer").nth(1).locator(".plot").first.inner_html()
+def test_choosing_a_state_shows_both_pictures_of_its_layer_without_a_script(browser: Any, path: Path) -> None:
+    with opened(browser, path, scripts=False) as page:
+        assert page.locator(".plot").count() == page.locator(".plot svg:visible").count()
+        layer, other = page.locator(".layer").first, page.locator(".layer").nth(1)
+        assert "reach 118" in layer.locator(".plot").nth(1).inner_text()
+        before = other.inner_text()
         layer.get_by_label("h", exact=True).check(force=True)
-        assert "reach 118" not in layer.locator(".plot").nth(1).text_content()
-        shown = page.evaluate("document.querySelector('.layer .plot').data[0].z.at(-1)[50]")
-        record = list(RunRecord.open(path.parent).read("flow"))[-1]["profiles"]["l0"]["norms"]["h"]
-        assert 10**shown == pytest.approx(record[50] / record[0], rel=0.01)
-        assert page.locator(".layer").nth(1).locator(".plot").first.inner_html() == other
+        for plot in layer.locator(".plot").all():
+            assert [view.is_visible() for view in plot.locator(".view").all()] == [False, True, False]
+        assert "reach 118" not in layer.locator(".plot").nth(1).inner_text()
+        assert other.inner_text() == before
 
 
-def test_prints_in_ink_on_white(browser: Any, path: Path) -> None:
+def test_a_narrow_page_shows_its_own_drawing(browser: Any, path: Path) -> None:
+    loss = "[...document.querySelectorAll('.plot.tall svg')].filter((svg) => svg.getClientRects().length)"
+    for width, drawn in ((1280, 1000), (400, 400)):
+        with opened(browser, path, width=width) as page:
+            assert page.evaluate(f"{loss}.map((svg) => svg.viewBox.baseVal.width)") == [drawn]
+            assert_pictures_fill_their_places(page)
+
+
+def downloaded(page: Any, plot: int, form: str) -> bytes:
+    """What a button under a picture gives."""
+    with page.expect_download() as waited:
+        page.locator("figure").nth(plot).get_by_role("button", name=form).click()
+    assert waited.value.suggested_filename == f"picture-{plot}.{form.lower()}"
+    return Path(waited.value.path()).read_bytes()
+
+
+@pytest.mark.parametrize(("scheme", "paper"), [("light", "#ffffff"), ("dark", "#121417")])
+def test_a_picture_is_saved_as_it_looks_on_the_page(browser: Any, path: Path, scheme: str, paper: str) -> None:
+    with opened(browser, path, scheme=scheme) as page:
+        svg = downloaded(page, 1, "SVG").decode()
+        png = downloaded(page, 1, "PNG")
+    tree = ElementTree.fromstring(svg)
+    assert tree.get("viewBox") == "0 0 1000 360"
+    assert tree[0].get("fill") == paper
+    assert "var(" not in svg, "outside the page there are no colours by name"
+    assert "validation" in "".join(tree.itertext())
+    assert png.startswith(b"\x89PNG")
+    assert struct.unpack(">II", png[16:24]) == (2000, 720)
+
+
+def test_the_data_of_a_picture_are_saved_as_a_table(browser: Any, path: Path) -> None:
+    with opened(browser, path) as page:
+        loss = list(csv.reader(downloaded(page, 1, "CSV").decode().splitlines()))
+        heat = list(csv.reader(downloaded(page, 2, "CSV").decode().splitlines()))
+    assert loss[0] == ["series", "training step", "loss −ln p, in nats per character"]
+    valid = {int(line["step"]): line["loss"] for line in RunRecord.open(path.parent).read("valid")}
+    saved = {int(step): float(value) for series, step, value in loss[1:] if series == "validation"}
+    assert saved == pytest.approx(valid, rel=1e-4)
+    assert heat[0] == ["steps back k", "training step", "log10 of the gradient left"]
+    record = list(RunRecord.open(path.parent).read("flow"))[-1]["profiles"]["l0"]["norms"]["all"]
+    last = {int(lag): float(value) for lag, step, value in heat[1:] if step == "1200"}
+    assert {lag: 10**value for lag, value in last.items() if value > -6} == pytest.approx(
+        {lag: record[lag] / record[0] for lag, value in last.items() if value > -6}, rel=0.02
+    )
+
+
+def test_equations_and_citation_are_copied(browser: Any, path: Path) -> None:
+    with opened(browser, path) as page:
+        for named, words in (("LaTeX", r"\begin{align}"), ("BibTeX", "@misc{")):
+            block = page.locator("details", has_text=f"as {named}")
+            block.locator("summary").click()
+            block.get_by_role("button").click()
+            wait(page, "[...document.querySelectorAll('details[open] button')].at(-1).textContent !== 'Copy'")
+            assert words in page.evaluate("getSelection().toString()")
+
+
+def test_prints_in_ink_on_white_with_all_unfolded(browser: Any, path: Path) -> None:
     with opened(browser, path, scheme="dark") as page:
         page.evaluate(
             "addEventListener('beforeprint', () => { window.printed ="
-            " [...document.querySelectorAll('.plot .main-svg')].map((svg) => svg.clientWidth).concat("
-            " getComputedStyle(document.querySelector('.plot .ytick text')).fill) })"
+            " document.querySelectorAll('details:not([open])').length })"
         )
         assert page.pdf(format="A4").startswith(b"%PDF")
-        *widths, colour = page.evaluate("window.printed")
-        assert set(widths) == {640}
-        assert colour == "rgb(89, 98, 109)"
-        wait(page, "document.querySelector('.plot .main-svg').clientWidth > 640")
+        assert page.evaluate("window.printed") == 0
+        assert page.locator("details[open]").count() == 0, "on the screen they are folded again"
+        page.emulate_media(media="print", color_scheme="dark")
+        assert (
+            page.evaluate("getComputedStyle(document.querySelector('.plot.tall text')).fill") == "rgb(89, 98, 109)"
+        )
+        assert page.evaluate("getComputedStyle(document.querySelector('figure')).breakInside") == "avoid"
+        assert not page.locator(".tools").first.is_visible()
 
 
 def test_hostile_text_runs_nowhere(browser: Any, start: Start, hostile: dict[str, Any], fill_hostile: Fill) -> None:
@@ -99,11 +160,8 @@ def test_hostile_text_runs_nowhere(browser: Any, start: Start, hostile: dict[str
         assert_no_overflow(page)
         page.wait_for_timeout(200)
         assert page.evaluate("window.injected") is None
-        assert page.locator("img, iframe, a[href]").count() == 0
-        assert (
-            page.locator("svg a").evaluate_all("links => links.filter((a) => a.getAttribute('href')).length") == 0
-        )
-        assert "<b>bold</b>" in page.locator(".legendtext").all_text_contents()
+        assert page.locator("img, iframe, svg a, a:not([href^='#'])").count() == 0
+        assert "<b>bold</b>" in page.locator(".plot text").all_text_contents()
 
 
 @pytest.mark.parametrize("state", ["empty", "single step"])

@@ -139,7 +139,7 @@ def test_a_run_with_patience_is_judged_by_its_best_validation(tmp_path: Path) ->
 
 
 def test_every_picture_has_every_run_and_the_marks(pair: list[Path]) -> None:
-    (loss,), (profiles,), (reach,) = page_of(pair).data("pictures").values()
+    (loss,), (profiles,), (reach,) = list(page_of(pair).data("pictures").values())[-3:]
     for picture in (loss, profiles, reach):
         named = [trace["name"].partition(",")[0] for trace in picture["data"] if trace.get("showlegend", True)]
         assert named == ["lstm-3", "gru-7"]
@@ -151,6 +151,25 @@ def test_every_picture_has_every_run_and_the_marks(pair: list[Path]) -> None:
     assert drawn["y"] == [pytest.approx(shares[lag], rel=1e-4) for lag in drawn["x"]]
     measured = [line["profiles"]["l1"]["reach"] for line in RunRecord(pair[0]).read("flow")]
     assert reach["data"][0]["y"] == measured
+
+
+def test_the_title_is_the_finding_and_the_first_picture_shows_it(pair: list[Path]) -> None:
+    page = page_of(pair)
+    low, high = last_loss(pair[1]), last_loss(pair[0])
+    assert page.texts("h1") == [f"gru-7 is best: {low:.2f} nats against {high:.2f}"]
+    assert page.texts("title")[0].startswith(page.texts("h1")[0])
+    far, losses = list(page.data("pictures").values())[:2]
+    told = {trace["name"]: trace["text"][0] for trace in far[0]["data"]}
+    assert told == {"needed by the data": "60", "lstm-3": "≥ 199", "gru-7": "≥ 199"}
+    assert {trace["name"]: trace["x"] for trace in losses[0]["data"]} == {"lstm-3": [high], "gru-7": [low]}
+
+
+def test_a_title_of_runs_on_different_data_ranks_nothing(tmp_path: Path) -> None:
+    page = page_of([made(tmp_path / "one"), made(tmp_path / "other", digest="other")])
+    (title,) = page.texts("h1")
+    assert title == "The gradient of one reaches at least 199 steps, that of other at least 199"
+    first = [text for text in page.texts("figure") if text.startswith("How ")]
+    assert len(first) == 1, "losses that cannot be held against each other are not drawn side by side"
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -243,7 +262,7 @@ def test_hostile_text_runs_nowhere(
         assert_no_overflow(page)
         page.wait_for_timeout(200)
         assert page.evaluate("window.injected") is None
-        assert page.locator("img, iframe, a[href]").count() == 0
+        assert page.locator("img, iframe, a:not([href^='#'])").count() == 0
 
 
 # -- runs that are damaged, or others than they seem ---------------------------------------------------------------

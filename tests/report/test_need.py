@@ -26,10 +26,15 @@ def page_of(record: RunRecord, fill: Fill, lag: int, **more: Any) -> tuple[Page,
 @pytest.mark.parametrize(
     ("lag", "window", "words", "of_parts"),
     [
-        (9, 200, "need 9 steps of context: the gradient comes as far", {"far enough"}),
-        (150, 200, "need 150 steps of context: the gradient comes as far", {"far enough", "lost on the way"}),
-        (150, 100, "the window cuts the gradient before that", {"cut by the window"}),
-        (300, 500, "the gradient is lost on the way", {"lost on the way"}),
+        (9, 200, "need 9 time steps of context: the gradient of layer 2 comes as far", {"far enough"}),
+        (
+            150,
+            200,
+            "need 150 time steps of context: the gradient of layer 2 comes as far",
+            {"far enough", "lost on the way"},
+        ),
+        (150, 100, "the window cuts the gradient of layer 2 before that", {"cut by the window"}),
+        (300, 500, "of layer 2 was not measured as far", {"lost on the way", "not measured as far"}),
     ],
 )
 def test_headline_and_table_say_what_holds_the_gradient_back(
@@ -46,7 +51,7 @@ def test_headline_and_table_say_what_holds_the_gradient_back(
 
 def test_need_of_a_small_sample_is_at_least_that(start: Start, fill: Fill) -> None:
     _, shown = page_of(start(), fill, 8, censored=True)
-    assert "need at least 8 steps" in shown
+    assert "need at least 8 time steps" in shown
     assert "≥ 8" in shown
 
 
@@ -54,5 +59,5 @@ def test_without_a_need_there_is_no_table(start: Start, fill: Fill) -> None:
     record = start()
     fill(record)
     shown = "".join(Page(write_report(record.folder)).texts("header"))
-    assert "steps of context" not in shown
+    assert "of context" not in shown
     assert "far enough" not in shown

@@ -20,9 +20,11 @@ from unvanish.report.run import mathml
 FOLDER = Path(report.__file__).parent
 
 
-@pytest.mark.parametrize("module", ["markup", "wording"])
+@pytest.mark.parametrize(
+    "module", ["page.markup", "page.wording", "drawing.markup", "drawing.scales", "run.citing"]
+)
 def test_examples(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"unvanish.report.page.{module}"))
+    result = doctest.testmod(importlib.import_module(f"unvanish.report.{module}"))
     assert result.attempted
     assert not result.failed
 
@@ -36,7 +38,12 @@ def test_imports_records_and_errors_only() -> None:
         "unvanish.record.schema",
         "unvanish.errors",
         "unvanish.layer_options",  # a list, without torch
-        "plotly.offline",
+        "matplotlib",
+        "matplotlib.axes",
+        "matplotlib.figure",
+        "matplotlib.lines",
+        "matplotlib.patches",
+        "matplotlib.ticker",
         "latex2mathml.converter",
         "__future__",
     }
@@ -53,7 +60,7 @@ def test_imports_records_and_errors_only() -> None:
 
 
 def test_import_is_cheap() -> None:
-    code = "import sys, unvanish.report; print(*({'plotly', 'latex2mathml'} & set(sys.modules)))"
+    code = "import sys, unvanish.report; print(*({'matplotlib', 'latex2mathml'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
@@ -108,8 +115,8 @@ def test_layers_are_counted_as_readers_count() -> None:
 
 
 def test_halving_says_the_rate_in_steps() -> None:
-    assert wording.halving(-0.0693147) == "far back the gradient halves every 10.0 steps"
-    assert wording.halving(0.693147) == "far back the gradient doubles every 1.00 steps"
+    assert wording.halving(-0.0693147) == "far back the gradient halves every 10.0 time steps"
+    assert wording.halving(0.693147) == "far back the gradient doubles every 1.00 time steps"
 
 
 @pytest.mark.parametrize(

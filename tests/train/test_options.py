@@ -389,3 +389,10 @@ def test_seeds_with_patience_tell_what_the_kept_networks_have(
     assert rows["loss"] == expected
     assert rows["best at step"][:2] == [f"{one['step']:.4g}" for one in best]
     assert rows["reach of l0"][:2] == [f"{one['reach']['l0']['steps']}" for one in best]
+
+
+def test_what_is_not_as_usual_is_told_and_a_list_read_from_a_file_is_as_usual() -> None:
+    plain = TrainSettings().to_dict()
+    read = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    assert TrainSettings.from_dict(read).chosen == []
+    assert TrainSettings(hidden=5, penalty=["omega:2"], zoneout=0.1).chosen == ["hidden", "penalty", "zoneout"]

@@ -17,7 +17,7 @@ from typing import Any
 from unvanish.cli.starting import at_once
 
 _OURS = __file__.removesuffix(os.path.join("cli", "__init__.py"))  # noqa: PTH118  (pathlib takes time to import)
-_EXTRAS = ("typer", "rich", "lightning", "yaml", "plotly", "pydantic", "pydantic_core")
+_EXTRAS = ("typer", "rich", "lightning", "yaml", "pydantic", "pydantic_core")
 # What to do about a fault of the system.
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)

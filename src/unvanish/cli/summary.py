@@ -52,5 +52,5 @@ def _reach(table: Table, record: RunRecord, valid: list[Valid]) -> None:
     for part, found in (shown.reach if shown else {}).items():
         rate = "no rate" if found.rate is None else f"{found.rate:+.4f} nats per step"
         reach = f"{'≥ ' if found.censored else ''}{found.steps} steps ({rate})"
-        told = "" if need is None else held_back(found.steps, window, need.lag)
+        told = "" if need is None else held_back(found.steps, window, need.lag, censored=found.censored)
         table.add_row(f"reach of {printable(part)}", f"{reach}{', ' if told else ''}{told}")

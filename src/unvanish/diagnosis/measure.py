@@ -66,7 +66,7 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
     low, high = (at_need(curve) for curve in profile.band or (norms, norms))
     measured = float(norms[: need + 1].max())
     grown = max(measured, survives) if measured > GROWING else measured
-    kept = f"{survives:.2g} of the gradient is left after {steps_text(need)}"
+    kept = _kept(survives, need)
     if grows and grown > GROWTH:
         near = low <= GROWTH and survives == grown
         text = f"the gradient grows {grown:.3g}-fold within {need} steps"
@@ -81,6 +81,14 @@ def judge(profile: Profile, need: int, window: int, *, grows: bool = True) -> Ju
         text = f"1 % reaches {steps_text(profile.reach)}; what delays of {profile.period} steps bring back from "
         return Judgement("borderline", f"{text}{need} lies beyond what was measured", survives, beyond)
     return Judgement("borderline" if low < REACH_SHARE else "healthy", kept, survives, beyond)
+
+
+def _kept(survives: float, need: int) -> str:
+    """Say how much of a gradient is left; of more than all of it, how many times what it was."""
+    if survives > 1 and f"{survives:.2g}" != "1":
+        return f"after {steps_text(need)} the gradient is {survives:.3g} times what it was"
+    left = f"{survives:.2g}"
+    return f"{'all' if left == '1' else left} of the gradient is left after {steps_text(need)}"
 
 
 def _may_reach(profile: Profile, need: int, high: float) -> bool:

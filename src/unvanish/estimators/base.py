@@ -44,7 +44,8 @@ class Trained(BaseEstimator):  # type: ignore[misc]
         n_iter_: epochs that were trained.
         need_: how many steps back the data need; None where that could not be measured.
         reach_: by part of the network, how many steps back its gradient comes.
-        held_back_: `far enough`, `cut by the window` or `lost on the way`; empty where that is not known.
+        held_back_: `far enough`, `cut by the window`, `lost on the way` or `not measured as far`; empty where
+            that is not known.
     """
 
     called: ClassVar[dict[str, str]] = {"seed": "random_state"}  # settings that are parameters of another name

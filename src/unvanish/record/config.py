@@ -199,6 +199,7 @@ class Config(Strict):
     seed: Count = 0
     versions: dict[str, str | int] = {}
     settings: dict[str, Any]
+    chosen: list[str] = []  # of the settings, those that are not as usual
     cell: CellPart
     data: DataPart
     parameters: Count = 0

@@ -198,11 +198,13 @@ class Loaded:
         """Whether the gradient comes as far back as the data need.
 
         Returns:
-            `far enough`, `cut by the window` or `lost on the way`; empty where that is not known.
+            `far enough`, `cut by the window`, `lost on the way` or `not measured as far`; empty where that is not
+            known.
         """
         need = self.measured.need
-        steps = [one.steps for one in self.measured.reach.values() if one.steps is not None]
-        return held_back(max(steps, default=None), self.settings.length, None if need is None else need.lag)
+        known = [(one.steps, one.censored) for one in self.measured.reach.values() if one.steps is not None]
+        steps, censored = max(known, default=(None, False))
+        return held_back(steps, self.settings.length, None if need is None else need.lag, censored=censored)
 
 
 def load_run(folder: Path, *, say: Callable[[str], None] = warnings.warn) -> Loaded:

@@ -73,6 +73,7 @@ def configuration(folder: Path, module: NetworkModule, material: Material) -> di
         },
         # The run is resumed from wherever one stands.
         "settings": settings.to_dict() | {"source": settings.source and os.path.abspath(settings.source)},  # noqa: PTH100
+        "chosen": settings.chosen,
         "cell": {
             "name": cell.name,
             "title": class_name(cell),

@@ -131,6 +131,12 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
                 raise OptionError(f"unknown {what} '{word}': {nearest(word, known)}")
 
     @property
+    def chosen(self) -> list[str]:
+        """The names of what is not as usual, by choice or since it was fitted to the data."""
+        usual = TrainSettings().to_dict()
+        return [name for name, value in self.to_dict().items() if _plain(value) != _plain(usual[name])]
+
+    @property
     def rows(self) -> int:
         """How many streams, or sequences, a batch has, over all processes."""
         return self.batch_size * self.devices
@@ -183,6 +189,11 @@ class TrainSettings(_Layer):  # type: ignore[misc, valid-type]
         """Make settings from what `to_dict` returned, passing over what an older version wrote."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in plain.items() if name in known})
+
+
+def _plain(value: Any) -> Any:
+    """A sequence as a list: what was read from a file holds lists, what is as usual tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(TrainSettings))

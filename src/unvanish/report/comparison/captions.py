@@ -13,5 +13,10 @@ PROFILES = (
 )
 FURTHEST = " Of each run the layer is drawn whose gradient comes furthest."
 REACH = "How far back the gradient came as training went on, beside what the data need and the window."
+STEPS = (
+    "How many time steps back at least 1 % of the gradient comes in the layer where it comes furthest (“≥”: it was "
+    "measured no further); of runs that differ only in the seed, the mean."
+)
+LOSSES = "The loss on data that a run was not trained on, the mean over seeds: lower is better."
 SEEDS = "Lines of one colour are runs that differ only in the seed."
 GROUP = "Runs that differ only in the seed, with their mean, the least and the greatest value of each figure."

@@ -21,6 +21,13 @@ def finding(found: Comparison) -> str:
     return " ".join(filter(None, [_losses(found), _reaches(found), _needs(found), _data(found)]))
 
 
+def headline(found: Comparison) -> str:
+    """Say in one line what a comparison comes to: which run is best, else how far the gradients come."""
+    ranked = len(found.ranked) > 1 or len(found.groups) == 1
+    said = (_losses(found) if ranked else "") or _reaches(found) or _data(found)
+    return said.split(". ")[0].removesuffix(".") or f"{len(found.entries)} runs beside each other"
+
+
 def _losses(found: Comparison) -> str:
     ranked, nats = found.ranked, " nats" if found.asked.in_nats else ""
     if len(found.groups) == 1:

@@ -8,7 +8,9 @@ from typing import Any
 
 from unvanish.report.comparison.read import Comparison, Entry, Group
 from unvanish.report.page.axes import (
+    GRADIENT_LEFT,
     LOWEST_EXPONENT,
+    STEPS_BACK,
     Figure,
     Series,
     any_known,
@@ -20,13 +22,12 @@ from unvanish.report.page.axes import (
     share_axis,
     thinned,
 )
-from unvanish.report.page.curves import STATE_COLOURS, mark_lag
+from unvanish.report.page.curves import STATE_COLOURS, STATE_DASHES, mark_lag
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.profile import Profile
 from unvanish.report.page.wording import layer_title
 
 Level = tuple[int, str, str, str]
-DASHES = ("solid", "dash", "dot", "dashdot")
 TRAINING_DRAWN = 6  # runs: the training loss of more would hide the rest
 FAR_ABOVE = 4  # times the longest reach
 TEXT_HIGH = 0.07  # of a picture
@@ -41,21 +42,21 @@ def loss_picture(found: Comparison) -> Figure | None:
         run = entry.run
         x, y = thinned([step.step for step in run.steps], [step.loss for step in run.steps])
         if few and any_known(y):
-            thin = {"width": 1, "opacity": 0.4, "showlegend": False, "legendgroup": style["name"]}
-            data.append(line(x, y, style["name"], style["color"], hoverinfo="skip", **thin))
+            thin = {"width": 1, "opacity": 0.4, "showlegend": False}
+            data.append(line(x, y, style["name"], style["color"], **thin))
         seen: Series = [valid.loss for valid in run.valids]
         if any_known(seen):
             more = _line_of(style) | {"mode": "lines+markers"}
-            data.append(line([valid.step for valid in run.valids], seen, **more, hovertemplate=_hover("%{y:.4~g}")))
+            data.append(line(*thinned([valid.step for valid in run.valids], seen), **more))
     if not data:
         return None
-    unit = found.asked.loss_unit if found.same_loss and found.asked.in_nats else "loss"
+    unit = found.asked.loss_axis if found.same_loss else "loss"
     return {"data": data, "layout": canvas("training step", unit, legend=True)}
 
 
 def profile_picture(found: Comparison) -> Figure | None:
     """Draw the last profile of each run, its reach, and the needs and the windows."""
-    layout = canvas("steps back", "gradient left", legend=True) | {"shapes": [one_per_cent()], "annotations": []}
+    layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True) | {"shapes": [one_per_cent()], "annotations": []}
     data, far, shares = [], [10.0], [1.0]
     for entry, style in _each(found):
         profile = _last(entry)
@@ -67,7 +68,7 @@ def profile_picture(found: Comparison) -> Figure | None:
         x, y = thinned([lag for lag, _ in curve], positive(share for _, share in curve))
         if not any_known(y):
             continue
-        data.append(line(x, y, **_line_of(style), hovertemplate=_hover("%{x} steps back: %{y:.3~p}")))
+        data.append(line(x, y, **_line_of(style)))
         known = [(lag, share) for lag, share in zip(x, y, strict=True) if share is not None]
         shares += [share for _, share in known]
         far += [lag for lag, share in known if share >= 10.0**LOWEST_EXPONENT]
@@ -76,6 +77,9 @@ def profile_picture(found: Comparison) -> Figure | None:
         return None
     _mark(found, layout, far)
     layout["yaxis"].update(share_axis(shares))
+    low, high = layout["yaxis"]["range"]
+    # room for the texts of the marks above the curves
+    layout["yaxis"]["range"] = [low, high + 0.09 * len(layout["annotations"]) * (high - low)]
     return {"data": data, "layout": layout}
 
 
@@ -89,13 +93,13 @@ def reach_picture(found: Comparison) -> Figure | None:
         if any_known(reaches):
             more = _line_of(style) | {"mode": "lines+markers"}
             symbols = ["triangle-up" if profile.censored else "circle" for _, profile in measured]
-            drawn = line([step for step, _ in measured], reaches, **more, hovertemplate=_hover("reach %{y}"))
+            drawn = line([step for step, _ in measured], reaches, **more)
             drawn["marker"] = {"color": style["color"], "size": 7, "symbol": symbols}
             data.append(drawn)
             high += [reach for reach in reaches if reach is not None]
     if not data:
         return None
-    layout = canvas("training step", "reach in steps", legend=True) | {"shapes": [], "annotations": []}
+    layout = canvas("training step", "reach, in time steps", legend=True) | {"shapes": [], "annotations": []}
     # what lies far above would press all curves to the ground
     levels = sorted(one for one in _lags(found) if one[0] <= FAR_ABOVE * max(high))
     top = 1.1 * max([*high, *(float(lag) for lag, *_ in levels)])
@@ -128,7 +132,7 @@ def _each(found: Comparison) -> Iterator[tuple[Entry, dict[str, Any]]]:
     """Yield every run with its style; the legend names the first of a group."""
     for at, group in enumerate(found.groups):
         color = STATE_COLOURS[at % len(STATE_COLOURS)]
-        dash = DASHES[at // len(STATE_COLOURS) % len(DASHES)]
+        dash = STATE_DASHES[at * 5 // 4 % len(STATE_DASHES)]
         for place, entry in enumerate(group.entries):
             yield (
                 entry,
@@ -144,11 +148,7 @@ def _legend(group: Group, entry: Entry) -> str:
 
 def _line_of(style: dict[str, Any]) -> dict[str, Any]:
     shown = {name: style[name] for name in ("name", "color", "dash", "width")}
-    return shown | {"showlegend": style["first"], "legendgroup": style["name"]}
-
-
-def _hover(words: str) -> str:
-    return f"{words}<extra>%{{fullData.name}}</extra>"
+    return shown | {"showlegend": style["first"]}
 
 
 def _last(entry: Entry) -> Profile | None:
@@ -164,10 +164,9 @@ def _reach_dot(profile: Profile, style: dict[str, Any]) -> list[Figure]:
     if not profile.reach or not share:
         return []
     symbol = "triangle-right" if profile.censored else "circle"
-    told = f"reach {'≥ ' if profile.censored else ''}{profile.reach:,}"
     dot = line([profile.reach], [share], style["name"], style["color"], mode="markers", showlegend=False)
     dot["marker"] = {"color": style["color"], "size": 10, "symbol": symbol}
-    return [dot | {"hovertemplate": _hover(told), "legendgroup": style["name"]}]
+    return [dot]
 
 
 def _lags(found: Comparison) -> Iterator[Level]:
@@ -187,4 +186,4 @@ def _mark(found: Comparison, layout: Figure, far: list[float]) -> None:
     layout["xaxis"] = lag_axis(furthest)
     for at, (lag, told, color, dash) in enumerate(marks):
         right = math.log10(lag) > 0.6 * math.log10(furthest)
-        mark_lag(layout, lag, told, color, right, height=0.99 - 0.08 * at, logarithmic=True, dash=dash)
+        mark_lag(layout, lag, told, color, right, height=0.99 - 0.07 * at, logarithmic=True, dash=dash)

@@ -130,7 +130,7 @@ def best_of(entry: Entry) -> float | None:
 def _best(group: Group) -> str:
     first = group.entries[0].best
     if len(group.entries) == 1 and first is not None:
-        return f"{decimal(first.loss)} at step {count(first.step)}"
+        return f"{decimal(first.loss)} at training step {count(first.step)}"
     return spread(group.known(best_of), decimal)
 
 
@@ -187,7 +187,8 @@ def _reach(group: Group, part: str | None = None) -> str:
 
 def _held_back(entry: Entry) -> str:
     need = None if entry.run.need is None else entry.run.need.lag
-    return held_back(None if entry.reach is None else entry.reach.steps, entry.run.window, need)
+    reach = entry.reach
+    return "" if reach is None else held_back(reach.steps, entry.run.window, need, censored=reach.censored)
 
 
 # -- how long it took, and what else differs ---------------------------------------------------------------------
@@ -197,6 +198,7 @@ def _how_long(found: Comparison) -> Iterator[Row]:
     yield _figures(found, "time", lambda entry: entry.run.seconds, duration)
     steps = {entry.run.asked.steps for entry in found.entries}
     name = steps.pop() if len(steps) == 1 else "steps"
+    name = "time steps" if name == "steps" else name
     yield _figures(found, f"{name} per second", _speed, count)
     yield _words(found, "device", lambda entry: text(mapping(entry.run.config.get("versions")).get("device")))
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from unvanish.record import write_atomically
 from unvanish.report.comparison import captions, pictures
-from unvanish.report.comparison.finding import finding
+from unvanish.report.comparison.finding import finding, headline
+from unvanish.report.comparison.first import first_picture
 from unvanish.report.comparison.read import Comparison, Entry, Group, compare, loss_of
 from unvanish.report.comparison.rows import Row, best_of, reach_of, rows
 from unvanish.report.page.axes import Figure
-from unvanish.report.page.blocks import Gallery, absent, lead, scrolling, section
+from unvanish.report.page.blocks import Gallery, absent, contents, lead, scrolling, section
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.wording import MISSING, count, decimal, duration, moment, prose
@@ -40,22 +41,33 @@ def title(found: Comparison) -> str:
 
 def _page(found: Comparison) -> str:
     gallery = Gallery()
+    first = first_picture(found, gallery)
+    parts = [
+        section("Side by side", _table(rows(found), found)),
+        *(_seeds(group, at) for at, group in enumerate(found.groups) if len(group.entries) > 1),
+        _loss(found, gallery),
+        _profiles(found, gallery),
+        _reach(found, gallery),
+    ]
     body = element(
         "main",
         element(
             "header",
-            element("p", "unvanish · comparison", class_="eyebrow"),
-            element("h1", title(found)),
+            element("p", "unvanish · comparison ", element("b", title(found)), class_="eyebrow"),
+            element("h1", prose(headline(found))),
             element("p", *_facts(found), class_="facts"),
+            first,
             element("p", prose(finding(found)), class_="lede"),
         ),
-        section("Side by side", _table(rows(found), found)),
-        *(_seeds(group) for group in found.groups if len(group.entries) > 1),
-        _loss(found, gallery),
-        _profiles(found, gallery),
-        _reach(found, gallery),
+        contents(parts),
+        *parts,
     )
-    return document(f"{title(found)} compared", body, gallery, {"comparison-summary": comparison_summary(found)})
+    return document(
+        f"{headline(found)} · {title(found)} compared",
+        body,
+        gallery,
+        {"comparison-summary": comparison_summary(found)},
+    )
 
 
 def comparison_summary(found: Comparison) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def _row(row: Row) -> Html:
     return element("tr", element("th", prose(row.name), scope="row"), *cells, data_row=row.name)
 
 
-def _seeds(group: Group) -> Html:
+def _seeds(group: Group, at: int) -> Html:
     """Show the runs of a group one below the other, with the mean and the range."""
     columns = (
         ("seed", lambda entry: entry.settings.get("seed"), str),
@@ -152,9 +164,8 @@ def _seeds(group: Group) -> Html:
         ]
         body.append(element("tr", element("th", told, scope="row"), *(element("td", cell) for cell in cells)))
     table = element("table", element("thead", head), element("tbody", *body))
-    return section(
-        f"{group.name}: the seeds", lead(captions.GROUP), scrolling("div", "Seeds", table, class_="side")
-    )
+    shown = scrolling("div", "Seeds", table, class_="side")
+    return section(f"{group.name}: the seeds", lead(captions.GROUP), shown, anchor=f"seeds-{at}")
 
 
 def _loss(found: Comparison, gallery: Gallery) -> Html:

@@ -45,6 +45,6 @@ SPLIT = (
     "with, and the activations that are flatter than they could be; the two add up to the rate."
 )
 PULL = (
-    "How strongly the loss of this batch pulls at the state of each time step: steps on the left feel what "
+    "How strongly the loss of this batch pulls at the state of each time step: those on the left feel what "
     "happens later only through the gradient that reaches them."
 )

@@ -1,4 +1,4 @@
-"""The pictures of a diagnosis, as plain data for plotly.js."""
+"""The pictures of a diagnosis, as plain data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from collections.abc import Iterable, Sequence
 from unvanish.record.schema import number
 from unvanish.report.diagnosis.read import Dependency, Findings, Memory, Part, Point, Split
 from unvanish.report.page.axes import (
+    FEWER,
+    GRADIENT_LEFT,
     LOWEST_EXPONENT,
+    PULL,
+    STEPS_BACK,
     Figure,
     Series,
     any_known,
@@ -22,9 +26,10 @@ from unvanish.report.page.axes import (
     positive,
     rounded,
     share_axis,
+    tell_thinned,
     thinned,
 )
-from unvanish.report.page.curves import STATE_COLOURS, along_time, fitted_line, mark_need, mark_reach
+from unvanish.report.page.curves import STATE_COLOURS, STATE_DASHES, along_time, fitted_line, mark_need, mark_reach
 from unvanish.report.page.markup import plot_text
 from unvanish.report.page.wording import layer_title, signed
 
@@ -33,6 +38,8 @@ PARTS_DRAWN = 6
 PLACES_PER_DECADE = 100
 UPPER, LOWER = [0.58, 1.0], [0.0, 0.5]
 FARTHEST_EIGENVALUE = 1e6
+EIGENVALUES = 300  # that are drawn
+MEMORY = "time constant 1 / (1 − mean of the gate), in time steps"
 
 
 def overview_picture(found: Findings) -> Figure | None:
@@ -41,7 +48,7 @@ def overview_picture(found: Findings) -> Figure | None:
     dependency = found.dependency if found.dependency is not None and found.dependency.strongest else None
     if not parts and dependency is None:
         return None
-    layout = canvas("steps back", "gradient left", legend=True)
+    layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True)
     layout |= {"shapes": [], "annotations": []}
     data = _overview_profiles(parts, layout) if parts else []
     if dependency is not None:
@@ -67,14 +74,13 @@ def gain_picture(found: Dependency) -> Figure | None:
     upper = rounded(one.value + (one.error or 0.0) for one in gains)
     lower = rounded(one.value - (one.error or 0.0) for one in gains)
     unit = plot_text(found.gain_unit)
-    edge = {"mode": "lines", "hoverinfo": "skip", "showlegend": False}
-    hover = f"%{{x}} steps: %{{y:.3~g}} {unit}".rstrip() + "<extra></extra>"
+    edge = {"mode": "lines", "showlegend": False}
     layout = canvas("steps of context", unit or "gain", legend=False) | {"shapes": [], "annotations": []}
     layout["xaxis"] = lag_axis(max(lags), "steps of context")
     data = [
         line(lags, lower, "less its error", "--hairline", width=1, **edge),
         line(lags, upper, "and its error", "--hairline", width=1, fill="tonexty", fillcolor="--hairline", **edge),
-        line(lags, rounded(one.value for one in gains), "gain", "--ink", hovertemplate=hover),
+        line(lags, rounded(one.value for one in gains), "gain", "--ink"),
     ]
     if found.needed:
         right = math.log10(found.needed) > math.log10(max(lags)) / 2
@@ -102,24 +108,24 @@ def profile_picture(part: Part, need: int | None) -> Figure | None:
     if len(profile.lags) < 2 or not any_known(whole):
         return None
     names = [name for name in profile.norms if name != "all"]
-    lags, shares = thinned(profile.lags, whole)
+    lags, shares = thinned(profile.lags, whole, FEWER)
     data = [line(lags, shares, "full state", STATE_COLOURS[0], width=3.5)]
     for at, name in enumerate(names if len(names) > 1 else []):
-        lags, shares = thinned(profile.lags, _shares(part, name))
+        lags, shares = thinned(profile.lags, _shares(part, name), FEWER)
         if any_known(shares):
             color = STATE_COLOURS[1 + at % (len(STATE_COLOURS) - 1)]
-            data.append(line(lags, shares, plot_text(name), color, width=1.5))
-    layout = canvas("steps back", "gradient left", legend=True)
+            dash = STATE_DASHES[1 + at % (len(STATE_DASHES) - 1)]
+            data.append(line(lags, shares, plot_text(name), color, width=1.5, dash=dash))
+    layout = canvas(STEPS_BACK, GRADIENT_LEFT, legend=True)
     layout["yaxis"].update(share_axis(value for trace in data for value in trace["y"]))
     layout["xaxis"].update(range=[0, _last_worth_seeing(profile.lags, whole, need)])
     layout["shapes"], layout["annotations"] = [one_per_cent()], []
+    tell_thinned(layout, len(profile.lags), FEWER)
     data += fitted_line(profile, whole)
     reach = part.reach
     mark_reach(layout, dataclasses.replace(profile, reach=reach.steps, censored=reach.censored))
     if need is not None and need <= max(profile.lags):
         mark_need(layout, need, need > layout["xaxis"]["range"][1] / 2, height=0.88)
-    for trace in data:
-        trace.setdefault("hovertemplate", "%{x} steps back: %{y:.3~p}<extra>%{fullData.name}</extra>")
     return {"data": data, "layout": layout}
 
 
@@ -127,18 +133,24 @@ def spectrum_picture(part: Part) -> Figure | None:
     """Draw the eigenvalues of one step's Jacobian in the complex plane, with the unit circle."""
     if not part.eigenvalues:
         return None
-    sizes = [min(math.hypot(*value), FARTHEST_EIGENVALUE) for value in part.eigenvalues]
+    ordered = shown = part.eigenvalues
+    if len(ordered) > EIGENVALUES:
+        ordered = sorted(ordered, key=lambda value: -math.hypot(*value))
+        shown = [ordered[at] for at in picked(len(ordered), EIGENVALUES)]
+    sizes = [min(math.hypot(*value), FARTHEST_EIGENVALUE) for value in shown]
     points = {
         "type": "scatter",
         "mode": "markers",
-        "x": rounded(value[0] for value in part.eigenvalues),
-        "y": rounded(value[1] for value in part.eigenvalues),
-        "customdata": rounded(sizes, 4),
+        "x": rounded(value[0] for value in shown),
+        "y": rounded(value[1] for value in shown),
         "name": "eigenvalues",
         "marker": {"color": STATE_COLOURS[0], "size": 7, "opacity": 0.75},
-        "hovertemplate": "%{x:.3f} %{y:+.3f}i, size %{customdata}<extra></extra>",
     }
-    layout = canvas("real part", "imaginary part", legend=False)
+    layout = canvas("real part, Re λ", "imaginary part, Im λ", legend=False)
+    if len(shown) < len(ordered):
+        layout["thinned"] = (
+            f"Drawn are {len(shown)} of {len(ordered):,} points, the largest and the smallest among them."
+        )
     edge = round(1.12 * max(1.0, *sizes), 4)
     layout["xaxis"] |= {"range": [-edge, edge], "showgrid": True, "zeroline": True, "zerolinecolor": "--grid"}
     layout["yaxis"] |= {"range": [-edge, edge], "scaleanchor": "x", "zeroline": True, "zerolinecolor": "--grid"}
@@ -159,10 +171,8 @@ def exponent_picture(part: Part) -> Figure | None:
     ):
         if chosen:
             x, y = [at + 1 for at in chosen], rounded(part.exponents[at] for at in chosen)
-            hover = "direction %{x}: %{y:+.3~g} nats per step<extra></extra>"
-            bars = {"type": "bar", "x": x, "y": y, "name": name, "marker": {"color": color}, "width": 0.7}
-            data.append({**bars, "hovertemplate": hover})
-    layout = canvas("direction", "nats per step", legend=len(data) > 1)
+            data.append({"type": "bar", "x": x, "y": y, "name": name, "marker": {"color": color}, "width": 0.7})
+    layout = canvas("direction i", "Lyapunov exponent λᵢ, in nats per time step", legend=len(data) > 1)
     layout["yaxis"] |= {"zeroline": True, "zerolinecolor": "--ink"}
     layout["xaxis"] |= {"tickformat": "d", "range": [0.4, len(part.exponents) + 0.6]}
     return {"data": data, "layout": layout}
@@ -178,7 +188,7 @@ def saturation_picture(part: Part) -> Figure | None:
         _bars("mean slope", names, [one.slope for one in known], STATE_COLOURS[0]),
         _bars("saturated", names, [one.saturated for one in known], STATE_COLOURS[1]),
     ]
-    layout = canvas("share", "", legend=True)
+    layout = canvas("share, in %", "", legend=True)
     layout["xaxis"] |= {"range": [0, 1.04], "tickformat": ".0%", "showgrid": True}
     layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
     layout |= {"barmode": "group", "bargap": 0.35}
@@ -193,9 +203,9 @@ def memory_picture(part: Part, need: int | None) -> Figure | None:
     names = [plot_text(memory_name(one), 24) for one, _ in known]
     means: Series = [constant for _, constant in known]
     longest: Series = [one.longest if one.longest is not None else None for one, _ in known]
-    layout = canvas("steps", "", legend=True)
+    layout = canvas(MEMORY, "", legend=True)
     furthest = max(value for value in [*means, *longest, float(need or 1)] if value is not None)
-    layout["xaxis"] = lag_axis(furthest, "steps") | {"showgrid": True}
+    layout["xaxis"] = lag_axis(furthest, MEMORY) | {"showgrid": True}
     layout["yaxis"] |= {"type": "category", "autorange": "reversed", "showgrid": False}
     layout |= {"shapes": [], "annotations": []}
     data = [
@@ -224,13 +234,10 @@ def split_picture(split: Split) -> Figure | None:
         | {
             "width": 0.55,
             "text": [signed(value)],
-            "textposition": "outside",
-            "cliponaxis": False,
-            "hovertemplate": f"{name}: %{{x:+.3~g}} nats per step<extra></extra>",
         }
         for name, value in known
     ]
-    layout = canvas("nats per step", "", legend=False)
+    layout = canvas("ln of the factor per step back, in nats", "", legend=False)
     values = [value for _, value in known]
     low, high = min(0.0, *values), max(0.0, *values)
     spare = 0.34 * (high - low) or 1.0
@@ -245,11 +252,12 @@ def pull_picture(part: Part) -> Figure | None:
     """Draw the norm of the loss's gradient at each time step, each state a line."""
     data = []
     for at, (state, norms) in enumerate(part.loss_norms.items()):
-        data += along_time(plot_text(state), STATE_COLOURS[at % len(STATE_COLOURS)], norms, [])
+        data += along_time(plot_text(state), at, norms, [])
     if not data:
         return None
-    layout = canvas("time step", "norm", legend=len(part.loss_norms) > 1)
+    layout = canvas("time step t", PULL, legend=len(part.loss_norms) > 1)
     layout["yaxis"].update(log_axis(value for trace in data for value in trace["y"]))
+    tell_thinned(layout, max(map(len, part.loss_norms.values())), FEWER)
     return {"data": data, "layout": layout}
 
 
@@ -260,15 +268,14 @@ def _overview_profiles(parts: list[Part], layout: Figure) -> list[Figure]:
     bottom = 10 ** layout["yaxis"]["range"][0]
     data = []
     for at, (part, (lags, shares)) in enumerate(zip(parts, curves, strict=True)):
-        color, dash = STATE_COLOURS[at % len(STATE_COLOURS)], "solid" if at < len(STATE_COLOURS) else "dash"
+        color, dash = STATE_COLOURS[at % len(STATE_COLOURS)], STATE_DASHES[at * 5 // 4 % len(STATE_DASHES)]
         reach, cut = part.reach, part.window if part.window is not None else math.inf
         name = f"{plot_text(layer_title(part.name), 24)}: reach {reach.shown}"
-        hover = "%{x} steps back: %{y:.3~p}<extra>%{fullData.name}</extra>"
         near = [share if lag <= cut else None for lag, share in zip(lags, shares, strict=True)]
         far = [share if lag >= cut else None for lag, share in zip(lags, shares, strict=True)]
-        data.append(line(lags, near, name, color, width=2.5, dash=dash, hovertemplate=hover))
+        data.append(line(lags, near, name, color, width=2.5, dash=dash))
         if any_known(far[:-1]):
-            data.append(line(lags, far, "cut", color, width=1, dash="dot", showlegend=False, hoverinfo="skip"))
+            data.append(line(lags, far, "cut", color, width=1, dash="dot", showlegend=False))
         if reach.steps:
             top = dict(zip(part.profile.lags, _shares(part, "all"), strict=False)).get(reach.steps)
             style = {"color": color, "width": 1.5, "dash": "dash"}
@@ -283,35 +290,31 @@ def _overview_dependency(found: Dependency, layout: Figure, *, above: bool) -> l
     lags = [point.lag for point in points]
     shares = positive(number(point.value / strongest) for point in points)
     chance = positive(None if p.chance is None else number(p.chance / strongest) for p in points)
-    layout[name] = {"title": {"text": "dependency"}, **share_axis([*shares, *chance])}
+    layout[name] = {"title": {"text": "dependency, as a share of the strongest"}, **share_axis([*shares, *chance])}
     if above:
         layout[name] |= {"domain": UPPER, "anchor": "x"}
         layout["yaxis"]["domain"] = LOWER
     on = {"yaxis": "y2"} if above else {}
     layout["shapes"].append(one_per_cent("y2" if above else "y"))
     floor = 10.0**LOWEST_EXPONENT
-    band = {"fill": "tozeroy", "fillcolor": "--hairline", "hoverinfo": "skip"}
+    band = {"fill": "tozeroy", "fillcolor": "--hairline"}
     edge = [value if value is None else max(value, floor) for value in chance]
     sure = [share if point.significant else None for share, point in zip(shares, points, strict=True)]
     chancy = [None if point.significant else share for share, point in zip(shares, points, strict=True)]
-    unit = plot_text(found.unit)
     drawn = [
         line(lags, edge, "chance alone", "--faint", width=1, mode="lines", **band, **on)
         if any_known(edge)
         else None,
-        _points(lags, sure, "dependency in the data", "--ink", points, unit) | on if any_known(sure) else None,
-        _points(lags, chancy, "not significant", "--faint", points, unit) | on if any_known(chancy) else None,
+        _points(lags, sure, "dependency in the data", "--ink") | on if any_known(sure) else None,
+        _points(lags, chancy, "not significant", "--faint") | on if any_known(chancy) else None,
     ]
     return [trace for trace in drawn if trace is not None]
 
 
-def _points(lags: list[float], shares: Series, name: str, color: str, points: list[Point], unit: str) -> Figure:
-    hover = f"%{{x}} steps back: %{{y:.3~p}} of the strongest, %{{customdata}} {unit}".rstrip()
+def _points(lags: list[float], shares: Series, name: str, color: str) -> Figure:
     return {
         **line(lags, shares, name, color, mode="markers"),
         "marker": {"color": color, "size": 4.5, "symbol": "circle" if color == "--ink" else "circle-open"},
-        "customdata": rounded((point.value for point in points), 3),
-        "hovertemplate": f"{hover}<extra></extra>",
     }
 
 
@@ -361,13 +364,9 @@ def _bars(name: str, labels: list[str], values: Series, color: str) -> Figure:
         "y": labels,
         "name": name,
         "marker": {"color": color},
-        "hovertemplate": f"%{{y}}, {name}: %{{x:.3~p}}<extra></extra>",
     }
 
 
 def _dots(name: str, labels: list[str], values: Series, marker: Figure) -> Figure:
-    hover = f"%{{y}}, {name}: %{{x:.3~g}} steps<extra></extra>"
     x = rounded(positive(values))
-    return {"type": "scatter", "mode": "markers", "x": x, "y": labels, "name": name, "marker": marker} | {
-        "hovertemplate": hover
-    }
+    return {"type": "scatter", "mode": "markers", "x": x, "y": labels, "name": name, "marker": marker}

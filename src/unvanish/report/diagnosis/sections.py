@@ -25,7 +25,7 @@ from unvanish.report.page.wording import (
     steps,
 )
 
-PARTS_IN_FULL = 12
+PARTS_IN_FULL = 8
 SPLIT_LESS = "How much of its rate comes from the matrices and how much from the activations was not measured."
 LARGE = "No spectrum was measured: the layer's state is too large to take one step apart, or is not finite."
 
@@ -74,7 +74,7 @@ def remedy_section(found: Findings) -> Html:
         "stands first."
     )
     reach = _reach_title(found.need)
-    columns = ("remedy", "part", reach, "verdict after it", "time of a step")
+    columns = ("remedy", "part", reach, "verdict after it", "time of a training step")
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
     rows = [_remedy(remedy, found.need) for remedy in found.remedies]
     table = element("table", head, element("tbody", *rows))
@@ -94,13 +94,14 @@ def part_section(found: Findings, gallery: Gallery) -> Html:
     return section(title, table, more, *shown)
 
 
-def data_figure(found: Findings, gallery: Gallery) -> Child:
+def need_section(found: Findings, gallery: Gallery) -> Html:
     """Show how much of the data is predicted with how many steps of context, where that was measured."""
+    title = "What the data need"
     picture = None if found.dependency is None else pictures.gain_picture(found.dependency)
     if picture is None:
-        return None
+        return section(title, absent("How much is predicted with how many steps of context was not measured."))
     label = f"Line chart of what is predicted against steps of context. {captions.GAIN}"
-    return gallery.hang([picture], label, captions.GAIN, title="What the data need")
+    return section(title, gallery.hang([picture], label, captions.GAIN, kind="tall"))
 
 
 def unknown_section(found: Findings) -> Html:
@@ -205,7 +206,7 @@ def _remedy(remedy: Remedy, need: int | None) -> Html:
         element("td", remedy.part or MISSING, data_name="part"),
         element("td", f"{count(remedy.before)} → {remedy.after.shown}", data_name=_reach_title(need)),
         element("td", verdict, data_name="verdict after it", class_="well" if verdict == "healthy" else None),
-        element("td", cost, data_name="time of a step"),
+        element("td", cost, data_name="time of a training step"),
         data_remedy=remedy.name,
     )
     if not remedy.code.strip():
@@ -367,7 +368,8 @@ def _part_table(parts: list[Part]) -> Html:
     rows = []
     for part in parts:
         reach = part.reach
-        left = percent(part.survives) if part.survives is None or part.survives <= 1 else decimal(part.survives)
+        survives = part.survives
+        left = percent(survives) if survives is None or survives <= 1 else f"{rough(survives)} times what it was"
         rows.append((part.name, part.kind, part.verdict, reach.shown, signed(reach.rate), left))
     return _table("Parts", columns, rows)
 

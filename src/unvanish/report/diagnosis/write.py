@@ -10,7 +10,7 @@ from unvanish.errors import OptionError
 from unvanish.record import write_atomically
 from unvanish.report.diagnosis import sections
 from unvanish.report.diagnosis.read import Findings, Part
-from unvanish.report.page.blocks import Gallery, tile
+from unvanish.report.page.blocks import Gallery, contents, tile
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import Html, element
 from unvanish.report.page.profile import censored_note, far, reach_tile
@@ -47,7 +47,7 @@ def write_diagnosis(found: Mapping[str, Any], path: Path) -> Path:
 
     Raises:
         OptionError: the path is a folder.
-        MissingExtraError: plotly is not installed.
+        MissingExtraError: matplotlib is not installed.
 
     >>> import tempfile
     >>> found = {"verdict": "vanishing", "need": 50, "parts": [{"name": "l0", "profile": {"reach": 8}}]}
@@ -97,17 +97,16 @@ def diagnosis_summary(found: Findings) -> dict[str, Any]:
 
 def _page(found: Findings) -> str:
     gallery = Gallery()
-    overview, parts = sections.overview_section(found, gallery), sections.part_section(found, gallery)
-    body = element(
-        "main",
-        _header(found),
+    overview, layers = sections.overview_section(found, gallery), sections.part_section(found, gallery)
+    parts = [
         overview,
-        sections.data_figure(found, gallery),
         sections.cause_section(found),
         sections.remedy_section(found),
-        parts,
+        sections.need_section(found, gallery),
+        layers,
         sections.unknown_section(found),
-    )
+    ]
+    body = element("main", _header(found), contents(parts), *parts)
     return document(headline(found), body, gallery, {"diagnosis-summary": diagnosis_summary(found)})
 
 

@@ -1,7 +1,6 @@
-"""Axes and traces of the pictures, as plain data for plotly.js.
+"""Axes and traces of the pictures, as plain data: what stands where, in the words of Plotly's figures.
 
-A colour that begins with `--` names a CSS variable of the page; `page.js` fills it in, again whenever the
-reader's colour scheme changes.
+A colour that begins with `--` names a CSS variable of the page: a picture follows the reader's colour scheme.
 """
 
 from __future__ import annotations
@@ -10,14 +9,20 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unvanish.report.page.wording import percent_tick
+from unvanish.report.page.wording import percent_tick, superscript
 
 Figure = dict[str, Any]
 Series = list[float | None]
 
 # What lies beyond is either rounding or an explosion long since seen: an axis of 40 decades shows nothing.
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -6, 6
-POINTS = 1200
+# Points of a curve as wide as the page, of one half as wide, and of one in the background.
+POINTS, FEWER, FEWEST = 400, 200, 80
+THINNED = "Of a curve with more points than can be seen, the least and the greatest of each stretch are drawn."
+STEPS_BACK = "steps back k"
+STEPS = ("training step", "time step", STEPS_BACK)  # how the titles of axes of steps begin
+GRADIENT_LEFT = "gradient left, g(k) / g(0)"
+PULL = "pull of the loss, ‖∂L/∂sₜ‖"
 
 
 def rounded(values: Iterable[float | None], digits: int = 5) -> Series:
@@ -76,12 +81,18 @@ def any_known(values: Sequence[Any]) -> bool:
     return any(value is not None for value in values)
 
 
+def tell_thinned(layout: Figure, longest: int, points: int = POINTS) -> None:
+    """Note in a layout that its curves were thinned, where they were: whoever hangs the picture says so."""
+    if longest > points:
+        layout["thinned"] = THINNED
+
+
 def canvas(x: str, y: str, *, legend: bool) -> Figure:
     """Begin the layout of a picture: its two axes with their titles."""
     layout: Figure = {"showlegend": legend}
     for name, title in (("xaxis", x), ("yaxis", y)):
-        # steps are written 1,200, as in the text
-        layout[name] = {"title": {"text": title}} | ({"tickformat": ","} if title == "training step" else {})
+        # steps are whole, and written 1,200, as in the text
+        layout[name] = {"title": {"text": title}} | ({"tickformat": ","} if title.startswith(STEPS) else {})
     return layout
 
 
@@ -171,4 +182,4 @@ def _norm_tick(tick: float) -> str:
     exponent = math.floor(math.log10(tick) + 1e-9)
     factor = round(tick / 10.0**exponent)
     lead = "" if factor == 1 else f"{factor}·"
-    return f"{lead}10<sup>{exponent}</sup>".replace("-", "−")
+    return f"{lead}10{superscript(exponent)}"

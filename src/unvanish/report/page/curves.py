@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 
-from unvanish.report.page.axes import LOWEST_EXPONENT, Figure, Series, any_known, line, positive, thinned
+from unvanish.report.page.axes import FEWER, LOWEST_EXPONENT, Figure, Series, any_known, line, positive, thinned
 from unvanish.report.page.profile import Profile
 
 STATE_COLOURS = ("--series-1", "--series-2", "--series-3", "--series-4")
+# Beside its colour each curve has a dash of its own, for readers who do not tell the colours apart.
+STATE_DASHES = ("solid", "dash", "dashdot", "longdash")
 
 
-def along_time(name: str, color: str, norms: Series, before: Series) -> list[Figure]:
+def along_time(name: str, place: int, norms: Series, before: Series) -> list[Figure]:
     """Draw a norm over the time steps of a window, and what it was before where that is known."""
-    drawn = []
+    drawn, color = [], STATE_COLOURS[place % len(STATE_COLOURS)]
     for label, values, style in (
-        (name, norms, {"width": 2.5}),
+        (name, norms, {"width": 2.5, "dash": STATE_DASHES[place % len(STATE_DASHES)]}),
         (f"{name}, first", before, {"width": 1.5, "opacity": 0.6, "dash": "dot"}),
     ):
         kept = positive(values)
         if any_known(kept):
-            at, shown = thinned(list(range(len(kept))), kept)
+            at, shown = thinned(list(range(len(kept))), kept, FEWER)
             drawn.append(line(at, shown, label, color, **style))
     return drawn
 
@@ -37,7 +39,7 @@ def fitted_line(profile: Profile, curve: Series) -> list[Figure]:
     if max(map(abs, logs)) > 600:
         return []
     values: Series = [math.exp(log) for log in logs]
-    return [line(ends, values, "fitted rate", "--ink", width=1.5, dash="dash", hoverinfo="skip")]
+    return [line(ends, values, "fitted rate", "--ink", width=1.5, dash="dash")]
 
 
 def mark_reach(layout: Figure, profile: Profile) -> None:

@@ -1,4 +1,4 @@
-"""One file that asks nothing of any network: head, policy, style, pictures as data, and what draws them."""
+"""One file that asks nothing of any network: head, policy, style, what it shows, and the data of its pictures."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ import hashlib
 from importlib.resources import files
 from typing import Any
 
-from unvanish.errors import MissingExtraError
 from unvanish.report.page.blocks import Gallery
-from unvanish.report.page.markup import Html, element, embed_code, embed_json
+from unvanish.report.page.markup import Html, element, embed_code, embed_json, embed_packed
 
 
 def document(title: str, body: Html, gallery: Gallery, summaries: dict[str, Any]) -> str:
     """Write a whole page; `summaries` are embedded as data, by name, for programs that read the page."""
-    scripts = [_plotly(), _resource("page.js")]
+    scripts = [_resource("page.js")]
     page = element(
         "html",
         _head(title, scripts),
         element(
             "body",
-            element("noscript", element("p", "The pictures on this page need JavaScript.", class_="notice")),
             body,
             *(embed_json(summary, name) for name, summary in summaries.items()),
-            embed_json(gallery.pictures, "pictures"),
+            embed_packed(gallery.pictures, "pictures"),
             *(embed_code("script", script) for script in scripts),
         ),
         lang="en-GB",
@@ -44,7 +42,7 @@ def _head(title: str, scripts: list[str]) -> Html:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Allow the two scripts by their hashes, inline style, images made by plotly, and nothing else at all."""
+    """Allow the script by its hash, inline style, images that lie in the page, and nothing else at all."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
@@ -55,11 +53,3 @@ def _policy(scripts: list[str]) -> str:
 
 def _resource(name: str) -> str:
     return files("unvanish.report.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as fault:
-        raise MissingExtraError('the report draws with plotly: pip install "unvanish[app]"') from fault
-    return str(get_plotlyjs())

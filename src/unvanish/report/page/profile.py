@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from unvanish.record import schema
 from unvanish.record.schema import number
@@ -42,6 +43,15 @@ class Profile:
 
     def relative(self, state: str) -> Series:
         """Divide a state's norms by its norm at lag 0, or by the full state's where its own is zero there."""
+        if state not in self._relative:
+            self._relative[state] = self._divided(state)
+        return self._relative[state]
+
+    @cached_property
+    def _relative(self) -> dict[str, Series]:
+        return {}
+
+    def _divided(self, state: str) -> Series:
         own = self.norms.get(state, [])
         nearest = self.lags.index(min(self.lags)) if self.lags else 0
         for norms in (own, self.norms.get("all", [])):

@@ -150,7 +150,7 @@ def halving(rate: float | None) -> str:
     if abs(rate) < 1e-6:
         return "the gradient neither fades nor grows"
     verb = "halves" if rate < 0 else "doubles"
-    return f"far back the gradient {verb} every {decimal(math.log(2) / abs(rate))} steps"
+    return f"far back the gradient {verb} every {decimal(math.log(2) / abs(rate))} time steps"
 
 
 def enumeration(words: Sequence[str]) -> str:

@@ -70,9 +70,7 @@ def forecast_picture(window: Window, apart: str = "") -> Figure | None:
         dots = line(places, came, "what came", "--ink", width=1, mode="lines+markers", dash="dot")
         data.append(dots | {"marker": {"color": "--ink", "size": 5}})
     data.append(line(ahead, window.middle, "median", "--series-1", width=3))
-    for trace in data:
-        trace.setdefault("hovertemplate", "step %{x}: %{y:.4~g}<extra>%{fullData.name}</extra>")
-    title = f"steps ahead, of {apart}" if apart else "steps ahead"
+    title = f"time steps ahead, of {apart}" if apart else "time steps ahead"
     layout = canvas(title, plot_text(window.target), legend=True)
     layout["xaxis"]["range"] = [min([*behind, 0.0]) - 0.5, len(ahead) + 0.5]
     now = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
@@ -84,7 +82,7 @@ def _band(window: Window, share: str, color: str, ahead: list[float]) -> Iterato
     low, high = (values.get(share, [])[: len(ahead)] for values in (window.low, window.high))
     if not any_known(low) or len(low) != len(high):
         return
-    edge = {"mode": "lines", "hoverinfo": "skip", "width": 0}
+    edge = {"mode": "lines", "width": 0}
     yield line(ahead[: len(low)], low, f"{share} %, from", color, showlegend=False, **edge)
     yield line(ahead[: len(low)], high, f"{share} %", color, fill="tonexty", fillcolor=color, **edge)
 

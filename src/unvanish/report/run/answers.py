@@ -14,6 +14,7 @@ from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.wording import MISSING, decimal, enumeration, percent
 
 PARTS = {"valid": "validation"}
+CALLED = {"frequencies": "symbol frequencies", "frequencies after the last symbol": "bigrams"}
 LEADING = {"text": "loss", "class": "accuracy", "number": "rmse", "forecast": "mae", "agreement": "accuracy"}
 SHOWN = {
     "class": ("accuracy", "f1"),
@@ -64,6 +65,13 @@ class Asked:
         return "in units of the spread" if self.kind == "forecast" else "of the variance"
 
     @property
+    def loss_axis(self) -> str:
+        """What the axis of its loss is called."""
+        if self.in_nats:
+            return f"loss −ln p, in {self.loss_unit}"
+        return f"loss, {self.loss_unit}"
+
+    @property
     def steps(self) -> str:
         """What its steps are called."""
         return f"{self.unit}s" if self.kind == "text" else "steps"
@@ -82,6 +90,17 @@ class Asked:
             f"How wrong it was about {what} it has never seen: lower is better, and a widening gap between the two "
             "means that it learns by heart."
         )
+
+
+def axis_of(asked: Asked) -> str:
+    """Name the figure by which a network is judged, with its unit."""
+    return {
+        "text": asked.loss_axis,
+        "class": f"accuracy, in % of the {asked.unit}s",
+        "agreement": "accuracy, in % of the verbs",
+        "number": "root mean square error, in units of the target",
+        "forecast": "mean absolute error, in units of the target",
+    }[asked.kind]
 
 
 def sentence(asked: Asked, metrics: Mapping[str, float | None], steps: str) -> str:
@@ -114,13 +133,21 @@ def sentence(asked: Asked, metrics: Mapping[str, float | None], steps: str) -> s
     )
 
 
+def told_in_full(name: str) -> str:
+    """Name a naive answer, and by its short name too where pictures use that."""
+    return f"{name} ({CALLED[name]})" if name == "frequencies after the last symbol" else CALLED.get(name, name)
+
+
 def baseline_sentence(asked: Asked, metrics: Mapping[str, float | None], naive: list[Worth]) -> str:
     """Say what a naive answer comes to beside it."""
     leads = LEADING[asked.kind]
     known = [one for one in naive if one.metrics.get(leads) is not None]
     if not known or metrics.get(leads) is None:
         return ""
-    told = [f"{one.name}: {dict(measures({leads: one.metrics[leads]}, asked.unit)).popitem()[1]}" for one in known]
+    told = [
+        f"{told_in_full(one.name)}: {dict(measures({leads: one.metrics[leads]}, asked.unit)).popitem()[1]}"
+        for one in known
+    ]
     return f"For comparison, {enumeration(told)}."
 
 
@@ -194,7 +221,11 @@ def worth_table(asked: Asked, rows: list[Worth]) -> Child:
             "tr",
             *(
                 element("td", cell)
-                for cell in (row.name, PARTS.get(row.part, row.part), *(one.get(n, MISSING) for n in names))
+                for cell in (
+                    told_in_full(row.name),
+                    PARTS.get(row.part, row.part),
+                    *(one.get(n, MISSING) for n in names),
+                )
             ),
         )
         for row, one in zip(rows, written, strict=True)

@@ -150,6 +150,11 @@ class Run:
         return last if last in {"finished", "stopped", "non-finite"} else "unfinished"
 
     @property
+    def validation(self) -> Valid | None:
+        """The last validation that has a number."""
+        return next((valid for valid in reversed(self.valids) if valid.loss is not None), None)
+
+    @property
     def last_step(self) -> int | None:
         """The last optimiser step that any line names."""
         named = [line.step for lines in (self.steps, self.valids, self.moments) for line in lines]

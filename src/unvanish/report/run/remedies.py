@@ -135,7 +135,7 @@ def _ends(values: Iterable[float | None]) -> tuple[float, float] | None:
 
 
 def _network_words(remedy: Remedy) -> list[str]:
-    words = ["in every training step" if remedy.name in _NOISE else "in every step"]
+    words = ["in every training step" if remedy.name in _NOISE else "in training and in use"]
     if remedy.name == "init":
         words = ["once, at the start"]
     depth = [share for share in remedy.depth if share is not None]
@@ -154,10 +154,10 @@ def _course_words(acted: _Acted) -> list[str]:
         return ["not recorded"]
     if acted.updates:
         return [
-            f"{'every step' if rate == '1' else f'every {rate} steps'}: {count(times)} updates"
+            f"{'every training step' if rate == '1' else f'every {rate} training steps'}: {count(times)} updates"
             for rate, times in acted.updates.items()
         ]
-    words = ["never" if acted.share == 0 else f"in {percent(acted.share)} of the steps"]
+    words = ["never" if acted.share == 0 else f"in {percent(acted.share)} of the training steps"]
     if acted.factor is not None:
         words.append(f"gradient multiplied by {decimal(acted.factor, 2)} in the mean")
     if acted.adjoints:
@@ -207,7 +207,7 @@ def _rate(profile: Profile) -> str:
 def _table(title: str, words: str, ways: str, rows: list[Html]) -> Child:
     if not rows:
         return None
-    columns = ("remedy", "acted", f"reach in steps, {ways}", f"rate in nats per step, {ways}")
+    columns = ("remedy", "acted", f"reach in time steps, {ways}", f"rate in nats per time step, {ways}")
     head = element("thead", element("tr", *(element("th", column, scope="col") for column in columns)))
     table = element("table", head, element("tbody", *rows), aria_label=title)
     return element(

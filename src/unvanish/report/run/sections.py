@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from unvanish.report.page.axes import Figure
+from unvanish.report.page.axes import Figure, picked
 from unvanish.report.page.blocks import Gallery, absent, lead, section
 from unvanish.report.page.markup import Child, Html, element, join
 from unvanish.report.page.profile import Reach
 from unvanish.report.page.wording import CENSORED, count, decimal, halving, layer_title, percent, state_title, steps
 from unvanish.report.run import captions, pictures
 from unvanish.report.run.read import Run
+
+VIEWS = 18  # of the gradient along time, a layer and a state each, that a page holds
 
 
 def loss_section(run: Run, gallery: Gallery) -> Html:
@@ -27,11 +29,14 @@ def loss_section(run: Run, gallery: Gallery) -> Html:
 def flow_section(run: Run, gallery: Gallery) -> Html:
     """Show how far the gradient reaches through time, layer by layer."""
     title = "The gradient along time"
-    layers = [_layer(run, part, at, gallery) for at, part in enumerate(run.parts)]
+    views = max((len(pictures.states_of(run.moments, part)) for part in run.parts), default=1)
+    drawn = [run.parts[at] for at in picked(len(run.parts), max(2, VIEWS // max(1, views)))]
+    layers = [_layer(run, part, at, gallery) for at, part in enumerate(drawn)]
     known = [layer for layer in layers if layer]
     if not known:
         return section(title, absent("The gradient along time has not been measured yet."))
-    return section(title, lead(captions.FLOW), *known)
+    fewer = f"Pictures are shown of {len(drawn)} of {count(len(run.parts))} layers, evenly apart."
+    return section(title, lead(captions.FLOW), absent(fewer) if len(drawn) < len(run.parts) else None, *known)
 
 
 def loss_norm_section(run: Run, gallery: Gallery) -> Html:
@@ -40,6 +45,7 @@ def loss_norm_section(run: Run, gallery: Gallery) -> Html:
     found = pictures.loss_norm_pictures(run)
     if not found:
         return section(title, absent("The gradient of the loss at each time step has not been recorded yet."))
+    shown = [list(found.items())[at] for at in picked(len(found), VIEWS // 3)]
     drawn = [
         gallery.hang(
             [picture],
@@ -47,7 +53,7 @@ def loss_norm_section(run: Run, gallery: Gallery) -> Html:
             captions.LOSS_NORMS_AGAIN if at else captions.LOSS_NORMS,
             title=layer_title(part),
         )
-        for at, (part, picture) in enumerate(found.items())
+        for at, (part, picture) in enumerate(shown)
     ]
     return section(title, element("div", *drawn, class_="pair"))
 
@@ -55,7 +61,7 @@ def loss_norm_section(run: Run, gallery: Gallery) -> Html:
 def optimiser_section(run: Run, gallery: Gallery) -> Html:
     """Show the norms over steps and how often clipping acted."""
     title, share = "Size of the gradient and of the parameters", run.clipped_share
-    clipping = f"Clipping acted on {percent(share)} of the steps." if share else "Clipping never acted."
+    clipping = f"Clipping acted on {percent(share)} of the training steps." if share else "Clipping never acted."
     if share is None:
         clipping = "How often clipping acted was not recorded."
     wanted = (
@@ -64,7 +70,7 @@ def optimiser_section(run: Run, gallery: Gallery) -> Html:
         ("Steps clipped", pictures.clip_picture(run), captions.CLIPPED),
     )
     drawn = [
-        gallery.hang([picture], f"{name} over training steps.", caption, kind="low", title=name)
+        gallery.hang([picture], f"{name} over training steps.", caption, kind="third", title=name)
         for name, picture, caption in wanted
         if picture is not None
     ]
@@ -123,9 +129,10 @@ def _selector(states: list[str], at: int) -> Child:
 def _reach_words(reach: Reach | None) -> str:
     if reach is None or reach.steps is None:
         return "Its reach could not be measured."
-    words = f"At step {count(reach.at)} the reach is {reach.shown} {steps(reach.steps)}, and {halving(reach.rate)}"
+    far = f"{reach.shown} time {steps(reach.steps)}"
+    words = f"At training step {count(reach.at)} the reach of the full state is {far}, and {halving(reach.rate)}"
     if reach.rate is not None:
-        words += f" (a rate of {decimal(reach.rate)} nats per step)"
+        words += f" (a rate of {decimal(reach.rate)} nats per time step)"
     return f"{words}; {CENSORED}." if reach.censored else f"{words}."
 
 

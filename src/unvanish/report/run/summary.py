@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from unvanish.record.reaching import CUT, ENOUGH, LOST, held_back
+from unvanish.record.reaching import CUT, ENOUGH, LOST, UNSEEN
 from unvanish.record.schema import mapping, number, text
-from unvanish.report.page.blocks import scrolling, tile
+from unvanish.report.page.blocks import Gallery, scrolling, tile
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.profile import Reach, censored_note, far, reach_tile
 from unvanish.report.page.wording import (
@@ -17,9 +17,11 @@ from unvanish.report.page.wording import (
     enumeration,
     inside,
     moment,
+    prose,
     steps,
 )
 from unvanish.report.run import answers
+from unvanish.report.run.headline import cut_by_window, finding, first_picture, furthest, told_of
 from unvanish.report.run.read import Run, Valid
 from unvanish.report.run.remedies import remedy_summary
 
@@ -31,15 +33,16 @@ _STATUS = {
 }
 
 
-def header(run: Run) -> Html:
-    """Build the head of the page: name, paragraph, figures, notices."""
+def header(run: Run, gallery: Gallery) -> Html:
+    """Build the head of the page: the finding, the first picture, a paragraph, figures, notices."""
     status = element("span", _STATUS[run.status], class_="status", data_status=run.status)
     return element(
         "header",
-        element("p", "unvanish · run report ", status, class_="eyebrow"),
-        element("h1", run_name(run)),
+        element("p", "unvanish · run ", element("b", run_name(run)), " ", status, class_="eyebrow"),
+        element("h1", prose(finding(run))),
         element("p", *_facts(run), class_="facts"),
-        element("p", sentence(run), class_="lede"),
+        first_picture(run, gallery),
+        element("p", prose(sentence(run)), class_="lede"),
         _figures(run),
         need_table(run),
         _worth(run),
@@ -61,11 +64,6 @@ def cell_name(run: Run) -> str:
     return text(cell.get("title") or cell.get("name") or settings.get("cell")).strip() or "network"
 
 
-def validation(run: Run) -> Valid | None:
-    """Take the last validation that has a number."""
-    return next((valid for valid in reversed(run.valids) if valid.loss is not None), None)
-
-
 def sentence(run: Run) -> str:
     """Say in words what the run came to."""
     told = [_loss_sentence(run), _reach_sentence(run.reaches), _window_sentence(run), _need_sentence(run)]
@@ -74,7 +72,7 @@ def sentence(run: Run) -> str:
 
 def record_summary(run: Run) -> dict[str, Any]:
     """Gather what a program may want to read off the page."""
-    valid = validation(run)
+    valid = run.validation
     best = _best(run)
     last = None
     if valid is not None:
@@ -93,7 +91,7 @@ def record_summary(run: Run) -> dict[str, Any]:
         },
         "window": run.window,
         "need": None if run.need is None else {"steps": run.need.lag, "censored": run.need.censored},
-        "held_back": {reach.part: _held_back(run, reach) for reach in run.reaches},
+        "held_back": {reach.part: told_of(run, reach) for reach in run.reaches},
         "clipped_share": run.clipped_share,
         "remedies": remedy_summary(run),
         "missing": missing(run),
@@ -106,7 +104,7 @@ def missing(run: Run) -> list[str]:
     absent = []
     if not any(step.loss is not None for step in run.steps):
         absent.append("training loss")
-    if validation(run) is None:
+    if run.validation is None:
         absent.append("validation")
     if not any(reach.steps is not None for reach in run.reaches):
         absent.append("gradient along time")
@@ -119,19 +117,19 @@ def _best(run: Run) -> Valid | None:
 
 
 def _loss_sentence(run: Run) -> str:
-    valid, best = validation(run), _best(run)
+    valid, best = run.validation, _best(run)
     if valid is None or best is None:
         last = next((step for step in reversed(run.steps) if step.loss is not None), None)
         if last is None:
             return "No loss has been recorded yet."
         return (
-            f"After {count(last.step)} {steps(last.step)} the training loss is {decimal(last.loss)} "
+            f"After {count(last.step)} training {steps(last.step)} the training loss is {decimal(last.loss)} "
             f"{run.asked.loss_unit}; it has not been validated yet."
         )
-    words = answers.sentence(run.asked, valid.metrics, f"{count(valid.step)} {steps(valid.step)}")
+    words = answers.sentence(run.asked, valid.metrics, f"{count(valid.step)} training {steps(valid.step)}")
     if best.step != valid.step and (valid.loss or 0.0) - (best.loss or 0.0) > 0.005:
         nats = " nats" if run.asked.in_nats else ""
-        words += f" Its best loss was {decimal(best.loss)}{nats}, at step {count(best.step)}."
+        words += f" Its best loss was {decimal(best.loss)}{nats}, at training step {count(best.step)}."
     naive = [one for one in run.worths if one.part == "valid"]
     return f"{words} {answers.baseline_sentence(run.asked, valid.metrics, naive)}".strip()
 
@@ -144,8 +142,8 @@ def _reach_sentence(reaches: list[Reach]) -> str:
         )
     if len(known) > 4:
         ordered = sorted(known, key=lambda reach: reach.steps or 0)
-        return f"Its gradient reaches from {far(ordered[0])} to {far(ordered[-1])} steps back, layer by layer."
-    first = f"Its gradient reaches {far(known[0])} {steps(known[0].steps)} back"
+        return f"Its gradient reaches from {far(ordered[0])} to {far(ordered[-1])} time steps back, layer by layer."
+    first = f"Its gradient reaches {far(known[0])} time {steps(known[0].steps)} back"
     if len(known) == 1:
         return f"{first}."
     rest = [f"{far(reach)} in {inside(reach.part)}" for reach in known[1:]]
@@ -153,12 +151,7 @@ def _reach_sentence(reaches: list[Reach]) -> str:
 
 
 def _window_sentence(run: Run) -> str:
-    return f"It learns from windows of {count(run.window)} {steps(run.window)}." if run.window else ""
-
-
-def _held_back(run: Run, reach: Reach) -> str:
-    need = None if run.need is None else run.need.lag
-    return held_back(reach.steps, run.window, need)
+    return f"It learns from windows of {count(run.window)} time {steps(run.window)}." if run.window else ""
 
 
 def _need_sentence(run: Run) -> str:
@@ -166,24 +159,33 @@ def _need_sentence(run: Run) -> str:
     if run.need is None or run.need.lag is None:
         return ""
     if not run.need.lag:
-        return "What the data need is in the step at hand, as far as their sample tells."
+        return "What the data need is in the time step at hand, as far as their sample tells."
     least = "at least " if run.need.censored else ""
-    words = f"The data need {least}{count(run.need.lag)} {steps(run.need.lag)} of context"
-    known = [reach for reach in run.reaches if reach.steps is not None]
-    if not known:
+    words = f"The data need {least}{count(run.need.lag)} time {steps(run.need.lag)} of context"
+    best = furthest(run)
+    if best is None:
         return f"{words}."
-    told = _held_back(run, max(known, key=lambda reach: reach.steps or 0))
+    several = len(run.reaches) > 1
+    its = f"the gradient of {inside(best.part)}" if several else "the gradient"
     ends = {
-        ENOUGH: "the gradient comes as far",
-        CUT: "the window cuts the gradient before that: train on longer windows",
-        LOST: "the gradient is lost on the way: a diagnosis says why",
+        ENOUGH: f"{its} comes as far",
+        CUT: f"the window cuts {its} before that: train on longer windows",
+        LOST: f"the gradient is lost on the way{' in every layer' if several else ''}: a diagnosis says why",
+        UNSEEN: f"{its} was not measured as far, and how much of it is left there is not known",
     }
-    return f"{words}: {ends[told]}."
+    told = told_of(run, best)
+    short = [reach for reach in run.reaches if told_of(run, reach) not in (told, "")]
+    if told == ENOUGH and short:
+        return f"{words}: {ends[told]}, and that is enough, though other layers' does not."
+    more = ""
+    if told == ENOUGH and run.need.censored and cut_by_window(run, best):
+        more = f"; should they need more, the windows cut it after {count((run.window or 1) - 1)}"
+    return f"{words}: {ends[told]}{more}."
 
 
 def _worth(run: Run) -> Child:
     """Set the network beside naive answers."""
-    valid = validation(run)
+    valid = run.validation
     own = [] if valid is None else [answers.Worth("the network", "valid", valid.metrics)]
     order = {"valid": 0, "test": 1}
     rows = sorted([*own, *run.worths], key=lambda one: order.get(one.part, 2))
@@ -192,7 +194,7 @@ def _worth(run: Run) -> Child:
 
 def _difficulty(run: Run) -> Child:
     """Show what the task was the harder for."""
-    valid = validation(run)
+    valid = run.validation
     return None if valid is None else answers.difficulty_table(valid.metrics)
 
 
@@ -202,7 +204,11 @@ def need_table(run: Run) -> Child:
         return None
     need = f"{'≥ ' if run.need.censored else ''}{count(run.need.lag)}"
     head = element(
-        "tr", *(element("th", name, scope="col") for name in ("part", "reach", "window", "need", "gradient"))
+        "tr",
+        *(
+            element("th", name, scope="col")
+            for name in ("layer", "reach of the full state", "window", "need", "its gradient comes")
+        ),
     )
     rows = [
         element(
@@ -213,7 +219,7 @@ def need_table(run: Run) -> Child:
             ),
         )
         for reach in run.reaches
-        for told in [_held_back(run, reach)]
+        for told in [told_of(run, reach)]
     ]
     table = element("table", element("thead", head), element("tbody", *rows))
     return scrolling(
@@ -222,7 +228,7 @@ def need_table(run: Run) -> Child:
 
 
 def _figures(run: Run) -> Html:
-    valid = validation(run)
+    valid = run.validation
     tiles = [reach_tile(reach) for reach in run.reaches]
     if not tiles:
         tiles = [tile(MISSING, "reach", "not measured yet", class_="reach")]
@@ -237,7 +243,7 @@ def _notice(run: Run) -> Child:
     words = []
     if run.status == "non-finite":
         last = run.events[-1]
-        place = f" at step {count(last.step)}" if last.step is not None else ""
+        place = f" at training step {count(last.step)}" if last.step is not None else ""
         words.append(f"A number stopped being finite{place}, and the run ended there. {last.text}".strip())
     elif run.status == "unfinished":
         words.append("This run has not finished: the report shows what was recorded so far.")

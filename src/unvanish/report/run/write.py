@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from unvanish.record import write_atomically
-from unvanish.report.page.blocks import Gallery
+from unvanish.report.page.blocks import Gallery, contents
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import element
-from unvanish.report.run import answered, remedies, sections, tables
+from unvanish.report.run import answered, configuration, remedies, sections, tables
+from unvanish.report.run.headline import finding
 from unvanish.report.run.read import Run
 from unvanish.report.run.summary import header, record_summary, run_name
 
@@ -24,9 +25,8 @@ def write_report(folder: Path) -> Path:
 
 def _page(run: Run) -> str:
     gallery = Gallery()
-    body = element(
-        "main",
-        header(run),
+    head = header(run, gallery)
+    parts = [
         answered.answer_section(run, gallery),
         sections.loss_section(run, gallery),
         sections.flow_section(run, gallery),
@@ -35,9 +35,9 @@ def _page(run: Run) -> str:
         remedies.remedy_section(run),
         tables.cell_section(run),
         tables.sample_section(run),
-        tables.table_section(run),
+        configuration.configuration_section(run),
         tables.event_section(run),
-    )
-    return document(
-        run_name(run), body, gallery, {"record-summary": record_summary(run) | answered.answer_summary(run)}
-    )
+    ]
+    body = element("main", head, contents(parts), *parts)
+    summaries = {"record-summary": record_summary(run) | answered.answer_summary(run)}
+    return document(f"{finding(run)} · {run_name(run)}", body, gallery, summaries)
