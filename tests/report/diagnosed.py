@@ -113,7 +113,8 @@ def diagnosis() -> dict[str, Any]:
         "causes": causes,
         "prescriptions": [
             {**remedy, "name": "chrono", "reach": 119, "censored": True, "verdict": "healthy", "cost": 1.0},
-            {**remedy, "name": "orthogonal", "reach": 23, "censored": False, "verdict": "vanishing", "cost": 1.5},
+            {**remedy, "name": "orthogonal", "reach": 23, "censored": False, "verdict": "vanishing", "cost": 1.5}
+            | {"cost_range": [1.2, 1.8]},
         ],
         "unknown": ["dependence on several places at once", "how the flow changes while the model trains"],
         "dependency": dependency(),

@@ -42,6 +42,7 @@ class Remedy:
     after: Reach
     verdict: str
     cost: float | None
+    cost_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,9 @@ def _remedy(one: dict[str, Any]) -> Remedy:
     name, part, said, code, verdict = (text(one.get(key)) for key in ("name", "part", "text", "code", "verdict"))
     after = Reach(part, _steps(one.get("reach")), one.get("censored") is True, None, 0)
     cost = _not_negative(one.get("cost"))
-    return Remedy(name, part, said, code, _steps(one.get("reach_before")), after, verdict, cost)
+    return Remedy(
+        name, part, said, code, _steps(one.get("reach_before")), after, verdict, cost, _pair(one.get("cost_range"))
+    )
 
 
 def _untried(one: dict[str, Any]) -> Untried:

@@ -197,8 +197,16 @@ def _untried(untried: list[Untried]) -> Child:
     return element("div", lead("These could not be tried on a copy of the model:"), listed, class_="untried")
 
 
+def _cost(remedy: Remedy) -> str:
+    """Write the time of a step with the least and the most of its rounds."""
+    if remedy.cost is None:
+        return MISSING
+    told = f"{decimal(remedy.cost, 2)} ×"
+    low, high = remedy.cost_range or (remedy.cost, remedy.cost)
+    return told if low == high else f"{told} ({decimal(low, 2)}–{decimal(high, 2)})"
+
+
 def _remedy(remedy: Remedy, need: int | None) -> Html:
-    cost = MISSING if remedy.cost is None else f"{decimal(remedy.cost, 2)} ×"
     verdict = remedy.verdict or MISSING
     row = element(
         "tr",
@@ -206,7 +214,7 @@ def _remedy(remedy: Remedy, need: int | None) -> Html:
         element("td", remedy.part or MISSING, data_name="part"),
         element("td", f"{count(remedy.before)} → {remedy.after.shown}", data_name=_reach_title(need)),
         element("td", verdict, data_name="verdict after it", class_="well" if verdict == "healthy" else None),
-        element("td", cost, data_name="time of a training step"),
+        element("td", _cost(remedy), data_name="time of a training step"),
         data_remedy=remedy.name,
     )
     if not remedy.code.strip():
