@@ -389,3 +389,14 @@ def test_seeds_with_patience_tell_what_the_kept_networks_have(
     assert rows["loss"] == expected
     assert rows["best at step"][:2] == [f"{one['step']:.4g}" for one in best]
     assert rows["reach of l0"][:2] == [f"{one['reach']['l0']['steps']}" for one in best]
+
+
+def test_seeds_name_metrics_as_everything_else_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = labelled(tmp_path, asked="number", epochs=1)
+    base = tmp_path / "seeds"
+    for seed in (1, 2):
+        prepare(dataclasses.replace(settings, seed=seed), base / f"seed-{seed}", say=silent).claim.release()
+    assert main(["train", "--resume", str(base)]) == 0
+    names = [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert {"loss", "RMSE", "MAE"} <= {*names}
+    assert not {"rmse", "mae", "r2"} & {*names}
