@@ -396,3 +396,14 @@ def test_what_is_not_as_usual_is_told_and_a_list_read_from_a_file_is_as_usual() 
     read = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
     assert TrainSettings.from_dict(read).chosen == []
     assert TrainSettings(hidden=5, penalty=["omega:2"], zoneout=0.1).chosen == ["hidden", "penalty", "zoneout"]
+
+
+def test_seeds_name_metrics_as_everything_else_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = labelled(tmp_path, asked="number", epochs=1)
+    base = tmp_path / "seeds"
+    for seed in (1, 2):
+        prepare(dataclasses.replace(settings, seed=seed), base / f"seed-{seed}", say=silent).claim.release()
+    assert main(["train", "--resume", str(base)]) == 0
+    names = [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert {"loss", "RMSE", "MAE"} <= {*names}
+    assert not {"rmse", "mae", "r2"} & {*names}

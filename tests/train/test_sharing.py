@@ -84,7 +84,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_go_on(tmp_path: Path) -
         assert one.stderr is not None
         told = one.stderr.read().decode()
     assert one.returncode == 2
-    assert re.search(r"unvanish: process 2 of 2 ended \(SIGKILL\).*--resume", told), told
+    assert re.search(r"unvanish: process 2 of 2 ended \(SIGKILL\).*last good checkpoint.*--resume", told), told
     assert "Traceback" not in told
     found = prepare_resume(run, say=silent)
     found.claim.release()
@@ -98,7 +98,7 @@ def test_a_process_that_cannot_start_is_told_at_once(name: str, tmp_path: Path) 
     training = prepare(settings, run, say=silent)
     path = tmp_path / name if name == "text.txt" else run / name
     path.rename(path.with_suffix(".away"))
-    with pytest.raises(RunError, match=r"process 2 of 2 ended \(.*--resume"):
+    with pytest.raises(RunError, match=r"process 2 of 2 ended \(.*no checkpoint yet.*--resume"):
         training.run(silent)
     path.with_suffix(".away").rename(path)
     assert resume(run, say=silent).interrupted == 0

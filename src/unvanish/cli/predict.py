@@ -19,7 +19,7 @@ from unvanish.record import write_atomically
 
 WRITERS = {".csv": "", ".parquet": "write_parquet", ".jsonl": "write_ndjson", ".ndjson": "write_ndjson"}
 
-DAYS, MOMENTS = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
+DAYS, MOMENTS, ZONED = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%:z"
 
 
 def predict(
@@ -82,12 +82,13 @@ def _answer_lines(run: Path, out: Path | None, every: int) -> None:
         from unvanish.train.streaming import predict_lines
 
     lines = _Lines(sys.stdin.buffer)
-    header, form = True, DAYS
+    header = True
+    form: str | None = DAYS
     for frame in predict_lines(room.load_run(run, say=note), lines, every, say=_telling("standard input")):
         if lines.json:
             text = frame.write_ndjson()
         else:
-            form = form if form == MOMENTS else _moments(frame)
+            form = form if form != DAYS else _moments(frame)
             text = frame.write_csv(include_header=header, datetime_format=form)
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -112,11 +113,17 @@ class _Lines:
             yield text
 
 
-def _moments(frame: Any) -> str:
-    """How times are written: as days where all of them are."""
+def _moments(frame: Any) -> str | None:
+    """How times are written: as days where all of them are, with their zone where they have one.
+
+    None: some have one and some have none, and each is written as it is.
+    """
     import polars as pl
 
     times = frame.select(pl.col(pl.Datetime))
+    zoned = {kind.time_zone is not None for kind in times.dtypes}
+    if True in zoned:
+        return None if False in zoned else ZONED
     days = times.width and times.select(pl.all_horizontal(pl.all() == pl.all().dt.truncate("1d")).all()).item()
     return DAYS if days else MOMENTS
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from unvanish.cli.show import console, note, plain
 from unvanish.errors import NonFiniteError, OptionError, RunError
 from unvanish.record import CONFIG, RunRecord
-from unvanish.record.measures import kept
+from unvanish.record.measures import NAMES, kept
 
 if TYPE_CHECKING:
     from unvanish.train import Training, TrainSettings
@@ -108,7 +108,7 @@ def _table(validated: dict[Path, dict[str, float]]) -> Table:
     for name in found[0]:
         values = [one[name] for one in found if name in one]
         summed = statistics.fmean(values), min(values), max(values)
-        table.add_row(name, *(_text(one.get(name)) for one in found), *map(_text, summed))
+        table.add_row(NAMES.get(name, name), *(_text(one.get(name)) for one in found), *map(_text, summed))
     return table
 
 

@@ -74,6 +74,8 @@ class Sequences:
         told: what was found and how it was dealt with, a line each.
         called: what its source calls the keys, and the times.
         marks: of columns of text, the mark that was found before decimals.
+        row_N: which row of a table each step was, -1 where it has none; None where the source is no table.
+        rows: of a table, a data frame with the keys of its rows as they stand there: the series, and the time.
     """
 
     source: str
@@ -89,6 +91,8 @@ class Sequences:
     told: tuple[str, ...] = field(default_factory=tuple)
     called: tuple[str, str] = ("sequence", "time")
     marks: tuple[tuple[str, str], ...] = ()
+    row_N: NDArray[np.int64] | None = None
+    rows: Any = None
 
     @classmethod
     def of_rows(cls, source: str, rows: list[NDArray[Any]], target: Target | None = None) -> Sequences:
@@ -127,6 +131,15 @@ class Sequences:
         """Where each lies among all steps."""
         for start, length in zip(self.starts_B.tolist(), self.lengths_B.tolist(), strict=True):
             yield slice(start, start + length)
+
+    @property
+    def first_row_B(self) -> NDArray[np.int64]:
+        """The row of the source in which each first appears; its number where the source is no table."""
+        if self.row_N is None:
+            return np.arange(len(self))
+        last = np.iinfo(np.int64).max
+        found: NDArray[np.int64] = np.minimum.reduceat(np.where(self.row_N < 0, last, self.row_N), self.starts_B)
+        return found
 
     def only_the_last(self, length: int) -> list[str]:
         """Say that sequences are longer than what is read of them, where they are."""

@@ -72,4 +72,5 @@ def _taken(
         categories=tuple(Categories(one.name, one.levels, one.codes_N[at_N]) for one in data.categories),
         target=target,
         times_N=None if data.times_N is None else data.times_N[at_N],
+        row_N=None if data.row_N is None else data.row_N[at_N],
     )

@@ -49,9 +49,6 @@ INTERVALS = {
 }
 
 
-WHOLE = 2.0**53  # a number beyond may be whole by rounding alone
-
-
 def quiet(_: str) -> None:
     """Tell nobody."""
 
@@ -166,19 +163,26 @@ def _labels(loaded: Loaded, question: LabelQuestion, data: Sequences) -> pl.Data
         else:
             answers.append(answer)
     if question.per != "step":
-        return answer_table({data.called[0]: list(data.keys)} | answer_columns(question, torch.cat(answers)))
-    rows_N = _with_a_row(data)
-    answer_NO = torch.cat(answers)[torch.from_numpy(rows_N)]
-    return answer_table(_keys(data, rows_N) | answer_columns(question, answer_NO))
+        order_B = np.argsort(data.first_row_B)
+        found = answer_columns(question, torch.cat(answers)[torch.from_numpy(order_B)])
+        return answer_table({data.called[0]: _series(data, order_B)} | found)
+    asked = _asked(data)
+    return answer_table(_keys(data, asked) | answer_columns(question, torch.cat(answers)[torch.from_numpy(asked)]))
 
 
-def _with_a_row(data: Sequences) -> NDArray[np.bool_]:
-    """Which steps have a row: what is read of the others is that they are missing, and nobody asks about them."""
-    if data.times_N is None:
-        return np.ones(len(data.numbers_NF), bool)
-    calendar = data.times_N.dtype.kind == "i"
-    found: NDArray[np.bool_] = data.times_N != np.iinfo(np.int64).min if calendar else ~np.isnan(data.times_N)
-    return found
+def _asked(data: Sequences) -> NDArray[np.int64]:
+    """The steps that have a row, in the order of the rows: of the others nobody asks."""
+    if data.row_N is None:
+        return np.arange(len(data.numbers_NF))
+    found: NDArray[np.int64] = np.argsort(data.row_N, kind="stable")
+    return found[int((data.row_N < 0).sum()) :]
+
+
+def _series(data: Sequences, series: NDArray[np.int64]) -> Any:
+    """What series are called in their source."""
+    if data.rows is None or data.called[0] not in data.rows.columns:
+        return [data.keys[one] for one in series]
+    return data.rows[data.called[0]].gather(data.first_row_B[series])
 
 
 def _apart(data: Sequences) -> bool:
@@ -186,14 +190,16 @@ def _apart(data: Sequences) -> bool:
     return len(data) > 1 or (data.called[0] != "sequence" and any(data.keys))
 
 
-def _keys(data: Sequences, rows_N: NDArray[np.bool_]) -> dict[str, Any]:
+def _keys(data: Sequences, asked: NDArray[np.int64]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if _apart(data):
-        found[data.called[0]] = np.repeat(np.array(data.keys, dtype=object), data.lengths_B)[rows_N].tolist()
-    if data.times_N is not None:
-        found[data.called[1]] = times(data.times_N[rows_N])
+        found[data.called[0]] = _series(data, np.repeat(np.arange(len(data)), data.lengths_B)[asked])
+    if data.row_N is not None and data.called[1] in data.rows.columns:
+        found[data.called[1]] = data.rows[data.called[1]].gather(data.row_N[asked])
+    elif data.times_N is not None:
+        found[data.called[1]] = _times(data.times_N[asked], data)
     else:
-        found["step"] = (data.place_N + 1).tolist()
+        found["step"] = (data.place_N[asked] + 1).tolist()
     return found
 
 
@@ -206,14 +212,6 @@ def answer_columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
     share = torch.softmax(answer.double(), -1).numpy()
     found: dict[str, Any] = {question.names[0]: [question.levels[place] for place in share.argmax(-1)]}
     return found | {f"p({level})": share[:, place] for place, level in enumerate(question.levels)}
-
-
-def times(times_N: NDArray[Any]) -> Any:
-    """Times of the calendar as such, numbers as they are, without a point where all of them are whole."""
-    if times_N.dtype.kind != "i":
-        whole = bool((np.abs(times_N) < WHOLE).all() and (times_N == np.round(times_N)).all())
-        return times_N.astype(np.int64) if whole else times_N
-    return times_N.astype("datetime64[us]")
 
 
 # -- forecasts ---------------------------------------------------------------------------------------------------
@@ -229,6 +227,7 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
     settings = loaded.settings
     material = SeriesMaterial.whole(data, borders, settings, "", question)
     every = np.flatnonzero(origin_S >= 0)
+    every = every[np.argsort(data.first_row_B[every])]
     bands = []
     for start in range(0, len(every), settings.batch_size):
         series = every[start : start + settings.batch_size]
@@ -237,8 +236,7 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
         bands.append(own_units(loaded, question, answer, y.centre_BG[:, None], y.scale_BG[:, None]))
     found = {name: torch.cat([band[name] for band in bands]).numpy() for name in bands[0]}
     horizon = question.horizon
-    keys = np.repeat(np.array(data.keys, dtype=object)[every], horizon).tolist()
-    columns: dict[str, Any] = {data.called[0]: keys} if _apart(data) else {}
+    columns: dict[str, Any] = {data.called[0]: _series(data, np.repeat(every, horizon))} if _apart(data) else {}
     columns |= _ahead(data, every, origin_S[every], horizon)
     return answer_table(columns | {name: values.reshape(-1) for name, values in found.items()})
 
@@ -292,14 +290,26 @@ def _ahead(data: Sequences, series: NDArray[np.int64], origin_B: NDArray[np.int6
     """When each step ahead is; how many steps ahead where nothing says when."""
     if data.times_N is None or not data.step:
         return {"step": np.tile(np.arange(1, horizon + 1), len(series))}
-    return {data.called[1]: moments(data.times_N[data.starts_B[series] + origin_B], data.step, horizon)}
+    last_B = data.times_N[data.starts_B[series] + origin_B]
+    return {data.called[1]: _times(moments(last_B, data.step, horizon), data)}
+
+
+def _times(times: Any, data: Sequences) -> Any:
+    """Times with the type that those of the source have."""
+    import polars as pl
+
+    from unvanish.data.table.keys import times_as
+
+    assert data.times_N is not None
+    usual = pl.Datetime("us") if data.times_N.dtype.kind == "i" else pl.Int64()
+    return times_as(times, usual if data.rows is None else data.rows[data.called[1]].dtype)
 
 
 def moments(last_B: NDArray[Any], step: str, horizon: int) -> Any:
     """When the steps after some times are, (B * H)."""
     steps_H = np.arange(1, horizon + 1)
     if last_B.dtype.kind != "i":
-        return times((last_B[:, None] + float(step) * steps_H).reshape(-1))
+        return (last_B[:, None] + float(step) * steps_H).reshape(-1)
     return _calendar(last_B, step, steps_H)
 
 

@@ -15,6 +15,7 @@ from typing import IO
 import torch
 
 from unvanish.errors import RunError
+from unvanish.train.checkpoint import Checkpoints
 from unvanish.train.sharing import Share
 
 FOLLOWER, READY = "unvanish.train.follower", b"ready"
@@ -99,8 +100,8 @@ def others(folder: Path, share: Share) -> Iterator[None]:
         if not lost:
             raise
         raise RunError(
-            f"{lost}, and the training cannot go on without it; the last good checkpoint is kept: go on from it "
-            f"with unvanish train --resume {folder}"
+            f"{lost}, and the training cannot go on without it; {_left(folder)} with "
+            f"unvanish train --resume {folder}"
         ) from fault
     except BaseException:
         found.end(kill=True)
@@ -108,6 +109,13 @@ def others(folder: Path, share: Share) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
     found.end(kill=False)
+
+
+def _left(folder: Path) -> str:
+    """What there is to go on from."""
+    if Checkpoints(folder).found():
+        return "the last good checkpoint is kept: go on from it"
+    return "there was no checkpoint yet: begin again"
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unvanish.data.sequences import Sequences
 from unvanish.data.table import TableOptions
+from unvanish.data.table.keys import times_as
 from unvanish.data.table.lines import Row, RowReader, read_lines
 from unvanish.data.table.times import MOST_STEPS, OFF
 from unvanish.errors import DataError, OptionError, printable
@@ -31,7 +32,6 @@ from unvanish.train.predicting import (
     quiet,
     read_as,
     read_by,
-    times,
 )
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
@@ -185,9 +185,6 @@ class StepByStep(Answering):
         series.rows += 1
         return series, self.missing(row, before, series.moment)
 
-    def _keys(self, row: Row) -> dict[str, Any]:
-        return {} if self.reader.roles.group is None else {self.reader.roles.group: self.reader.group(row)}
-
 
 class Forecasts(StepByStep):
     """After each row of a series what comes next in it."""
@@ -213,14 +210,15 @@ class Forecasts(StepByStep):
             return
         units = (single(one)[:, None] for one in (self.centre_1G, self.scale_1G))
         found = own_units(self.loaded, self.question, answer, *units)
-        columns = self._keys(row) | self._ahead(series)
+        columns = self._ahead(series, self.reader.keys(row))
         yield answer_table(columns | {name: values.numpy().reshape(-1) for name, values in found.items()})
 
-    def _ahead(self, series: Series) -> dict[str, Any]:
+    def _ahead(self, series: Series, keys: dict[str, Any]) -> dict[str, Any]:
         horizon, step, name = self.question.horizon, self.question.step, self.reader.roles.time
+        found = {key: one.gather([0] * horizon) for key, one in keys.items() if key != name}
         if series.moment is None or not step or name is None:
-            return {"step": np.arange(1, horizon + 1)}
-        return {name: moments(np.array([series.moment]), step, horizon)}
+            return found | {"step": np.arange(1, horizon + 1)}
+        return found | {name: times_as(moments(np.array([series.moment]), step, horizon), keys[name].dtype)}
 
     def _inputs(self, data: Sequences) -> Inputs:
         scaled_1G = (data.numbers_NF[:, : len(self.question.targets)] - self.centre_1G) / self.scale_1G
@@ -251,8 +249,9 @@ class LabelledSteps(StepByStep):
         answer = series.carried.step(_read(question, self.step(row)))[0].float()
         if series.rows % self.every:
             return
-        keys, name = self._keys(row), self.reader.roles.time
-        keys |= {"step": [series.rows]} if name is None else {name: times(np.array([series.moment]))}
+        keys: dict[str, Any] = {**self.reader.keys(row)}
+        if self.reader.roles.time is None:
+            keys["step"] = [series.rows]
         yield answer_table(keys | answer_columns(question, answer))
 
     def ended(self) -> Iterator[pl.DataFrame]:
@@ -266,6 +265,7 @@ class Gathered:
     """The rows of a sequence that are read together at its end."""
 
     key: str
+    named: dict[str, Any]
     rows: deque[Inputs] = field(default_factory=deque)
     moment: float | None = None
 
@@ -284,7 +284,7 @@ class WholeSequences(Answering):
         if self.now is not None and key != self.now.key:
             yield from self.ended()
         if self.now is None:
-            self.now = Gathered(key, deque(maxlen=self.loaded.settings.length))
+            self.now = Gathered(key, self.reader.keys(row), deque(maxlen=self.loaded.settings.length))
         question = self.loaded.question
         assert isinstance(question, LabelQuestion)
         before, self.now.moment = self.now.moment, self.reader.time(row)
@@ -303,7 +303,7 @@ class WholeSequences(Answering):
         self.count += 1
         x = Inputs(*(torch.cat([getattr(one, name) for one in now.rows]) for name in ("numbers_TBF", "codes_TBC")))
         answer = model(on(model, x))[0].float().cpu()
-        key = {"sequence": [str(self.count)]} if group is None else {group: [now.key]}
+        key = {"sequence": [str(self.count)]} if group is None else {group: now.named[group]}
         yield answer_table(key | answer_columns(question, answer))
 
 

@@ -20,6 +20,7 @@ from unvanish.checks import is_number
 from unvanish.data.sequences import Categories, Sequences
 from unvanish.data.table.columns import COMMA, FLAGS, GROUPED, MISSING, PLAIN, POINTS, as_times
 from unvanish.data.table.file import head_of, separator_of
+from unvanish.data.table.keys import time_keys
 from unvanish.data.table.read import commas_told
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.errors import DataError, printable
@@ -176,6 +177,16 @@ class RowReader:
         if found is not None:
             return int(found[0].to_physical()[0])
         return self.number(row, name)
+
+    def keys(self, row: Row) -> dict[str, pl.Series]:
+        """Return the series of a row and its time, as far as columns have them, with the types of the input."""
+        found = {}
+        group, time = self.roles.group, self.roles.time
+        if group is not None:
+            found[group] = pl.Series(group, [row.fields[group]])
+        if time is not None:
+            found[time] = time_keys(pl.Series(time, [row.fields[time]]), np.array([self.time(row)]))
+        return found
 
     def _needed(self, row: Row, name: str | None, what: str) -> str:
         if name is None:

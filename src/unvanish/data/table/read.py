@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from unvanish.data.precision import check_single
 from unvanish.data.sequences import Categories, Sequences, Target
 from unvanish.data.table.apart import check_apart
 from unvanish.data.table.columns import HEAD_ROWS, as_numbers, as_times, cleaned, has_commas, mark_of
-from unvanish.data.table.file import read_columns
+from unvanish.data.table.file import kind_of, read_columns
+from unvanish.data.table.keys import group_keys, rows_of_steps, time_keys
 from unvanish.data.table.roles import Roles, TableOptions, roles
 from unvanish.data.table.times import Grid, each_row, even_steps
 from unvanish.errors import DataError, printable
@@ -35,11 +37,17 @@ def read_table(path: Path, asked: TableOptions | None = None) -> Sequences:
         DataError: the file is no table, or a value cannot be what its column is; with row and column.
         OptionError: a column that was asked for is not there.
     """
-    return of_frame(read_columns(path), asked, source=str(path))
+    return of_frame(read_columns(path), asked, source=str(path), typed=kind_of(path) != "text")
 
 
-def of_frame(frame: pl.DataFrame, asked: TableOptions | None = None, *, source: str = "a data frame") -> Sequences:
+def of_frame(
+    frame: pl.DataFrame, asked: TableOptions | None = None, *, source: str = "a data frame", typed: bool = True
+) -> Sequences:
     """Make sequences of a data frame, as `read_table` does of a file.
+
+    Args:
+        source: what it is called where it is refused.
+        typed: whether its columns have types of their own, and are not all text because a file has no types.
 
     Raises:
         DataError: a value cannot be what its column is; with row and column.
@@ -64,7 +72,19 @@ def of_frame(frame: pl.DataFrame, asked: TableOptions | None = None, *, source: 
     if times is not None and not grid.step and len(table.times_N) > len(grid.lengths_B):
         told.append(f"the times in {printable(str(chosen.time))} are not evenly spaced: each row is a step")
     target = _target(columns, chosen, asked, table, grid) if chosen.target else None
-    return _built(source, columns, chosen, asked, table, grid, target, told)
+    found = _built(source, columns, chosen, asked, table, grid, target, told)
+    row_N = rows_of_steps(grid.place_N, table.order_N, len(found.numbers_NF))
+    return dataclasses.replace(found, row_N=row_N, rows=_key_columns(frame, chosen, times, typed=typed))
+
+
+def _key_columns(frame: pl.DataFrame, chosen: Roles, times_N: Any, *, typed: bool) -> pl.DataFrame:
+    """The keys of the rows with the types of the source."""
+    found = {}
+    if chosen.group is not None:
+        found[chosen.group] = group_keys(frame[chosen.group], typed=typed)
+    if chosen.time is not None:
+        found[chosen.time] = time_keys(frame[chosen.time], times_N)
+    return pl.DataFrame(found)
 
 
 def gaps_told(gaps: int, steps: int) -> str:
