@@ -130,11 +130,15 @@ class RunRecord(Result):
     # -- records.jsonl -----------------------------------------------------------------------------------------
 
     def append(self, kind: str, step: int, seconds: float, **values: Any) -> None:
-        """Add one line."""
+        """Add one line, after whatever a kill has left of the last."""
         line = {"kind": kind, "step": step, "seconds": round(seconds, 3), **values}
-        # A file name that is not UTF-8 is written as the escape that JSON has for it.
-        with (self.folder / RECORDS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(json.dumps(finite(line), allow_nan=False, ensure_ascii=False) + "\n")
+        text = json.dumps(finite(line), allow_nan=False, ensure_ascii=False) + "\n"
+        with (self.folder / RECORDS).open("ab+") as stream:
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
+                text = text if stream.read(1) == b"\n" else "\n" + text
+            # A file name that is not UTF-8 is written as the escape that JSON has for it.
+            stream.write(text.encode(errors="backslashreplace"))
         self.count += kind != "event"
 
     def sync(self) -> None:
