@@ -66,5 +66,5 @@ def test_whoever_listens_is_told_and_json_on_a_terminal_is_alone(tmp_path: Path)
         "def make(): return torch.nn.RNN(1, 4), torch.randn(9, 2, 1), lambda y: y[0].square().mean()\n"
     )
     command = [sys.executable, "-W", "ignore", "-m", "unvanish", "diagnose", "case:make"]
-    assert "measuring" in on_a_terminal([*command, "--no-prescriptions"], tmp_path)
+    assert SHOWN["diagnose"] in on_a_terminal([*command, "--no-prescriptions"], tmp_path)
     assert on_a_terminal([*command, "--no-prescriptions", "--json"], tmp_path) == ""
