@@ -98,7 +98,7 @@ def test_a_process_that_cannot_start_is_told_at_once(name: str, tmp_path: Path) 
     training = prepare(settings, run, say=silent)
     path = tmp_path / name if name == "text.txt" else run / name
     path.rename(path.with_suffix(".away"))
-    with pytest.raises(RunError, match=r"process 2 of 2 ended \(.*no checkpoint yet.*--resume"):
+    with pytest.raises(RunError, match=r"process 2 of 2 ended \(.*no checkpoint had been written yet.*--resume"):
         training.run(silent)
     path.with_suffix(".away").rename(path)
     assert resume(run, say=silent).interrupted == 0

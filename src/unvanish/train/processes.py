@@ -115,7 +115,7 @@ def _left(folder: Path) -> str:
     """What there is to go on from."""
     if Checkpoints(folder).found():
         return "the last good checkpoint is kept: go on from it"
-    return "there was no checkpoint yet: begin again"
+    return "no checkpoint had been written yet: start over"
 
 
 def free_port() -> int:
