@@ -10,16 +10,13 @@ its checksum behind.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,34 +24,44 @@ import unvanish
 from unvanish.engine import make_plan
 from unvanish.engine.ir.lower import lower
 from unvanish.engine.native import ready
+from unvanish.engine.native.build import runtime
+from unvanish.engine.native.cache import with_checksum
 from unvanish.engine.native.emit import emit
-from unvanish.engine.native.toolchain import FLAGS
+from unvanish.engine.native.toolchain import OF_THE_WHEEL, Compiler, System, compile_line, link_line
+from unvanish.equations import System as Equations
 from unvanish.equations.backends import unsupported_by_native
-from unvanish.equations.system import System
-
-ZIG = (sys.executable, "-m", "ziglang", "c++")
 
 
 class Level(NamedTuple):
-    """A kind of processor: its name, what zig calls it, and how many bytes its vectors have."""
+    """A kind of processor: its name, its machine, what zig calls it, and how many bytes its vectors have."""
 
     name: str
-    target: str
+    machine: str
     processor: str
     vector: int
+
+    @property
+    def system(self) -> System:
+        """What it is a processor of."""
+        return System("Linux", self.machine)
+
+    @property
+    def compiler(self) -> Compiler:
+        """What compiles for it, on whatever machine."""
+        return Compiler((*OF_THE_WHEEL, "-target", f"{self.machine}-linux-gnu"), "")
 
 
 LEVELS = {
     "x86_64": [
-        Level("x86-64-v2", "x86_64-linux-gnu", "x86_64_v2", 32),
-        Level("x86-64-v3", "x86_64-linux-gnu", "x86_64_v3", 32),
-        Level("x86-64-v4", "x86_64-linux-gnu", "x86_64_v4", 64),
+        Level("x86-64-v2", "x86_64", "x86_64_v2", 32),
+        Level("x86-64-v3", "x86_64", "x86_64_v3", 32),
+        Level("x86-64-v4", "x86_64", "x86_64_v4", 64),
     ],
-    "aarch64": [Level(ready.ARM, "aarch64-linux-gnu", "generic", 32)],
+    "aarch64": [Level(ready.ARM, "aarch64", "generic", 32)],
 }
 
 
-def systems(cells: list[str]) -> Iterator[System]:
+def systems(cells: list[str]) -> Iterator[Equations]:
     """Yield the equations of the cells, and those of torch.nn.RNN with relu, as layers run them."""
     for name in cells:
         yield unvanish.Recurrent(unvanish.cells[name], 2, 3).system
@@ -72,33 +79,32 @@ def texts(cells: list[str], vector: int) -> list[str]:
     return list(found)
 
 
-def build(text: str, level: Level, runtime: str) -> Path:
+def build(text: str, level: Level, included: str) -> Path:
     """Compile one kernel and return where it was put."""
-    made = ready.FOLDER / level.name / f"{ready.key(text, runtime)}.so"
+    made = ready.FOLDER / level.name / f"{ready.key(text, included)}.so"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "kernel.cpp").write_text(text, encoding="utf-8")
-        (folder / "runtime.h").write_text(runtime, encoding="utf-8")
+        (folder / "runtime.h").write_text(included, encoding="utf-8")
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": name, "ZIG_LOCAL_CACHE_DIR": name}
-        to = ["-target", level.target, f"-mcpu={level.processor}"]
-        half = [*FLAGS, "-fPIC", "-g0", "-fno-sanitize=undefined", "-c", "kernel.cpp", "-o", "kernel.o"]
-        whole = ["-shared", "-nostdlib", "-Wl,-s", "kernel.o", "-o", "kernel.so"]
-        for line in (half, whole):
-            subprocess.run([*ZIG, *to, *line], check=True, env=environment, cwd=folder)
+        for line in (
+            compile_line(level.compiler, level.system, "kernel.cpp", "kernel.o", f"-mcpu={level.processor}"),
+            [*link_line(level.compiler, level.system, "kernel.o", "kernel.so"), "-Wl,-s"],
+        ):
+            subprocess.run(line, check=True, env=environment, cwd=folder)
         content = (folder / "kernel.so").read_bytes()
     made.parent.mkdir(parents=True, exist_ok=True)
-    made.write_bytes(content + hashlib.sha256(content).digest())
+    made.write_bytes(with_checksum(content))
     return made
 
 
 def build_all(machine: str, cells: list[str], levels: list[str] | None, jobs: int) -> list[Path]:
     """Build what is asked for, in place of what was built before."""
     shutil.rmtree(ready.FOLDER, ignore_errors=True)
-    runtime = resources.files("unvanish.engine.native").joinpath("runtime.h").read_text(encoding="utf-8")
     wanted = [level for level in LEVELS[machine] if levels is None or level.name in levels]
     work = [(text, level) for level in wanted for text in texts(cells, level.vector)]
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda one: build(*one, runtime), work))
+        return list(pool.map(lambda one: build(*one, runtime()), work))
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def make():
 """
 SWIFT = """
 import sys, time, torch, unvanish
-from unvanish.engine.native import build, ready
+from unvanish.engine.native import build
 begin = time.perf_counter()
 for name in sys.argv[1:]:
     unvanish.Recurrent(unvanish.cells[name], 4, 32, engine="native")(torch.randn(9, 8, 4))[0].sum().backward()

@@ -127,7 +127,7 @@ def libraries(text: str, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, P
     """The library of a text for each processor, as a release builds it."""
     levels = {"x86": kernels.LEVELS["x86_64"][1], "arm": kernels.LEVELS["aarch64"][0]}
     patch.setattr(ready, "FOLDER", folder)
-    return {name: kernels.build(text, level, build._runtime()) for name, level in levels.items()}
+    return {name: kernels.build(text, level, build.runtime()) for name, level in levels.items()}
 
 
 CELLS = usual(("lstm",), ("lstm", "gru", "peephole_lstm", "clockwork_rnn", "lem", "skip_rnn"))

@@ -96,7 +96,8 @@ def _version(command: tuple[str, ...]) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _runtime() -> str:
+def runtime() -> str:
+    """Return the text that every kernel's includes."""
     return resources.files("unvanish.engine.native").joinpath("runtime.h").read_text(encoding="utf-8")
 
 
@@ -123,7 +124,7 @@ def levels_here() -> list[str]:
 
 def is_ready(text: str) -> bool:
     """Whether the library of a text came with the package."""
-    return ready.holds(text, _runtime(), _processor())
+    return ready.holds(text, runtime(), _processor())
 
 
 def vector_bytes() -> int:
@@ -139,7 +140,7 @@ def library(text: str, name: str = "a") -> ctypes.CDLL:
     Raises:
         BuildError: there is no compiler, or it failed, or what it made cannot be loaded.
     """
-    found = ready.find(text, _runtime(), _processor())
+    found = ready.find(text, runtime(), _processor())
     if found is not None:
         return found
     using = compiler()
@@ -159,7 +160,7 @@ def library(text: str, name: str = "a") -> ctypes.CDLL:
 
 def _target(using: Compiler, text: str, suffix: str = "so") -> tuple[Path | None, str]:
     """Where the library of a text is kept, or what stands in the way."""
-    key = "\0".join([text, _runtime(), *compile_line(using, System.here(), "", ""), using.version, _processor()])
+    key = "\0".join([text, runtime(), *compile_line(using, System.here(), "", ""), using.version, _processor()])
     try:
         return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.{suffix}", ""
     except OSError as fault:
@@ -193,7 +194,7 @@ def _compile(using: Compiler, text: str, workers: Group, seconds: float) -> Path
     assert workers.folder is not None
     source, half, made = (workers.folder / f"kernel.{end}" for end in ("cpp", "o", "so"))
     source.write_text(text, encoding="utf-8")
-    (workers.folder / "runtime.h").write_text(_runtime(), encoding="utf-8")
+    (workers.folder / "runtime.h").write_text(runtime(), encoding="utf-8")
     workers.run(compile_line(using, System.here(), str(source), str(half)), seconds)
     workers.run(link_line(using, System.here(), str(half), str(made)), seconds)
     return made

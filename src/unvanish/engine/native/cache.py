@@ -128,6 +128,11 @@ def content_of(descriptor: int) -> bytes:
         return stream.read()
 
 
+def with_checksum(content: bytes) -> bytes:
+    """Return a library as it is kept."""
+    return content + hashlib.sha256(content).digest()
+
+
 def keep(content: bytes, target: Path) -> ctypes.CDLL:
     """Load a library and put it and its checksum into the cache in one step, under its name only once it loads.
 
@@ -139,7 +144,7 @@ def keep(content: bytes, target: Path) -> ctypes.CDLL:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=folder)
         try:
             with open(descriptor, "wb", closefd=False) as stream:
-                stream.write(content + hashlib.sha256(content).digest())
+                stream.write(with_checksum(content))
             loaded = load(descriptor, str(target.parent / temporary))
             os.replace(temporary, target.name, src_dir_fd=folder, dst_dir_fd=folder)
             return loaded
@@ -226,6 +231,6 @@ def load(descriptor: int, path: str) -> ctypes.CDLL:
 def _share_openmp() -> None:
     """Make torch's own OpenMP runtime the one that our kernels find: one pool of threads, not two."""
     with contextlib.suppress(OSError):  # who has given up rights since torch was imported may not look there
-        for path in sorted((Path(torch.__file__).parent / "lib").glob("lib*omp*")):  # LLVM's on macOS
-            if path.name.startswith(("libgomp", "libomp.")):
-                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        folder = Path(torch.__file__).parent / "lib"
+        for path in sorted([*folder.glob("libgomp*"), *folder.glob("libomp.*")]):  # the second is macOS's
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)

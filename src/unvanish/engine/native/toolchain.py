@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 COMPILERS = ("c++", "g++", "clang++")
 WHEEL = "ziglang"  # which `pip install "unvanish[compiler]"` brings
+OF_THE_WHEEL = (sys.executable, "-m", WHEEL, "c++")
 
 # No -ffast-math: it breaks the rounding by adding a large number, and what NaN and infinity mean.
 # -O2 compiles as long as -O3 and its kernels are up to 1.5 times slower; -O1 takes half as long to compile.
@@ -51,11 +52,6 @@ class System(NamedTuple):
         """Return this machine's."""
         return cls(platform.system(), platform.machine().lower())
 
-    @property
-    def suffix(self) -> str:
-        """How the name of a library ends."""
-        return "dll" if self.name == "Windows" else "so"
-
 
 def commands(given: str) -> list[tuple[str, ...]]:
     """Return how the compilers that are there are called: what is given, the usual ones, the one from a wheel."""
@@ -63,7 +59,7 @@ def commands(given: str) -> list[tuple[str, ...]]:
         return []
     found = [command_of(name) for name in (given, *COMPILERS)]
     if importlib.util.find_spec(WHEEL) is not None:
-        found.append((sys.executable, "-m", WHEEL, "c++"))
+        found.append(OF_THE_WHEEL)
     return [command for command in found if command]
 
 
@@ -80,15 +76,15 @@ def command_of(given: str) -> tuple[str, ...]:
     return () if path is None else (path, *arguments)
 
 
-def compile_line(using: Compiler, system: System, source: str, made: str) -> list[str]:
-    """Return the command that compiles a kernel for this very processor.
+def compile_line(using: Compiler, system: System, source: str, made: str, processor: str = "") -> list[str]:
+    """Return the command that compiles a kernel, by default for this very processor.
 
     >>> line = compile_line(Compiler(("c++",), "g++ 14"), System("Linux", "x86_64"), "k.cpp", "k.o")
     >>> line[-6:]
     ['-march=native', '-fPIC', '-c', 'k.cpp', '-o', 'k.o']
     """
     # Apple's clang knows -march=native for Intel's processors only, gcc both names for Arm's.
-    processor = "-mcpu=native" if system.machine in _ARM else "-march=native"
+    processor = processor or ("-mcpu=native" if system.machine in _ARM else "-march=native")
     return [*using.command, *FLAGS, *_own(using), processor, *_position(system), "-c", source, "-o", made]
 
 
