@@ -153,6 +153,7 @@ class ForecastPart(Strict):
     step: str
     encoding: EncodingPart
     marks: dict[str, Literal[".", ","]] = {}
+    own: str = ""  # the digest of series.json, where each series has units of its own
 
 
 class DataPart(Strict):

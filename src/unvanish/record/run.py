@@ -20,8 +20,9 @@ if TYPE_CHECKING:  # the models come with the app; a diagnosis needs neither the
 CONFIG, RECORDS = "config.yaml", "records.jsonl"
 REPORT = "report.html"
 VOCABULARY = "vocabulary.json"
+SERIES = "series.json"  # the units that each series was trained in
 BEST = "best.safetensors"  # the weights of the best validation, where validations decide
-HERE = (CONFIG, RECORDS, REPORT, VOCABULARY, BEST)
+HERE = (CONFIG, RECORDS, REPORT, VOCABULARY, SERIES, BEST)
 
 
 class Clock:
@@ -217,7 +218,7 @@ def check_free(folder: Path) -> None:
     passing = {LOCK, *(path.name for path in leftovers(folder, *HERE))}
     records = folder / RECORDS
     if records.is_file() and not records.stat().st_size:  # a run that did not get as far as its configuration
-        passing |= {RECORDS, VOCABULARY}
+        passing |= {RECORDS, VOCABULARY, SERIES}
     if {path.name for path in folder.iterdir()} - passing:
         raise RunError(f"{folder} is not empty: name another folder with --out, or resume it with --resume")
 

@@ -73,6 +73,9 @@ def beside(loaded: Loaded) -> dict[str, Any]:
         answers = "the last step"
     symbols = getattr(question, "symbols", None)
     kept = symbols.to_dict() if symbols is not None else question.kept()
+    if isinstance(question, ForecastQuestion) and question.own:
+        # Of these series not the units in `scales`, which are those of all together.
+        kept = kept | {"series": {key: one._asdict() for key, one in question.own.items()}}
     told = {"kind": question.kind, "answers": answers, "question": kept}
     mark, embedding = getattr(loaded.model, "mark", None), loaded.model.embedding
     if mark is not None:

@@ -31,6 +31,7 @@ from unvanish.train.questions.likelihoods import COVERED, bounds
 from unvanish.train.questions.reading import read_as_table
 from unvanish.train.questions.series import Borders, SeriesMaterial, Windows
 from unvanish.train.questions.symbols import SymbolQuestion
+from unvanish.train.questions.units import unknown_series
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,6 +92,8 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool, say: Callable[[str
     found = _read_like(loaded, source, labelled)
     question = loaded.question
     new = question.encoding.unknown(found) if isinstance(question, LabelQuestion | ForecastQuestion) else ()
+    if isinstance(question, ForecastQuestion):
+        new = [*new, *unknown_series(question, found)]
     for line in (*found.told, *new):
         say(line)
     return found

@@ -23,7 +23,7 @@ MACHINE = frozenset({"engine", "device", "precision", "strategy", "devices", "lo
 GROUPS = ("Data", "Network", "Training", "Measuring and machine")
 CALLED = {"lr": "learning rate", "optimizer": "optimiser", "clip": "clipping", "length": "window, in time steps"}
 # of the question, what no reader wants: how values become numbers
-_CODED = frozenset({"encoding", "scales", "marks"})
+_CODED = frozenset({"encoding", "scales", "marks", "own"})
 _CELL = ("name", "title", "parameters")
 _RUN = ("name", "created", "seed", "parameters")
 

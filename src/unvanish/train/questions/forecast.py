@@ -8,6 +8,9 @@ Shapes: T time, B batch, H steps ahead, G targets, K columns known beforehand, P
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from unvanish.data.encoding import Column, Encoding
 from unvanish.equations import Cell
 from unvanish.errors import OptionError
+from unvanish.record.run import SERIES
 from unvanish.train.model import Inputs, Network, Readout, Steps, make_layers, output_width
 from unvanish.train.questions.likelihoods import COVERED, LEVELS, LIKELIHOODS
 from unvanish.train.questions.question import Question, Sums, unfit
@@ -36,6 +40,13 @@ class Wanted(NamedTuple):
     centre_BG: Tensor
     scale_BG: Tensor
     naive_BG: Tensor
+
+
+class Units(NamedTuple):
+    """What is taken off the targets of a series, and what they are divided by."""
+
+    centre_G: tuple[float, ...]
+    scale_G: tuple[float, ...]
 
 
 class ForecastHead(nn.Module):
@@ -62,6 +73,7 @@ class ForecastQuestion(Question):
         targets: the columns to forecast; scaled by `how`, with the numbers of the training part in `scales`.
         known: columns that are known beforehand.
         season: steps after which a series repeats.
+        own: where each series has units of its own, those that it was trained in, by what its source calls it.
     """
 
     kind, unit = "forecast", "step"
@@ -78,6 +90,7 @@ class ForecastQuestion(Question):
         season: int,
         step: str = "",
         marks: tuple[tuple[str, str], ...] = (),
+        own: Mapping[str, Units] | None = None,
     ) -> None:
         self.encoding, self.targets, self.scales, self.known = encoding, targets, scales, known
         self.horizon, self.how, self.season = horizon, how, season
@@ -85,6 +98,7 @@ class ForecastQuestion(Question):
         self.named, self.likelihood = likelihood, LIKELIHOODS[likelihood]()
         self.every = how != "window"
         self.widened_HG: Tensor | None = None
+        self.own = own or {}
 
     def calibrated(self, widths: Iterable[tuple[float, list[list[float]]]]) -> ForecastQuestion:
         """Return the question with the first interval widened as it was calibrated, by share covered."""
@@ -198,11 +212,18 @@ class ForecastQuestion(Question):
             "step": self.step,
             "marks": dict(self.marks),
             "encoding": self.encoding.to_dict(),
+            "own": hashlib.sha256(self.files()[SERIES]).hexdigest() if self.own else "",
         }
 
+    def files(self) -> dict[str, bytes]:
+        """Return the units of the series, which may be many, in a file of their own."""
+        if not self.own:
+            return {}
+        return {SERIES: (json.dumps({key: list(one) for key, one in self.own.items()}) + "\n").encode()}
+
     @classmethod
-    def of_kept(cls, plain: Mapping[str, Any]) -> ForecastQuestion:
-        """Make it of what `kept` returned."""
+    def of_kept(cls, plain: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> ForecastQuestion:
+        """Make it of what `kept` returned, and of what its file holds."""
         return cls(
             Encoding.from_dict(plain["encoding"]),
             tuple(plain["targets"]),
@@ -214,7 +235,15 @@ class ForecastQuestion(Question):
             plain["season"],
             plain["step"],
             tuple(plain.get("marks", {}).items()),
+            {key: _units(one, len(plain["targets"])) for key, one in (own or {}).items()},
         )
+
+
+def _units(plain: Any, targets: int) -> Units:
+    found = Units(*(tuple(map(float, one)) for one in plain))
+    if any(len(one) != targets for one in found) or not all(map(math.isfinite, (*found.centre_G, *found.scale_G))):
+        raise ValueError("a series has units that are none")
+    return found
 
 
 def forecast_metrics(sums: Mapping[str, float]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from unvanish.data.tokens import Symbols, read_tokens, symbols_of
 from unvanish.data.tokens.symbols import Characters
 from unvanish.errors import DataError, OptionError, RunError
 from unvanish.record.config import DataPart, LabelsPart
-from unvanish.record.run import VOCABULARY
+from unvanish.record.run import SERIES, VOCABULARY
 from unvanish.train.datasettings import GIVEN
 from unvanish.train.questions.agreement import AgreementMaterial, AgreementQuestion, corpus
 from unvanish.train.questions.forecast import ForecastQuestion
@@ -263,9 +263,11 @@ def kept_question(part: DataPart, folder: Path, task: str | None) -> Question:
         return AgreementQuestion()
     if part.question is None:
         return SymbolQuestion(_kept_symbols(part, folder))
-    kind = LabelQuestion if isinstance(part.question, LabelsPart) else ForecastQuestion
     try:
-        return kind.of_kept(part.question.model_dump())
+        if isinstance(part.question, LabelsPart):
+            return LabelQuestion.of_kept(part.question.model_dump())
+        own = _kept_json(folder / SERIES, part.question.own) if part.question.own else None
+        return ForecastQuestion.of_kept(part.question.model_dump(), own)
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise RunError(
             f"{folder}: what the run keeps of its data is damaged ({fault!r}); restore config.yaml"
@@ -277,12 +279,20 @@ def _kept_symbols(part: DataPart, folder: Path) -> Symbols:
         return Characters(part.characters or "")
     path = folder / VOCABULARY
     try:
+        return symbols_of(_kept_json(path, part.vocabulary))
+    except (ValueError, RecursionError) as fault:
+        raise RunError(f"{path} cannot be read: {fault}; restore it") from fault
+
+
+def _kept_json(path: Path, digest: str) -> Any:
+    """Read a file of a run that its configuration knows by its digest."""
+    try:
         content = path.read_bytes()
     except OSError as fault:
         raise RunError(f"{path} cannot be read: {fault.strerror}; restore it") from fault
-    if hashlib.sha256(content).hexdigest() != part.vocabulary:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise RunError(f"{path} has changed since the run began: restore it")
     try:
-        return symbols_of(json.loads(content))
+        return json.loads(content)
     except (ValueError, RecursionError) as fault:
         raise RunError(f"{path} cannot be read: {fault}; restore it") from fault

@@ -31,6 +31,7 @@ from unvanish.train.questions.units import (
     naive_errors,
     of_windows,
     others,
+    own_units_of,
     scales_of,
     season_of,
     single,
@@ -374,7 +375,7 @@ def question_of(data: Sequences, borders: Borders, settings: TrainSettings) -> F
     ]
     known = tuple(one.name for one in encoding.columns if one.name in data.known)
     season = settings.season or season_of(data.step)
-    return ForecastQuestion(
+    question = ForecastQuestion(
         encoding,
         data.target.names,
         tuple(scales),
@@ -386,3 +387,5 @@ def question_of(data: Sequences, borders: Borders, settings: TrainSettings) -> F
         data.step,
         data.marks,
     )
+    question.own = own_units_of(question, data, borders.train_S, data.target.values.astype(np.float32))
+    return question

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from unvanish.data.encoding import spread
 from unvanish.data.sequences import Sequences
-from unvanish.errors import DataError
-from unvanish.train.questions.forecast import ForecastQuestion
+from unvanish.errors import DataError, printable
+from unvanish.train.questions.forecast import ForecastQuestion, Units
 
 # Steps after which most series repeat: of a day for hours, of a week for days, of a year for the others.
 SEASONS = {
@@ -76,7 +76,53 @@ def units(name: str, values_N: NDArray[Any], how: str, counts: bool) -> tuple[fl
 def scales_of(
     question: ForecastQuestion, data: Sequences, train_S: NDArray[np.int64], values_NG: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What is taken off the targets of each series, and what they are divided by."""
+    """What is taken off the targets of each series, and what they are divided by.
+
+    A series that was trained on keeps its units, whatever part of it is given later.
+    """
+    centre_SG, scale_SG = _measured(question, data, train_S, values_NG)
+    for place, key in enumerate(data.keys if question.own and is_named(data) else ()):
+        if key in question.own:
+            centre_SG[place], scale_SG[place] = question.own[key]
+    return centre_SG, scale_SG
+
+
+def is_named(data: Sequences) -> bool:
+    """Whether a column of the source names the series: else they are called by their numbers."""
+    return data.rows is not None and data.called[0] in data.rows.columns
+
+
+def own_units_of(
+    question: ForecastQuestion, data: Sequences, train_S: NDArray[np.int64], values_NG: NDArray[np.float32]
+) -> dict[str, Units]:
+    """Return the units of each series by its name, where each has its own."""
+    if question.how != "series" or not is_named(data):
+        return {}
+    both = zip(*_measured(question, data, train_S, values_NG), strict=True)
+    return {
+        key: Units(tuple(centre_G.tolist()), tuple(scale_G.tolist()))
+        for key, (centre_G, scale_G) in zip(data.keys, both, strict=True)
+    }
+
+
+def unknown_series(question: ForecastQuestion, data: Sequences) -> list[str]:
+    """Say which series were not there in training, where each has units of its own."""
+    if not question.own or not is_named(data):
+        return []
+    new = [key for key in data.keys if key not in question.own]
+    if not new:
+        return []
+    few = ", ".join(map(printable, new[:3])) + (", …" if len(new) > 3 else "")
+    were = "series was" if len(new) == 1 else "series were"
+    return [
+        f"{len(new):,} {were} not there in training ({few}): scaled by the values that are given here, so give "
+        "enough of them"
+    ]
+
+
+def _measured(
+    question: ForecastQuestion, data: Sequences, train_S: NDArray[np.int64], values_NG: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     count = len(data)
     centre_SG, scale_SG = (
         np.tile(np.array([getattr(one, name) for one in question.scales], np.float32), (count, 1))
