@@ -138,6 +138,7 @@ def test_long_lines_of_code_go_on_under_their_beginning_and_options_stay_whole()
         '<pre><code><span class="line" style="--from: 4ch">one --two\n</span>'
         '<span class="line" style="--from: 6ch">  three\n</span></code></pre>'
     )
+    assert '<span class="c1"># with</span>' in shaped("<pre><code>train  # with\n</code></pre>")
     assert shaped("<code>train --lr-find</code>") == '<code>train <span class="whole">--lr-find</span></code>'
 
 

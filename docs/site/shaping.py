@@ -6,6 +6,7 @@ import re
 
 _LINE = re.compile(r'<span id="__span-[\d-]+">((?:<span class="[\w ]*">)?)( *)')
 _PLAIN = re.compile(r"(<pre[^>]*>(?:<span></span>)?<code[^>]*>)((?:(?!<span|</code>).)*)(</code>)", re.DOTALL)
+_NOTE = re.compile(r"(?:^|(?<=  ))# .*")
 _PRE = re.compile(r"(<pre.*?</pre>)", re.DOTALL)
 _INLINE = re.compile(r"<code>([^<]*)</code>")
 _OPTION = re.compile(r"(?<![\w-])(--?[a-z][\w-]*)")
@@ -24,8 +25,12 @@ def shaped(html: str) -> str:
 def _lined(found: re.Match[str]) -> str:
     """A block without colours has no lines of its own yet."""
     lines = found[2].removesuffix("\n").split("\n")
-    spans = [_open(len(line) - len(line.lstrip(" "))) + line + "\n</span>" for line in lines]
+    spans = [_open(len(line) - len(line.lstrip(" "))) + _NOTE.sub(_grey, line) + "\n</span>" for line in lines]
     return found[1] + "".join(spans) + found[3]
+
+
+def _grey(found: re.Match[str]) -> str:
+    return f'<span class="c1">{found[0]}</span>'
 
 
 def _open(indent: int) -> str:
