@@ -39,15 +39,18 @@ $(VENV)/.release: pyproject.toml constraints.txt $(VENV)/pyvenv.cfg
 demo: $(VENV)/.app ## Train on this machine's own Python library, watch the reach of the gradient, write the report.
 	$(RUN)/unvanish train --epochs 2 --seed 1
 
-check: lint types bench-engine-quick bench-remedies-quick test ## Run all that CI runs.
+check: $(VENV)/.test ## Run all that CI runs: what needs one core goes side by side, and the tests come last.
+	@$(MAKE) --jobs=2 lint types bench-engine-quick bench-remedies-quick
+	@$(MAKE) test
 
 # The half that compiles most kernels runs beside the rest, on a thread each: its lines come last. Some of what is
 # trained and diagnosed stands there, so that both take as long; nothing that imports scikit-learn, whose OpenMP is another.
 # In random order, so that no test leans on another: make test SEED=17 runs in the order of that number.
 # make test ONLY='-k word' runs some; make test-engine and make test-rest run one half alone.
 ENGINE_TESTS := tests/engine tests/nn tests/cells tests/flow tests/remedies tests/outside \
-	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py tests/export tests/data tests/figures \
-	tests/train/test_sharing.py tests/train/test_options.py tests/train/questions tests/test_site.py
+	tests/diagnosis/test_people.py tests/diagnosis/test_prescribed_code.py tests/diagnosis/test_suite.py tests/export \
+	tests/data tests/figures tests/train/test_sharing.py tests/train/test_options.py tests/train/test_storm.py \
+	tests/train/test_hostile.py tests/train/questions tests/test_site.py
 ifndef SEED
 SEED := $(shell date +%s)
 endif

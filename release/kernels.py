@@ -89,7 +89,7 @@ def build(text: str, level: Level, included: str) -> Path:
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": name, "ZIG_LOCAL_CACHE_DIR": name}
         for line in (
             compile_line(level.compiler, level.system, "kernel.cpp", "kernel.o", f"-mcpu={level.processor}"),
-            [*link_line(level.compiler, level.system, "kernel.o", "kernel.so"), "-Wl,-s"],
+            [*link_line(level.compiler, level.system, ["kernel.o"], "kernel.so"), "-Wl,-s"],
         ):
             subprocess.run(line, check=True, env=environment, cwd=folder)
         content = (folder / "kernel.so").read_bytes()

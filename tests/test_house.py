@@ -26,6 +26,7 @@ LAW = {
     "flow": {"equations", "engine", "nn", "data", "figures"},
     "remedies": {"equations", "engine", "nn", "flow"},
     "diagnosis": {"cells", "nn", "flow", "remedies", "data"},
+    "bench": {"equations", "engine", "nn"},
     "data": set(),
     "tasks": {"data"},
     "export": {"equations", "engine", "nn"},
@@ -34,7 +35,7 @@ LAW = {
     "hugging_face": {"diagnosis"},
     "report": set(),
     "figures": set(),
-    "cli": {"equations", "cells", "engine", "nn", "train", "diagnosis", "report", "export"},
+    "cli": {"equations", "cells", "engine", "nn", "bench", "train", "diagnosis", "report", "export"},
 }
 OPEN = {"checks", "errors", "layer_options", "record", "torch_internals", "waiting"}
 LATE = {"record": {"figures"}}  # what draws a result is imported inside its methods

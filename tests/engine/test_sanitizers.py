@@ -169,9 +169,10 @@ def run_broken() -> None:
 def compile_broken(
     compile_text: Callable[..., Path], function: str, change: str, using: toolchain.Compiler, text: str, *more: Any
 ) -> Path:
+    other = "FORWARD" if function == "backward" else "BACKWARD"
     text = text.replace(f"void {function}(", f"void whole_{function}(") + (
-        f'extern "C" void {function}(const Call* call) {{\n'
-        f"  Call own = *call;\n  {change}\n  whole_{function}(&own);\n}}\n"
+        f'#ifndef {other}_ALONE\nextern "C" void {function}(const Call* call) {{\n'
+        f"  Call own = *call;\n  {change}\n  whole_{function}(&own);\n}}\n#endif\n"
     )
     return compile_text(using, text, *more)
 

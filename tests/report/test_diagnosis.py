@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import unvanish
-from tests.support.whole import whole_only
+from tests.support.whole import usual, whole_only
 from unvanish.errors import OptionError
 from unvanish.report import write_diagnosis
 
@@ -502,7 +502,7 @@ def test_nulls_everywhere(write: Callable[[Any], Page], found: Found) -> None:
 def test_junk_anywhere_leaves_a_page(write: Callable[[Any], Page], found: Found) -> None:
     generator = random.Random(3)
     ways = list(leaves(found))
-    for _ in range(40):
+    for _ in range(usual(12, 40)):
         changed = found
         for way in generator.sample(ways, 4):
             try:

@@ -7,7 +7,7 @@ import functools
 import keyword
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -173,6 +173,19 @@ class Cell:
         """The keywords that a layer of this cell takes beside the common ones."""
         sizes = sorted({f"{width}_size" for width in self.widths.values()})
         return (*self.numbers, *self.delays, *self.functions, *sizes)
+
+    def check_options(self, given: Iterable[str]) -> None:
+        """Refuse names that are no options of this cell, though a layer may know them.
+
+        Raises:
+            OptionError: with what it has.
+
+        >>> Cell("leaky", "h[t] = alpha * h[t-1] + W @ x[t]", numbers={"alpha": 0.9}).check_options(["alpha"])
+        """
+        for name in given:
+            if name not in self.options:
+                why = nearest(name, self.options) if self.options else "it has none at all"
+                raise OptionError(f"{self.name} has no option {name!r}: {why}")
 
     def system(
         self,

@@ -6,11 +6,13 @@ Every matrix product and every row-wise function gets a statement of its own, so
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from unvanish.equations.check import Checker, Declarations, error_at
 from unvanish.equations.expression import (
@@ -100,7 +102,7 @@ class Mask:
     of: Literal["row", "step"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class System:
     """A checked cell. `states` begins with the output where that is a state, as torch returns (h, c)."""
 
@@ -112,6 +114,18 @@ class System:
     output_width: str
     uses_time: bool
     masks: tuple[Mask, ...] = ()
+
+    def __hash__(self) -> int:
+        """Worked out once: it takes 30 µs, and each pass of a layer asks for it a few times."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, one.name) for one in dataclasses.fields(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the hash behind: that of a text is another in every process."""
+        return {name: value for name, value in vars(self).items() if name != "_hash"}
 
     @property
     def widths(self) -> frozenset[str]:

@@ -218,6 +218,7 @@ def output_width(settings: TrainSettings) -> int:
 
 def make_layers(cell: Cell, width: int, settings: TrainSettings) -> Recurrent:
     """Make the recurrent layers of a run."""
+    cell.check_options(settings.cell_options)
     return Recurrent(cell, width, settings.hidden, settings.layers, engine=settings.engine, **settings.keywords())
 
 

@@ -90,7 +90,7 @@ def test_each_system_has_its_lines(where: tuple[str, str, Compiler]) -> None:
     """Those of macOS and of Windows have been run nowhere yet."""
     name, machine, using = where
     half = " ".join(compile_line(using, System(name, machine), "k.cpp", "k.o"))
-    whole = " ".join(link_line(using, System(name, machine), "k.o", "k.so"))
+    whole = " ".join(link_line(using, System(name, machine), ["k.o"], "k.so"))
     compiled, linked = LINES[where]
     assert half == f"{' '.join([*using.command, *toolchain.FLAGS])} {compiled} -c k.cpp -o k.o"
     assert whole == f"{' '.join(using.command)} {linked} k.o -o k.so"

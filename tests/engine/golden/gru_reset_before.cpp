@@ -295,9 +295,11 @@ static void step_forward(const Call& a, int number, const Part& part, int64_t t)
   }
 }
 
+#ifndef BACKWARD_ALONE
 EXPORT void forward(const Call* call) {
   run_forward(*call, 2, pack_forward, step_forward);
 }
+#endif
 
 // the adjoint of the full state
 static void settle_states(const Call& a, const Part& part, int64_t t) {
@@ -324,7 +326,9 @@ static void step_backward(const Call& a, int number, const Part& part, int64_t t
   }
 }
 
+#ifndef FORWARD_ALONE
 EXPORT void backward(const Call* call) {
   run_backward(*call, call->settle ? 0 : 1, 5, pack_backward, step_backward);
 }
+#endif
 

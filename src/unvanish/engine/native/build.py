@@ -17,6 +17,7 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from unvanish.engine.native.cache import (
     load_kept,
     opened_library,
 )
-from unvanish.engine.native.toolchain import Compiler, System, commands, compile_line, link_line
+from unvanish.engine.native.toolchain import PASSES, Compiler, System, commands, compile_line, link_line
 from unvanish.engine.native.workshop import BuildError, Group, group, workshop
 
 # What a compiler must make a library of before it is used: vectors, threads, and the functions of a kernel.
@@ -132,10 +133,11 @@ def vector_bytes() -> int:
     return 64 if re.search(r"\bavx512f\b", _processor()) else 32
 
 
-def library(text: str, name: str = "a") -> ctypes.CDLL:
+def library(text: str, name: str = "a", in_two: bool = False) -> ctypes.CDLL:
     """Return the loaded library of a kernel's text, compiled if it neither came with the package nor is kept.
 
-    `name` is for who reads along.
+    `name` is for who reads along. With `in_two` two compilers work side by side, on a pass each: the text leaves
+    the other one out where a name of toolchain.PASSES is defined.
 
     Raises:
         BuildError: there is no compiler, or it failed, or what it made cannot be loaded.
@@ -151,7 +153,7 @@ def library(text: str, name: str = "a") -> ctypes.CDLL:
     if loaded is None:
         _tell(f"unvanish: compiling {name} kernel{'' if target is None else ', once'} …")
         begin = time.perf_counter()
-        loaded, hindrance = _make(using, text, TIME_LIMIT, target, hindrance)
+        loaded, hindrance = _make(using, text, TIME_LIMIT, target, hindrance, PASSES if in_two else ("",))
         COMPILED.append(time.perf_counter() - begin)
         if hindrance:
             _warn(f"compiled kernels cannot be kept, every process compiles its own: {hindrance}")
@@ -168,12 +170,17 @@ def _target(using: Compiler, text: str, suffix: str = "so") -> tuple[Path | None
 
 
 def _make(
-    using: Compiler, text: str, seconds: float, target: Path | None, hindrance: str = ""
+    using: Compiler,
+    text: str,
+    seconds: float,
+    target: Path | None,
+    hindrance: str = "",
+    passes: Sequence[str] = ("",),
 ) -> tuple[ctypes.CDLL, str]:
     """Compile, keep and load; where it cannot be kept, say what stands in the way."""
     try:
         with workshop() as (workers, folder):
-            made = _compile(using, text, workers, seconds)
+            made = _compile(using, text, workers, seconds, passes)
             with opened_library(made.name, folder) as descriptor:
                 content = content_of(descriptor)
                 if not is_whole(content):
@@ -190,13 +197,16 @@ def _make(
         raise BuildError(f"no library can be written and loaded: {fault}; make room, or set TMPDIR") from fault
 
 
-def _compile(using: Compiler, text: str, workers: Group, seconds: float) -> Path:
+def _compile(using: Compiler, text: str, workers: Group, seconds: float, passes: Sequence[str]) -> Path:
     assert workers.folder is not None
-    source, half, made = (workers.folder / f"kernel.{end}" for end in ("cpp", "o", "so"))
+    source, made = workers.folder / "kernel.cpp", workers.folder / "kernel.so"
     source.write_text(text, encoding="utf-8")
     (workers.folder / "runtime.h").write_text(runtime(), encoding="utf-8")
-    workers.run(compile_line(using, System.here(), str(source), str(half)), seconds)
-    workers.run(link_line(using, System.here(), str(half), str(made)), seconds)
+    objects = {alone: str(workers.folder / f"kernel{alone}.o") for alone in passes}
+    here = System.here()
+    lines = [compile_line(using, here, str(source), half, alone=alone) for alone, half in objects.items()]
+    workers.run_all(lines, seconds)
+    workers.run(link_line(using, here, list(objects.values()), str(made)), seconds)
     return made
 
 

@@ -111,7 +111,7 @@ def load(kernel: Kernel, dtype: torch.dtype, name: str = "a") -> Loaded | None:
     """Return the compiled kernel for a number type; None, after one warning, where none can be made."""
     emitted = emit(kernel, dtype is torch.float64, vector_bytes())
     try:
-        found = library(emitted.text, name)
+        found = library(emitted.text, name, in_two=torch.get_num_threads() > 1)
     except BuildError as fault:
         warnings.warn(f"no native kernel, running in plain torch instead: {fault}", stacklevel=2)
         return None

@@ -28,15 +28,17 @@ class Loop:
     def over_time(self, name: str, calls: list[str]) -> list[str]:
         """Write the function that a library has, which packs the matrices and calls what a step consists of."""
         begin = "call->settle ? 0 : 1, " if name == "backward" else ""
+        other = "forward" if name == "backward" else "backward"
         return [
             *self.pack(name),
             f"static void step_{name}(const Call& a, int number, const Part& part, int64_t t) {{",
             "  switch (number) {",
             *(f"    case {position}: {call}(a, part, t); break;" for position, call in enumerate(calls)),
             *("  }", "}", ""),
+            f"#ifndef {other.upper()}_ALONE",
             f"EXPORT void {name}(const Call* call) {{",
             f"  run_{name}(*call, {begin}{len(calls)}, pack_{name}, step_{name});",
-            *("}", ""),
+            *("}", "#endif", ""),
         ]
 
     def pack(self, name: str) -> list[str]:

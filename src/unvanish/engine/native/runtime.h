@@ -2,6 +2,7 @@
 //   typedef float real;   or   typedef double real;
 //   #define SINGLE 1      or   #define SINGLE 0
 //   #define VECTOR 64     or   #define VECTOR 32      bytes in a vector
+// With FORWARD_ALONE or BACKWARD_ALONE it makes the functions of one pass, of which the other object has none.
 // GCC's and Clang's vector extensions, so that any processor works, and a few intrinsics where they say too little.
 // No header is read: that is a quarter of the time to compile, and a compiler from a wheel has no OpenMP header.
 #if VECTOR == 64 && defined(__AVX512F__)
@@ -571,6 +572,7 @@ static void pack_adjoint(const Outer& a, Tile& tile, real* packed) {
                        TALL * sizeof(real));
   tile.adjoint = packed, tile.block = TALL * count, tile.ld = TALL;
 }
+#ifndef BACKWARD_ALONE  // which takes longer to compile
 EXPORT void outer(const Outer* call) {
   const Outer& a = *call;
   constexpr int64_t RUN = 96, WIDE = 96;
@@ -590,3 +592,4 @@ EXPORT void outer(const Outer* call) {
     __builtin_free(packed);
   });
 }
+#endif

@@ -12,6 +12,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -28,6 +29,8 @@ FLAGS = (
     "-fno-trapping-math",
     "-Wno-psabi",
 )
+# What makes a kernel's text leave the other pass out: two compilers need little more than half the time of one.
+PASSES = ("FORWARD_ALONE", "BACKWARD_ALONE")
 _ARM = ("aarch64", "arm64")
 
 
@@ -76,8 +79,10 @@ def command_of(given: str) -> tuple[str, ...]:
     return () if path is None else (path, *arguments)
 
 
-def compile_line(using: Compiler, system: System, source: str, made: str, processor: str = "") -> list[str]:
-    """Return the command that compiles a kernel, by default for this very processor.
+def compile_line(
+    using: Compiler, system: System, source: str, made: str, processor: str = "", alone: str = ""
+) -> list[str]:
+    """Return the command that compiles a kernel, or one pass of it, by default for this very processor.
 
     >>> line = compile_line(Compiler(("c++",), "g++ 14"), System("Linux", "x86_64"), "k.cpp", "k.o")
     >>> line[-6:]
@@ -85,13 +90,14 @@ def compile_line(using: Compiler, system: System, source: str, made: str, proces
     """
     # Apple's clang knows -march=native for Intel's processors only, gcc both names for Arm's.
     processor = processor or ("-mcpu=native" if system.machine in _ARM else "-march=native")
-    return [*using.command, *FLAGS, *_own(using), processor, *_position(system), "-c", source, "-o", made]
+    own = [*_own(using), *([f"-D{alone}"] if alone else [])]
+    return [*using.command, *FLAGS, *own, processor, *_position(system), "-c", source, "-o", made]
 
 
-def link_line(using: Compiler, system: System, half: str, made: str) -> list[str]:
-    """Return the command that makes a library of it; the symbols that it needs are found when it is loaded.
+def link_line(using: Compiler, system: System, objects: Sequence[str], made: str) -> list[str]:
+    """Return the command that makes a library; the symbols that it needs are found when it is loaded.
 
-    >>> link_line(Compiler(("clang++",), "Apple clang 16"), System("Darwin", "arm64"), "k.o", "k.so")[1:4]
+    >>> link_line(Compiler(("clang++",), "Apple clang 16"), System("Darwin", "arm64"), ["k.o"], "k.so")[1:4]
     ['-shared', '-undefined', 'dynamic_lookup']
     """
     if system.name == "Darwin":
@@ -100,7 +106,7 @@ def link_line(using: Compiler, system: System, half: str, made: str) -> list[str
         how = []
     else:
         how = ["-nostdlib"]
-    return [*using.command, "-shared", *how, half, "-o", made]
+    return [*using.command, "-shared", *how, *objects, "-o", made]
 
 
 def _position(system: System) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,21 @@ class Group(NamedTuple):
         Raises:
             BuildError: it cannot be run, fails, or takes more than so many seconds.
         """
+        return self.run_all([command], seconds)[0]
+
+    def run_all(self, commands: Sequence[list[str]], seconds: float) -> list[str]:
+        """Run programs side by side and return what each says; where one fails, the others are ended.
+
+        Raises:
+            BuildError: one cannot be run, fails, or they take more than so many seconds.
+        """
+        until = time.monotonic() + seconds
+        with contextlib.ExitStack() as end:
+            started = [(command, end.enter_context(self._started(command))) for command in commands]
+            return [_said(command, process, until, seconds) for command, process in started]
+
+    @contextlib.contextmanager
+    def _started(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         names = () if self.folder is None else ("TMPDIR", "ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
         place = dict.fromkeys(names, str(self.folder))
         try:
@@ -52,15 +68,21 @@ class Group(NamedTuple):
             raise BuildError(f"{command[0]} cannot be run ({fault.strerror}); set CXX to another") from fault
         with process:
             try:
-                said = process.communicate(timeout=seconds)[0].decode(errors="replace")
-            except subprocess.TimeoutExpired:
-                raise BuildError(f"{command[0]} had not ended after {seconds:g} s; set CXX to another") from None
+                yield process
             finally:
                 process.kill()
                 process.wait()  # after Ctrl-C nobody else does
-        if process.returncode != 0:
-            raise BuildError(f"{command[0]} failed: {_reason(said, process.returncode)}; set CXX to another")
-        return said
+
+
+def _said(command: list[str], process: subprocess.Popen[bytes], until: float, seconds: float) -> str:
+    """Wait for the end of a program and return what it said."""
+    try:
+        said = process.communicate(timeout=max(0.0, until - time.monotonic()))[0].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{command[0]} had not ended after {seconds:g} s; set CXX to another") from None
+    if process.returncode != 0:
+        raise BuildError(f"{command[0]} failed: {_reason(said, process.returncode)}; set CXX to another")
+    return said
 
 
 def _reason(said: str, status: int) -> str:
