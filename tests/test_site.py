@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,7 @@ import torch
 import unvanish
 from tests.report.browsing import assert_no_overflow, launched, needs_chromium
 from tests.support.whole import usual
+from unvanish.diagnosis import CAUSES
 from unvanish.flow.finding.parts import size_of
 
 ROOT = Path(__file__).parents[1]
@@ -78,14 +80,66 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
         assert loaded == [], page
 
 
-def test_every_cell_and_every_public_name_has_its_place(site: Path) -> None:
+def test_every_cell_has_a_card_and_stands_in_the_navigation(site: Path) -> None:
     for name in unvanish.cells:
         page = (site / "reference" / "cells" / f"{name}.html").read_text(encoding="utf-8")
         assert "<math" in page
-        assert "Source: " in page
+        for part in (
+            "Source: ",
+            "reach of a fresh layer",
+            "parameters,",
+            "a training step",
+            "equal to torchrecurrent",
+        ):
+            assert part in page, (name, part)
+        assert 'href="../cells.html" class="md-nav__link' in page, name
+
+
+def test_every_public_name_cause_task_and_word_of_a_remedy_is_in_the_reference(site: Path) -> None:
+    index = (site / "reference" / "index.html").read_text(encoding="utf-8")
+    rooms = [
+        getattr(unvanish, name) for name in unvanish.__all__ if isinstance(getattr(unvanish, name), ModuleType)
+    ]
+    names = {name for room in rooms for name in getattr(room, "__all__", ())}
+    assert len(names) > 60
+    led = set(re.findall(r'<a href="[^"]*"><code>([\w.]+)</code></a>', index))
+    assert names | {*unvanish.__all__} <= led | {"WORDS", "Penalty"}  # which are data, without a text of their own
+    for word in (*CAUSES, *unvanish.init.WORDS, "omega-paper", "step-norm", "antisymmetric", "highway", "zoneout"):
+        assert f"<code>{word}</code>" in index, word
     page = (site / "reference" / "unvanish.flow.html").read_text(encoding="utf-8")
     for name in unvanish.flow.__all__:
         assert f"unvanish.flow.{name}" in page, name
+
+
+def test_every_cause_is_explained() -> None:
+    told = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| ([^|]+) \|", told.partition("## The causes")[2], re.MULTILINE)
+    words = {word.strip() for row in table for word in row.split(",")}
+    words |= {
+        f"non-finite {word}" for row in table if row.startswith("non-finite") for word in row[11:].split(", ")
+    }
+    assert set(CAUSES) <= words
+
+
+def test_every_dated_result_is_in_the_history(site: Path) -> None:
+    page = (site / "history.html").read_text(encoding="utf-8").replace("&#8209;", "-").replace("\u2011", "-")
+    results = list((ROOT / "benchmarks" / "results").glob("*.json"))
+    assert len(re.findall(r"<td>\d{4}-\d\d-\d\d</td>", page)) == len(results)
+
+
+def test_long_lines_of_code_go_on_under_their_beginning_and_options_stay_whole() -> None:
+    shaped = runpy.run_path(str(ROOT / "docs" / "site" / "shaping.py"))["shaped"]
+    coloured = (
+        '<pre><span></span><code><span id="__span-0-1"><span class="w">    </span>return x\n</span></code></pre>'
+    )
+    assert '<span class="line" style="--from: 8ch"><span class="w">    </span>return x' in shaped(coloured)
+    plain = shaped("<pre><code>one --two\n  three\n</code></pre>")
+    assert plain == (
+        '<pre><code><span class="line" style="--from: 4ch">one --two\n</span>'
+        '<span class="line" style="--from: 6ch">  three\n</span></code></pre>'
+    )
+    assert '<span class="c1"># with</span>' in shaped("<pre><code>train  # with\n</code></pre>")
+    assert shaped("<code>train --lr-find</code>") == '<code>train <span class="whole">--lr-find</span></code>'
 
 
 def test_every_formula_is_typeset(site: Path) -> None:
@@ -160,10 +214,18 @@ def test_a_chinese_page_has_the_blocks_of_the_english_one_and_its_language(site:
         assert '<html lang="en"' in english, name
 
 
-def test_the_gallery_has_every_figure_of_the_course() -> None:
+def test_the_gallery_has_every_figure_of_the_course_which_opens_its_script(site: Path) -> None:
     hung = re.findall(r"<!-- drawn (\w+) -->", (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8"))
-    codes = (LEARN / "code").glob("*.py")
-    assert sorted(hung) == sorted(code.stem for code in codes if "start:figure" in code.read_text(encoding="utf-8"))
+    codes = {code.stem: code.read_text(encoding="utf-8") for code in (LEARN / "code").glob("*.py")}
+    assert sorted(hung) == sorted(name for name, text in codes.items() if "start:figure" in text)
+    put = runpy.run_path(str(ROOT / "docs" / "site" / "course.py"))["put"]
+    figure = '<div class="drawn"><svg></svg></div>'
+    for name in hung:
+        shown = put(f"<!-- begin {name}: figure -->{figure}<!-- end --><p><!-- drawn {name} --></p>")
+        assert f'<a href="scripts/{name}.html" title="{name}.py">{figure}</a>' in shown
+        page = unescape(re.sub("<[^>]*>", "", (site / "scripts" / f"{name}.html").read_text(encoding="utf-8")))
+        lines = [line for line in codes[name].splitlines() if line.strip() and "--8<--" not in line]
+        assert "\n".join(lines) in re.sub(r"\n\s*\n", "\n", page), name
 
 
 @pytest.mark.parametrize("name", usual(TAUGHT, [code.stem for code in sorted((LEARN / "code").glob("*.py"))]))
@@ -250,23 +312,59 @@ def test_what_the_page_to_play_with_shows_is_what_the_product_measures(site: Pat
 
 
 @needs_chromium
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_search_answers_from_the_folder(site: Path, width: int, scheme: str) -> None:
+    faults: list[str] = []
+    with launched() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(20_000)
+        listen(page, faults)
+        page.goto((site / "learn" / "gates.html").as_uri())
+        if width == 400:
+            page.click("label.md-header__button[for=__search]")
+        field, answers = page.locator(".md-search__input"), ".md-search-result__link[href*='{}']"
+        field.click()
+        field.fill("悬崖")
+        field.press("End")  # characters that no key has come without the event that is listened to
+        page.locator(answers.format("zh/learn/cliff")).first.wait_for()
+        field.fill("")
+        field.press_sequentially("peephole")
+        page.locator(answers.format("peephole_lstm.html")).first.click()
+        page.wait_for_url("**/reference/cells/peephole_lstm.html*")
+    assert faults == []
+
+
+def listen(page: Any, faults: list[str]) -> None:
+    """Write down every error, and every request that leaves the folder."""
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
+    page.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
+
+
+# Letters are as high as ten points of a drawing, as it is shown.
+LETTERS = (
+    "[...document.querySelectorAll('.pictured img')].map((one) => 10 * one.clientWidth / one.naturalWidth * 4 / 3)"
+)
+HIDDEN_CODE = (
+    "[...document.querySelectorAll('pre > code')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+)
+
+
+@needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_pages_open_in_a_browser(site: Path, width: int, scheme: str) -> None:
     faults: list[str] = []
+    some = ["index", "zh/learn/gates", "learn/cliff", "reference/cells/lem", "reference/unvanish.flow", "remedies"]
+    some += ["history", "reference/index"]
+    pages = [page.relative_to(site).with_suffix("").as_posix() for page in sorted(site.rglob("*.html"))]
+    pages.remove("404")  # for servers
     with launched() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-        page.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
-        for name in (
-            "index",
-            "zh/index",
-            "learn/gates",
-            "learn/cliff",
-            "zh/learn/gates",
-            "reference/cells/lem",
-            "reference/unvanish.flow",
-        ):
+        listen(page, faults)
+        for name in usual(some, pages):
             page.goto((site / f"{name}.html").as_uri())
             assert_no_overflow(page)
+            assert page.evaluate(HIDDEN_CODE) == 0, name
+            assert all(height >= 8.5 for height in page.evaluate(LETTERS)), name
     assert faults == []

@@ -42,16 +42,17 @@ def _speeds(name: str) -> list[str]:
         result = json.loads((RESULTS / SPEEDS.format(table)).read_text(encoding="utf-8"))
         here = [one for one in result["comparisons"] if NAMES.get(one["cell"], one["cell"]) == name]
         found += [f"{one['mean']:.1f} × as fast as {peer} ({one['worst']:.1f} × the slowest)" for one in here]
+    found = found or ["not timed beside another program"]
     return [f"| a training step, mean of 8 shapes | {words} |" for words in found]
 
 
-def _agreement(name: str) -> list[str]:
+def _agreement(name: str) -> str:
     """Whether torchrecurrent's cell has the same numbers, which the benchmark sees before it times them."""
     result = json.loads((RESULTS / SPEEDS.format("torchrecurrent")).read_text(encoding="utf-8"))
-    if name not in {NAMES.get(one["cell"], one["cell"]) for one in result["comparisons"]}:
-        return []
-    words = OTHER_NUMBERS.get(name, "yes, outputs and gradients, to rounding")
-    return [f"| equal to torchrecurrent {result['versions']['torchrecurrent']} | {words} |"]
+    compared = {NAMES.get(one["cell"], one["cell"]) for one in result["comparisons"]}
+    equal = OTHER_NUMBERS.get(name, "yes, outputs and gradients, to rounding")
+    words = equal if name in compared else "not compared"
+    return f"| equal to torchrecurrent {result['versions']['torchrecurrent']} | {words} |"
 
 
 def cells_page() -> str:
@@ -68,7 +69,7 @@ def cells_page() -> str:
             "`--cell`. "
             "*Reach*: how many steps back at least 1 % of the gradient is left in a fresh layer of "
             f"{HIDDEN} units on {STEPS} steps of noise; what training makes of it is another matter "
-            "([remedies](../docs/remedies.md)).",
+            "([remedies](../remedies.md)).",
             "",
             "| cell | what it is | reach | parameters |",
             "|---|---|---:|---:|",
@@ -104,7 +105,7 @@ def cell_page(cell: Cell) -> str:
             f"| reach of a fresh layer, {HIDDEN} units, {STEPS} steps | {reach} steps |",
             f"| parameters, {INPUT} inputs, {HIDDEN} units | {count:,} |",
             *_speeds(cell.name),
-            *_agreement(cell.name),
+            _agreement(cell.name),
             "",
             f"In Python `unvanish.{layer}(input_size, hidden_size)`, on the command line `--cell {cell.name}`.",
             "",

@@ -1,7 +1,7 @@
 """The course in two languages: code runs on the English page, and the Chinese one shows what it gave.
 
 A Chinese page says `<!-- shown gates: path -->` where the section `path` of `learn/code/gates.py` is to stand, the
-gallery `<!-- drawn gates -->` where the figure alone is.
+gallery `<!-- drawn gates -->` where the figure alone is, which opens its script.
 """
 
 from __future__ import annotations
@@ -40,5 +40,11 @@ def put(html: str) -> str:
         KeyError: no page has run what is asked for.
     """
     _blocks.update({(found[1], found[2]): found[3] for found in _SHOWN.finditer(html)})
-    html = _WANTED_FIGURE.sub(lambda found: "".join(_FIGURE.findall(_blocks[found[1], "figure"])), html)
+    html = _WANTED_FIGURE.sub(lambda found: _opening(found[1]), html)
     return _WANTED.sub(lambda found: _blocks[found[1], found[2]], html)
+
+
+def _opening(name: str) -> str:
+    """The figures of a script, each of which opens it."""
+    figures = _FIGURE.findall(_blocks[name, "figure"])
+    return "".join(f'<a href="scripts/{name}.html" title="{name}.py">{figure}</a>' for figure in figures)
