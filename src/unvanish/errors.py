@@ -82,15 +82,21 @@ class MissingExtraError(UnvanishError, ImportError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known words come nearest to a mistyped one.
+    """Say which known words come nearest to a mistyped one, whatever their capitals.
 
     >>> nearest("lstn", ["lstm", "gru", "rnn"])
     "did you mean 'lstm'?"
+    >>> nearest("GRU", ["lstm", "gru"])
+    "did you mean 'gru'?"
     >>> nearest("zzz", ["lstm", "gru"])
     'known: gru, lstm'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    small: dict[str, list[str]] = {}
+    for name in names:
+        small.setdefault(name.casefold(), []).append(name)
+    found = difflib.get_close_matches(word.casefold(), small, n=3, cutoff=0.6)
+    close = [name for one in found for name in small[one]]
     if close:
         return "did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "known: " + (", ".join(names) or "none")

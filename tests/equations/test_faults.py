@@ -75,6 +75,37 @@ WORDS = [
     ("h[t] = ¦(W @ x[t]", "not an equation", "name = expression"),
     # what is no recurrence
     ("h[t] = W @ x[t] + V @ ¦q[t-1]", "state 'q' is read but no line updates it", "q[t] = "),
+    ("h[t] = W @ ¦u[t] + U @ h[t-1]", "state 'u' is read", "u[t] = …; the input is called x: write x[t]"),
+    ("h[t] = tanh(¦x[t] @ W_n)", "not the name of a matrix", "write W_n @ x[t]: a matrix stands left of what it"),
+    ("h[t] = tanh(W @ x[t] + ¦h[t-1] @ U)", "not the name of a matrix", "write U @ h[t-1]: a matrix"),
+    ("h[t] = tanh(W @ x[t] + (¦2 * h[t-1]) @ U)", "not the name of a matrix", "write U @ (…): a matrix"),
+    ("h[t] = tanh(¦x @ W_n)", "'x' stands left of @", "write W_n @ x[t]: a matrix stands left of"),
+    (
+        "f = tanh(W @ x[t] + U @ ¦h[t])\nh[t] = f * h[t-1]",
+        "'h' is used before",
+        "read h[t-1], the step before: h it",
+    ),
+    (
+        "f = tanh(W @ x[t] + ¦n)\nn = f\nh[t] = n",
+        "'n' is used before",
+        "define it as n[t] = … and read n[t-1], the st",
+    ),
+    (
+        "f = W @ x[t] + ¦c[t]\nc[t] = h[t-1]\nh[t] = f",
+        "'c' is used",
+        "c[t-1] if the step before is meant, or move line 2",
+    ),
+    # steps as papers write them, which would be learnt
+    ("h[t] = tanh(W @ ¦x_t + U @ h[t-1])", "not written as a subscript", "write x[t]"),
+    ("h[t] = tanh(W @ x[t] + U @ ¦h_prev)", "not written as a subscript", "write h[t-1]"),
+    ("h[t] = tanh(W @ x[t] + U @ ¦h_tm1)", "not written as a subscript", "write h[t-1]"),
+    ("h[t] = tanh(W @ x[t] + U @ ¦h_t_2)", "not written as a subscript", "write h[t-2]"),
+    ("h[t] = tanh(W @ ¦xt + U @ h[t-1])", "not written as a subscript", "write x[t]"),
+    ("h[t] = tanh(W @ x[t] + U @ ¦c_t)", "not written as a subscript", "write c[t]"),
+    ("h[t] = tanh(W @ ¦x_tm1 + U @ h[t-1])", "not written as a subscript", "past[t] = x[t], then read past[t-1]"),
+    ("r = W @ x[t]\nh[t] = ¦r_t * h[t-1] + r", "not written as a subscript", "write r"),
+    ("h[t] = tanh(¦x_t @ W)", "not written as a subscript", "write x[t]"),
+    ("h[t] = tanh(W @ ¦x_{t} + U @ h_{t-1})", "not written as a subscript", "write x[t]"),
     ("h[t] = W @ x[t] + ¦c[t] * h[t-1]\nc[t] = h[t]", "'c' is used before its definition", "c[t-1]"),
     ("h[t] = W @ x[t] + ¦c\nc = h[t-1]", "'c' is used before its definition", "move line 2 up"),
     ("h[t] = W @ x[t] + ¦h[t]", "'h' is used before its definition", "h[t-1]"),
@@ -209,6 +240,16 @@ def test_a_name_for_a_cell_is_an_identifier(name: Any) -> None:
 @pytest.mark.parametrize("text", [None, 3, b"h[t] = x[t]", ["h[t] = x[t]"]])
 def test_equations_are_a_text(text: Any) -> None:
     assert "equations are a text" in fault(text).what
+
+
+def test_a_name_like_a_step_is_ones_own_where_it_is_defined_or_declared() -> None:
+    cell = Cell("own", "f_t = sigmoid(W @ x[t])\nh[t] = f_t * h[t-1] + b_t * h_old", scalars=("h_old",))
+    assert [one.name for one in cell.system().parameters] == ["W", "b_t", "h_old"]
+
+
+def test_a_cell_that_never_reads_its_input_says_so() -> None:
+    with pytest.warns(UserWarning, match=r"alone: its output does not depend on the input: no line reads x\[t\]"):
+        Cell("alone", "h[t] = tanh(U @ h[t-1] + b)")
 
 
 def test_a_default_that_no_layer_could_be_given_is_refused_by_the_layer_too() -> None:

@@ -93,5 +93,10 @@ def test_a_cell_is_told_in_one_short_line(cell: Cell) -> None:
 
 
 def test_a_cell_tells_its_lines_and_states() -> None:
-    assert repr(cells["lstm"]) == "Cell(lstm: 6 lines, states h, c)"
-    assert repr(cells["rnn"]) == "Cell(rnn: 1 line, state h)"
+    assert (
+        repr(cells["lstm"])
+        == "Cell(lstm: 6 lines, states h, c; learns W_(i f g o) b_(i f g o) U_(i f g o) bh_(i f g o))"
+    )
+    assert repr(cells["rnn"]) == "Cell(rnn: 1 line, state h; learns W U b bh)"
+    misspelt = Cell("mgu", "f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)\nh[t] = f * h[t-1] + (1 - ff) * tanh(f)")
+    assert repr(misspelt) == "Cell(mgu: 2 lines, state h; learns W_f U_f b_f ff)"

@@ -30,6 +30,7 @@ MADE_OF = [
     ({"engine": "refrence"}, "unknown engine 'refrence': did you mean 'reference'?"),
     ({"engine": None}, "unknown engine None"),
     ({"cell": "lstmm"}, "unknown cell 'lstmm': did you mean 'lstm'"),
+    ({"cell": "GRU"}, "unknown cell 'GRU': did you mean 'gru'"),
     ({"cell": 5}, "5 is not a cell: give a Cell, or the name of one"),
     ({"nonlinearty": "tanh"}, "rnn takes no keyword 'nonlinearty': did you mean 'nonlinearity'?"),
     ({"nonlinearity": "tan"}, "nonlinearity='tan' is not a function of the language: did you mean 'tanh'"),

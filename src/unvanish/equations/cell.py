@@ -7,12 +7,13 @@ import functools
 import keyword
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unvanish.equations.check import Declarations
-from unvanish.equations.expression import Call, Expr, Ref, rebuild, walk
+from unvanish.equations.expression import Call, Expr, Ref, rebuild, refs, walk
 from unvanish.equations.latex import aligned, latex_lines
 from unvanish.equations.parse import RESERVED, Line, parse
 from unvanish.equations.rewrites.parameters import PROJECTION, with_projection, without_biases
@@ -103,6 +104,12 @@ class Cell:
             system = self.system()
         except OptionError as fault:  # a default that no layer could be given either
             raise CellError(f"a default of {self.name} is invalid: {fault}") from fault
+        if not any(ref.name == "x" for line in self.lines for ref in refs(line.expression)):
+            warnings.warn(
+                f"{self.name}: its output does not depend on the input: no line reads x[t]",
+                UserWarning,
+                stacklevel=3,
+            )
         names = {parameter.name: parameter for parameter in system.parameters}
         for pattern in self.initial:
             if not fnmatch.filter(names, pattern):
@@ -166,7 +173,10 @@ class Cell:
         names = [state.name for state in self.system().states]
         lines = "1 line" if len(self.lines) == 1 else f"{len(self.lines)} lines"
         states = f"state{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else "no state"
-        return f"Cell({self.name[:60]}: {lines}, {states if len(states) < 40 else f'{len(names)} states'})"
+        states = states if len(states) < 40 else f"{len(names)} states"
+        head = f"Cell({self.name[:48]}: {lines}, {states}"
+        learnt = _briefly([one.name for one in self.system().parameters], max(108 - len(head), 20))
+        return f"{head}; learns {learnt})" if learnt else f"{head})"
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -267,6 +277,26 @@ def _system(
         output, frozenset(cell.scalars), frozenset(cell.numbers), per_unit, dict(delays), widths
     )
     return build(lines, declared)
+
+
+def _briefly(names: Iterable[str], most: int) -> str:
+    """List names, cut where they are many: those of one stem together, and what stands alone, as a misspelt name
+    does, before them.
+
+    >>> _briefly(["W_f", "U_f", "b_f", "ff"], 48)
+    'W_f U_f b_f ff'
+    >>> _briefly([f"{stem}_{gate}" for gate in "ifgo" for stem in ("W", "U", "b", "bh")] + ["ff"], 48)
+    'ff W_(i f g o) U_(i f g o) b_(i f g o) bh_(i f…'
+    """
+    text = " ".join(names)
+    if len(text) > most:
+        ends: dict[str, list[str]] = {}
+        for name in text.split():
+            ends.setdefault(name.partition("_")[0], []).append(name.partition("_")[2])
+        alike = {stem: found for stem, found in ends.items() if len(found) > 1 and all(found)}
+        alone = [name for name in text.split() if name.partition("_")[0] not in alike]
+        text = " ".join([*alone, *(f"{stem}_({' '.join(found)})" for stem, found in alike.items())])
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 def check_delay(name: str, delay: object) -> None:

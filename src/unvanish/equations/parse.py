@@ -25,7 +25,7 @@ from unvanish.equations.expression import (
     children,
     walk,
 )
-from unvanish.equations.typed import is_matrix, meant
+from unvanish.equations.typed import MATRIX_FIRST, is_matrix, meant
 from unvanish.equations.words import ROWWISE, SPOKEN, SURROGATES
 from unvanish.errors import CellError, nearest
 
@@ -227,12 +227,19 @@ class _Reader:
             return Binary(op, base, exponent, place)
         left = self.expression(node.left, depth + 1)
         if op == "@" and not (isinstance(left, Ref) and left.delay is None):
-            raise self.error(
-                "the left side of @ is not the name of a matrix",
-                "@ binds as tightly as *: put the product in parentheses, a * (M @ v)",
-                self.place(node.left),
-            )
+            what = "the left side of @ is not the name of a matrix"
+            raise self.error(what, self.turned(node), self.place(node.left))
         return Binary(op, left, self.expression(node.right, depth + 1), place)
+
+    def turned(self, node: ast.BinOp) -> str:
+        """How to write a product whose left side is not a matrix."""
+        match node.right:
+            case ast.Name(name) if is_matrix(name):
+                left = (
+                    ast.unparse(node.left).replace("t - ", "t-") if isinstance(node.left, ast.Subscript) else "(…)"
+                )
+                return f"write {name} @ {left}: {MATRIX_FIRST}"
+        return "@ binds as tightly as *: put the product in parentheses, a * (M @ v)"
 
     def exponent(self, node: ast.expr) -> Number:
         sign, inner = 1, node

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 # Signs of papers, with what the language has for them.
 ELEMENTWISE, EITHER = "⊙∘⊗◦⨀", "·⋅∙×•"
 OTHERS = {"−": "-", "–": "-", "÷": "/", "∗": "*", "≤": "<=", "≥": ">=", "′": "", "ᵀ": ""}
+MATRIX_FIRST = "a matrix stands left of what it multiplies"
 _NAME = r"[A-Za-z]\w*"
 _OPERAND = rf"{_NAME}(?:\[[^\[\]]*\])?"
 _SIDE_BY_SIDE = re.compile(rf"((?<!\w){_OPERAND}|(?<!\w)\d+(?:\.\d*)?|\))[ \t]+({_OPERAND}|\()")
+_STEP = re.compile(r"([A-Za-z]\w*?)_(?:t(?:_?(?:m|minus)?_?([1-9]\d*))?|(prev|previous|last|old))\Z")
+_GLUED = re.compile(r"([xhc])t(?:m?([1-9]))?()\Z")
 _SUBSCRIPT = re.compile(rf"(?<!\w)({_NAME}?)_\{{\s*(t\s*(?:-\s*\w+)?)\s*\}}")
 
 
@@ -43,6 +47,19 @@ def meant(source: str, after: int) -> tuple[str, str, int] | None:
     if is_matrix(left):
         return what, f"a matrix product is written {shown.format('@')}", beside.start() + 1
     return what, f"an elementwise product is written {shown.format('*')}", beside.start() + 1
+
+
+def step_meant(name: str, signals: Collection[str]) -> str | None:
+    """Say which step of which signal a name stands for on paper, None where it stands for itself.
+
+    >>> [step_meant(name, ["x", "h"]) for name in ("x_t", "h_tm1", "h_t_2", "h_prev", "ht", "b_t")]
+    ['x[t]', 'h[t-1]', 'h[t-2]', 'h[t-1]', 'h[t]', None]
+    """
+    found = _STEP.match(name) or _GLUED.match(name)
+    if found is None or found[1] not in signals:
+        return None
+    back = "1" if found[3] else found[2]
+    return f"{found[1]}[t-{back}]" if back else f"{found[1]}[t]"
 
 
 def is_matrix(name: str) -> bool:

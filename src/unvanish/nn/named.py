@@ -11,7 +11,6 @@ from unvanish.cells import CATALOGUE
 from unvanish.equations import Cell
 from unvanish.equations.cell import FixedNumber
 from unvanish.nn.recurrent import Recurrent
-from unvanish.nn.torchlayer import say_what_gru_means
 
 # torch.nn.RNN takes the name of its function in fourth place; its other layers have the order of `Recurrent`.
 POSITIONAL = {"rnn": {"nonlinearity": 3}}
@@ -61,8 +60,6 @@ def _make(cell: Cell) -> type[Recurrent]:
         known = {name: value for name, value in keywords.items() if name in takes.parameters}
         given = takes.bind(self, *args, **known).arguments
         del given["self"]
-        if cell.name == "gru":
-            say_what_gru_means()
         Recurrent.__init__(self, cell, **given, **{n: v for n, v in keywords.items() if n not in known})
 
     __init__.__signature__ = takes  # type: ignore[attr-defined]

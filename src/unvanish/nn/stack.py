@@ -41,7 +41,7 @@ from unvanish.nn.options import (
     sort_options,
 )
 from unvanish.nn.part import Part, Place
-from unvanish.nn.torchlayer import TorchLayer, say_what_gru_means
+from unvanish.nn.torchlayer import TorchLayer
 
 BATCH_GAIN = 0.1  # Cooijmans et al. (2017), section 4: 1 saturates tanh, and gradients vanish
 
@@ -83,8 +83,6 @@ class CellStack(TorchLayer):
     ) -> None:
         super().__init__()
         self.cell = find(cell) if isinstance(cell, str) else cell
-        if cell == "gru":
-            say_what_gru_means()
         if not isinstance(self.cell, Cell):
             raise OptionError(f"{cell!r} is not a cell: give a Cell, or the name of one in the catalogue")
         check_names(self.cell)

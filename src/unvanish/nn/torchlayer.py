@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,6 @@ if TYPE_CHECKING:
     from unvanish.nn.part import Place
 
 FORMAT = 2  # of a layer's kept state: 1 is torch's, and ours from when `gru` was reset before the product
-
-
-@functools.lru_cache(maxsize=1)
-def say_what_gru_means() -> None:
-    """Tell who makes the first GRU of a process, for one version, that the name has changed its meaning."""
-    warnings.warn(
-        "unvanish.GRU is torch's GRU since version 0.2 (reset after the product); the published form, which had "
-        "this name before, is unvanish.GRUResetBefore",
-        FutureWarning,
-        stacklevel=4,
-    )
 
 
 def is_proxy(given: object) -> bool:

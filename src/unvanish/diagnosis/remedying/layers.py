@@ -99,16 +99,16 @@ def exchanges(model: nn.Module, seen: Seen, part: PartFinding, need: int) -> Ite
     # Along a skip of d steps the gradient takes one step where it took d, and each leaves a seventh or so of it at
     # the start: two of them are what is to reach, and they end at the needed lag or one step before it.
     delay = max(2, need // 2)
-    own = _cell(cell.name) if CATALOGUE.get(cell.name) is cell else f"{path}.cell"
+    own = repr(cell.name) if CATALOGUE.get(cell.name) is cell else f"{path}.cell"
     skips: tuple[int, ...] = (*(getattr(module, "skips", ())), delay)
     hold = f"chrono:{max(need, 3)}"
     choices: list[tuple[str, str, dict[str, Any], str]] = [
         ("skips", own, {"skips": skips}, f"its own cell, with connections that skip {delay} steps"),
-        ("lstm", _cell("lstm"), {"init": hold}, "an LSTM in its place, with gates that hold"),
-        ("gru", _cell("gru"), {"init": hold}, "a GRU in its place, with gates that hold"),
+        ("lstm", "'lstm'", {"init": hold}, "an LSTM in its place, with gates that hold"),
+        ("gru", "'gru'", {"init": hold}, "a GRU in its place, with gates that hold"),
         (
             "leaky_rnn",
-            _cell("leaky_rnn"),
+            "'leaky_rnn'",
             {"alpha": round(1 - 1 / max(need, 2), 6)},
             f"a leaky recurrence in its place, with a time constant of {need} steps",
         ),
@@ -121,11 +121,6 @@ def exchanges(model: nn.Module, seen: Seen, part: PartFinding, need: int) -> Ite
             yield Remedy(
                 name, text, _exchange(places, new), changes_steps=True, refusal=_refusal(seen.name, module)
             )
-
-
-def _cell(name: str) -> str:
-    """Write a cell of the catalogue: by its name, but for the one of which a layer would warn."""
-    return "unvanish.cells['gru']" if name == "gru" else repr(name)
 
 
 def _exchange(places: Sequence[str], new: str) -> str:

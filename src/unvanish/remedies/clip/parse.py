@@ -47,7 +47,7 @@ def parse(text: str) -> Clip | None:
     if not colon and word not in WORDS:
         word, number = ("norm", word) if reads_as_number(word) else (word, number)
     if word not in WORDS:
-        raise OptionError(f"unknown clip {word!r}: {nearest(word.lower(), [*WORDS, 'none'])}")
+        raise OptionError(f"unknown clip {word!r}: {nearest(word, [*WORDS, 'none'])}")
     threshold = float(number) if reads_as_number(number) else math.nan
     if math.isnan(threshold):
         said = f"{number!r} is not a number" if number else "it has no number"
