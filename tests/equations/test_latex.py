@@ -92,11 +92,9 @@ def test_a_cell_is_told_in_one_short_line(cell: Cell) -> None:
     assert len(repr(cell)) < 120
 
 
-def test_a_cell_tells_its_lines_and_states() -> None:
-    assert (
-        repr(cells["lstm"])
-        == "Cell(lstm: 6 lines, states h, c; learns W_(i f g o) b_(i f g o) U_(i f g o) bh_(i f g o))"
-    )
-    assert repr(cells["rnn"]) == "Cell(rnn: 1 line, state h; learns W U b bh)"
+def test_a_cell_tells_its_lines_states_and_what_it_learns() -> None:
+    lstm = "W_i b_i U_i bh_i W_f b_f U_f bh_f W_g b_g U_g bh_g W_o b_o U_o bh_o"
+    assert repr(cells["lstm"]) == f"Cell(lstm: 6 lines, states h, c; learns {lstm})"
+    assert repr(cells["rnn"]) == "Cell(rnn: 1 line, state h; learns W_h b_h U_h bh_h)"
     misspelt = Cell("mgu", "f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)\nh[t] = f * h[t-1] + (1 - ff) * tanh(f)")
     assert repr(misspelt) == "Cell(mgu: 2 lines, state h; learns W_f U_f b_f ff)"
