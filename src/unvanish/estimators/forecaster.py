@@ -19,6 +19,7 @@ from unvanish.errors import DataError, OptionError
 from unvanish.estimators.base import Trained
 from unvanish.estimators.reading import numbers_of, opened, same_columns
 from unvanish.train.giving import frame_of
+from unvanish.train.questions.units import PLACE
 
 COLUMN, SERIES = "y", "unique_id"
 
@@ -219,7 +220,7 @@ class Forecaster(Trained):
         columns: dict[str, Any] = {name: values[:, place] for place, name in enumerate(names)}
         if many:
             digits = len(str(len(series)))  # that they stay in their order
-            columns[SERIES] = [f"{place:0{digits}}" for place, one in enumerate(series) for _ in one]
+            columns[SERIES] = [f"{PLACE}{place:0{digits}}" for place, one in enumerate(series) for _ in one]
         return pl.DataFrame(columns), names, (*shape, *series[0].shape[1:])
 
 

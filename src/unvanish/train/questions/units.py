@@ -18,6 +18,7 @@ from unvanish.data.sequences import Sequences
 from unvanish.errors import DataError, printable
 from unvanish.train.questions.forecast import ForecastQuestion, Units
 
+PLACE = "#"  # before the places of series in a list, which are no names: another list has other series there
 # Steps after which most series repeat: of a day for hours, of a week for days, of a year for the others.
 SEASONS = {
     "second": 3600,
@@ -88,8 +89,10 @@ def scales_of(
 
 
 def is_named(data: Sequences) -> bool:
-    """Whether a column of the source names the series: else they are called by their numbers."""
-    return data.rows is not None and data.called[0] in data.rows.columns
+    """Whether a column of the source names the series: else they are called by their places in a list."""
+    if data.rows is None or data.called[0] not in data.rows.columns:
+        return False
+    return not all(key.startswith(PLACE) for key in data.keys)
 
 
 def own_units_of(
