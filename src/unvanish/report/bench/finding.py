@@ -23,6 +23,11 @@ def headline(found: Mapping[str, Any]) -> str:
     return _speed(found["cells"]).removesuffix(".")
 
 
+def names_of(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Name the cells; of many say how many they are."""
+    return enumeration([cell["cell"] for cell in cells]) if len(cells) <= 3 else f"{len(cells)} cells"
+
+
 def peers_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name all peers, those of all cells first."""
     named = [peer for cell in cells for peer in cell["ratios"][PASS]]
@@ -52,8 +57,7 @@ def _speed(cells: Sequence[Mapping[str, Any]]) -> str:
         many = f"{low if low == high else f'{low} to {high}'} times as fast"
         about = all(span["low"] <= 1 <= span["high"] for span in spans)
         told.append(f"{'about as fast' if about else many} as {_in(peer)}")
-    names = enumeration([cell["cell"] for cell in cells]) if len(cells) <= 3 else f"{len(cells)} cells"
-    return f"A training step of {names} is {enumeration(told)}."
+    return f"A training step of {names_of(cells)} is {enumeration(told)}."
 
 
 def _in(peer: str) -> str:

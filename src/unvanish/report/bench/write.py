@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from unvanish.record import write_atomically
-from unvanish.report.bench.finding import PASS, bench_finding, headline, peers_of, times
+from unvanish.report.bench.finding import PASS, bench_finding, headline, names_of, peers_of, times
 from unvanish.report.page.axes import Figure
 from unvanish.report.page.bars import Bar, Bars, figure_bars, hang_bars
-from unvanish.report.page.blocks import Gallery, Section, contents, lead, scrolling, section
+from unvanish.report.page.blocks import Gallery, Section, lead, opening, scrolling, section
 from unvanish.report.page.curves import STATE_COLOURS
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import Html, element, plot_text
-from unvanish.report.page.wording import MISSING, count, decimal, enumeration, moment, plain, prose
+from unvanish.report.page.wording import MISSING, count, decimal, moment, plain
 
 HOW = (
     "Timed in turns, {rounds} rounds, so that what slows the machine slows all of them. A time is the median of "
@@ -52,26 +52,15 @@ def _page(found: Mapping[str, Any]) -> str:
         section("The same numbers", lead(SAME), _numbers(cells)),
         _machine(found),
     ]
-    body = element(
-        "main",
-        element(
-            "header",
-            element("p", "unvanish · bench ", element("b", _names(cells)), class_="eyebrow"),
-            element("h1", prose(headline(found))),
-            element(
-                "p", element("span", found["shape_text"]), element("span", moment(found["when"])), class_="facts"
-            ),
-            hang_bars(gallery, [_beside(cells, peer) for peer in peers_of(cells)[:2]]),
-            element("p", prose(bench_finding(found)), class_="lede"),
-        ),
-        contents(parts),
-        *parts,
+    head = opening(
+        "bench",
+        [element("b", names_of(cells))],
+        headline(found),
+        [found["shape_text"], moment(found["when"])],
+        hang_bars(gallery, [_beside(cells, peer) for peer in peers_of(cells)[:2]]),
+        bench_finding(found),
     )
-    return document(f"{headline(found)} · bench", body, gallery, {"bench": dict(found)})
-
-
-def _names(cells: Sequence[Mapping[str, Any]]) -> str:
-    return enumeration([cell["cell"] for cell in cells]) if len(cells) <= 3 else f"{len(cells)} cells"
+    return document(f"{headline(found)} · bench", head, parts, gallery, {"bench": dict(found)})
 
 
 def _rounds(cells: Sequence[Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from unvanish.report.comparison.first import first_picture
 from unvanish.report.comparison.read import Comparison, Entry, Group, compare, loss_of
 from unvanish.report.comparison.rows import Row, best_of, reach_of, rows
 from unvanish.report.page.axes import Figure
-from unvanish.report.page.blocks import Gallery, absent, contents, lead, scrolling, section
+from unvanish.report.page.blocks import Gallery, absent, lead, opening, scrolling, section
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.wording import MISSING, count, decimal, duration, moment, prose
@@ -49,25 +49,16 @@ def _page(found: Comparison) -> str:
         _profiles(found, gallery),
         _reach(found, gallery),
     ]
-    body = element(
-        "main",
-        element(
-            "header",
-            element("p", "unvanish · comparison ", element("b", title(found)), class_="eyebrow"),
-            element("h1", prose(headline(found))),
-            element("p", *_facts(found), class_="facts"),
-            first,
-            element("p", prose(finding(found)), class_="lede"),
-        ),
-        contents(parts),
-        *parts,
+    head = opening(
+        "comparison",
+        [element("b", title(found))],
+        headline(found),
+        _facts(found),
+        first,
+        finding(found),
     )
-    return document(
-        f"{headline(found)} · {title(found)} compared",
-        body,
-        gallery,
-        {"comparison-summary": comparison_summary(found)},
-    )
+    summaries = {"comparison-summary": comparison_summary(found)}
+    return document(f"{headline(found)} · {title(found)} compared", head, parts, gallery, summaries)
 
 
 def comparison_summary(found: Comparison) -> dict[str, Any]:
@@ -106,12 +97,11 @@ def _run_summary(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _facts(found: Comparison) -> list[Html]:
+def _facts(found: Comparison) -> list[str]:
     created = sorted({str(entry.run.config.get("created") or "") for entry in found.entries} - {""})
     made = list(dict.fromkeys(map(moment, [*created[:1], *created[-1:]])))
     data = "the same data" if found.same_data else "different data"
-    facts = [f"{len(found.entries)} runs", data, " to ".join(made)]
-    return [element("span", fact) for fact in facts if fact]
+    return [f"{len(found.entries)} runs", data, " to ".join(made)]
 
 
 def _table(found: list[Row], compared: Comparison) -> Html:

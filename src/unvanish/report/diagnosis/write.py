@@ -10,11 +10,11 @@ from unvanish.errors import OptionError
 from unvanish.record import write_atomically
 from unvanish.report.diagnosis import sections
 from unvanish.report.diagnosis.read import Findings, Part
-from unvanish.report.page.blocks import Gallery, contents, tile
+from unvanish.report.page.blocks import Gallery, opening, tile
 from unvanish.report.page.document import document
 from unvanish.report.page.markup import Html, element
 from unvanish.report.page.profile import censored_note, far, reach_tile
-from unvanish.report.page.wording import MISSING, count, decimal, inside, prose, rough, steps
+from unvanish.report.page.wording import MISSING, count, decimal, inside, rough, steps
 
 PARTS_IN_TILES = 6
 GROWN = 100  # a gradient that grew so much explodes
@@ -106,8 +106,9 @@ def _page(found: Findings) -> str:
         layers,
         sections.unknown_section(found),
     ]
-    body = element("main", _header(found), contents(parts), *parts)
-    return document(headline(found), body, gallery, {"diagnosis-summary": diagnosis_summary(found)})
+    return document(
+        headline(found), _header(found), parts, gallery, {"diagnosis-summary": diagnosis_summary(found)}
+    )
 
 
 def _header(found: Findings) -> Html:
@@ -115,17 +116,13 @@ def _header(found: Findings) -> Html:
     kinds = dict.fromkeys(part.kind for part in found.parts if part.kind)
     number = len(found.parts)
     facts = [found.target, *list(kinds)[:4], f"{count(number)} part{'' if number == 1 else 's'}" if number else ""]
-    return element(
-        "header",
-        element(
-            "p",
-            "unvanish · diagnosis ",
-            element("span", verdict, class_="status", data_status=verdict),
-            class_="eyebrow",
-        ),
-        element("h1", headline(found)),
-        element("p", *(element("span", fact) for fact in facts if fact), class_="facts"),
-        element("p", prose(_sentence(found)), class_="lede"),
+    return opening(
+        "diagnosis",
+        [element("span", verdict, class_="status", data_status=verdict)],
+        headline(found),
+        facts,
+        None,
+        _sentence(found),
         _tiles(found),
         censored_note([part.reach for part in found.parts[:PARTS_IN_TILES]]),
     )

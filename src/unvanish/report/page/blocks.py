@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from unvanish.report.drawing import drawn
@@ -82,6 +82,21 @@ def section(title: str, *children: Child, anchor: str = "") -> Section:
     built = Section(element("section", element("h2", title), *children, id=name))
     built.heading, built.anchor = title, name
     return built
+
+
+def opening(
+    kind: str, named: Sequence[Child], title: str, facts: Iterable[str], first: Child, sentence: str, *more: Child
+) -> Html:
+    """Build the head of a page: what it is of, its finding, facts, the first picture, and a paragraph."""
+    return element(
+        "header",
+        element("p", f"unvanish · {kind} ", *named, class_="eyebrow"),
+        element("h1", prose(title)),
+        element("p", *(element("span", fact) for fact in facts if fact), class_="facts"),
+        first,
+        element("p", prose(sentence), class_="lede"),
+        *more,
+    )
 
 
 def contents(parts: Sequence[Child]) -> Html:

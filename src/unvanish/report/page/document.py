@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from unvanish.report.page.blocks import Gallery
-from unvanish.report.page.markup import Html, element, embed_code, embed_json, embed_packed
+from unvanish.report.page.blocks import Gallery, contents
+from unvanish.report.page.markup import Child, Html, element, embed_code, embed_json, embed_packed
 
 
-def document(title: str, body: Html, gallery: Gallery, summaries: dict[str, Any]) -> str:
-    """Write a whole page; `summaries` are embedded as data, by name, for programs that read the page."""
+def document(title: str, head: Html, parts: Sequence[Child], gallery: Gallery, summaries: dict[str, Any]) -> str:
+    """Write a whole page: its head, what it contains, its parts.
+
+    `summaries` are embedded as data, by name, for programs that read the page.
+    """
     scripts = [_resource("page.js")]
     page = element(
         "html",
         _head(title, scripts),
         element(
             "body",
-            body,
+            element("main", head, contents(parts), *parts),
             *(embed_json(summary, name) for name, summary in summaries.items()),
             embed_packed(gallery.pictures, "pictures"),
             *(embed_code("script", script) for script in scripts),

@@ -6,7 +6,7 @@ from typing import Any
 
 from unvanish.record.reaching import CUT, ENOUGH, LOST, UNSEEN
 from unvanish.record.schema import mapping, number, text
-from unvanish.report.page.blocks import Gallery, scrolling, tile
+from unvanish.report.page.blocks import Gallery, opening, scrolling, tile
 from unvanish.report.page.markup import Child, Html, element
 from unvanish.report.page.profile import Reach, censored_note, far, reach_tile
 from unvanish.report.page.wording import (
@@ -17,7 +17,6 @@ from unvanish.report.page.wording import (
     enumeration,
     inside,
     moment,
-    prose,
     steps,
 )
 from unvanish.report.run import answers
@@ -36,13 +35,13 @@ _STATUS = {
 def header(run: Run, gallery: Gallery) -> Html:
     """Build the head of the page: the finding, the first picture, a paragraph, figures, notices."""
     status = element("span", _STATUS[run.status], class_="status", data_status=run.status)
-    return element(
-        "header",
-        element("p", "unvanish · run ", element("b", run_name(run)), " ", status, class_="eyebrow"),
-        element("h1", prose(finding(run))),
-        element("p", *_facts(run), class_="facts"),
+    return opening(
+        "run",
+        [element("b", run_name(run)), " ", status],
+        finding(run),
+        _facts(run),
         first_picture(run, gallery),
-        element("p", prose(sentence(run)), class_="lede"),
+        sentence(run),
         _figures(run),
         need_table(run),
         _worth(run),
@@ -253,11 +252,11 @@ def _notice(run: Run) -> Child:
     return element("p", " ".join(words), class_="notice") if words else None
 
 
-def _facts(run: Run) -> list[Html]:
+def _facts(run: Run) -> list[str]:
     settings = mapping(run.config.get("settings"))
     layers, hidden = number(settings.get("layers")), number(settings.get("hidden"))
     parameters = number(run.config.get("parameters"))
-    facts = [
+    return [
         cell_name(run),
         f"{count(layers)} × {count(hidden)} units" if layers and hidden else "",
         f"{count(parameters)} parameters" if parameters else "",
@@ -265,4 +264,3 @@ def _facts(run: Run) -> list[Html]:
         text(mapping(run.config.get("versions")).get("device")),
         moment(run.config.get("created")),
     ]
-    return [element("span", fact) for fact in facts if fact]

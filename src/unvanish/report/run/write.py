@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from unvanish.record import write_atomically
-from unvanish.report.page.blocks import Gallery, contents
+from unvanish.report.page.blocks import Gallery
 from unvanish.report.page.document import document
-from unvanish.report.page.markup import element
 from unvanish.report.run import answered, configuration, remedies, sections, tables
 from unvanish.report.run.headline import finding
 from unvanish.report.run.read import Run
@@ -38,6 +37,5 @@ def _page(run: Run) -> str:
         configuration.configuration_section(run),
         tables.event_section(run),
     ]
-    body = element("main", head, contents(parts), *parts)
     summaries = {"record-summary": record_summary(run) | answered.answer_summary(run)}
-    return document(f"{finding(run)} · {run_name(run)}", body, gallery, summaries)
+    return document(f"{finding(run)} · {run_name(run)}", head, parts, gallery, summaries)
