@@ -25,7 +25,7 @@ LAW = {
     "nn": {"equations", "cells", "engine"},
     "flow": {"equations", "engine", "nn", "data", "figures"},
     "remedies": {"equations", "engine", "nn", "flow"},
-    "diagnosis": {"cells", "nn", "flow", "remedies", "data"},
+    "diagnosis": {"cells", "nn", "flow", "remedies", "data", "bench"},
     "bench": {"equations", "engine", "nn"},
     "data": set(),
     "tasks": {"data"},

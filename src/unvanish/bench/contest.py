@@ -1,7 +1,6 @@
 """A cell of ours, the same equations in plain PyTorch, and layers of torch.nn, timed in turns on this machine.
 
-In turns, since what slows a machine then slows all of them: a ratio is of two times of one round. Beside the times
-stands whether both make the same numbers.
+Beside the times stands whether both make the same numbers.
 
 Shapes: T time, B batch, I input, H hidden.
 """
@@ -9,15 +8,16 @@ Shapes: T time, B batch, I input, H hidden.
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from unvanish.bench.turns import Span, in_turns
 from unvanish.engine.dispatch import BACK_ENDS
 from unvanish.engine.native.build import COMPILED
 from unvanish.equations import Cell
@@ -47,26 +47,6 @@ class Shape:
         """Write it in words."""
         layers = "" if self.layers == 1 else f", {self.layers} layers"
         return f"{self.length} steps, batch {self.batch_size}, input {self.input}, hidden {self.hidden}{layers}"
-
-
-@dataclass(frozen=True)
-class Span:
-    """The median of rounds, and the range of their middle half."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Span:
-        """Gather rounds.
-
-        >>> Span.of([9.0, 1.0, 2.0, 3.0, 0.1])
-        Span(median=2.0, low=1.0, high=3.0)
-        """
-        ordered = sorted(values)
-        cut = len(ordered) // 4
-        return cls(statistics.median(ordered), ordered[cut], ordered[-1 - cut])
 
 
 @dataclass(frozen=True)
@@ -129,7 +109,7 @@ def contest(cell: Cell, shape: Shape = Shape(), *, rounds: int = ROUNDS, seed: i
         TRAINING: {who: _training(model, x_TBI, pulls[who]) for who, model in models.items()},
         FORWARD: {who: _forward(model, x_TBI) for who, model in models.items()},
     }
-    seconds = {name: _in_turns(sides, rounds) for name, sides in runs.items()}
+    seconds = {name: _timed(sides, rounds) for name, sides in runs.items()}
     engine, why = _engine(ours)
     return Contest(
         cell=cell.name,
@@ -198,21 +178,13 @@ def _forward(model: nn.Module, x_TBI: Tensor) -> Callable[[], object]:
     return run
 
 
-def _in_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time all sides once a round, each round beginning with another; what is brief several times at once."""
+def _timed(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time all sides in turns; what is brief several times at once."""
     for run in sides.values():
         run()  # the first time something is compiled, or allocated
     times = {who: max(1, math.ceil(BRIEF / _seconds(run, 1))) for who, run in sides.items()}
-    found: dict[str, list[float]] = {who: [] for who in sides}
-    began = time.perf_counter()
-    for number in range(rounds):
-        order = list(sides)
-        order = order[number % len(order) :] + order[: number % len(order)]
-        for who in order:
-            found[who].append(_seconds(sides[who], times[who]))
-        if number + 1 >= FEWEST and time.perf_counter() - began > ENOUGH:
-            break
-    return found
+    clocks = {who: partial(_seconds, run, times[who]) for who, run in sides.items()}
+    return in_turns(clocks, rounds=rounds, fewest=FEWEST, enough=ENOUGH)
 
 
 def _seconds(run: Callable[[], object], times: int) -> float:

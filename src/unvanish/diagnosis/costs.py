@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from unvanish.bench import Span, in_turns
 from unvanish.flow.finding.untouched import copied
 
 ROUNDS, FEWEST = 9, 3
@@ -61,21 +62,13 @@ def cost_of(changed: nn.Module, model: nn.Module, run: Callable[[nn.Module], Ten
     """
     on_cpu = all(one.device.type == "cpu" for one in model.parameters())
     twins = copied(model), copied(changed)
-    ratios: list[float] = []
     with _threads(1 if on_cpu else torch.get_num_threads()):
         for twin in twins:
             _seconds(twin, run, on_cpu)  # the first time something is compiled, or allocated
-        began = time.perf_counter()
-        while len(ratios) < ROUNDS:
-            turns = (0, 1) if len(ratios) % 2 == 0 else (1, 0)
-            seconds = {place: _seconds(twins[place], run, on_cpu) for place in turns}
-            ratios.append(seconds[1] / max(seconds[0], 1e-9))
-            if len(ratios) >= FEWEST and time.perf_counter() - began > ENOUGH:
-                break
-    ratios.sort()
-    cut = len(ratios) // 4  # of each end: a round that the machine disturbed
-    kept = ratios[cut : len(ratios) - cut]
-    return Cost(statistics.median(ratios), kept[0], kept[-1])
+        clocks = {place: partial(_seconds, twin, run, on_cpu) for place, twin in enumerate(twins)}
+        seconds = in_turns(clocks, rounds=ROUNDS, fewest=FEWEST, enough=ENOUGH)
+    found = Span.of([after / max(before, 1e-9) for before, after in zip(seconds[0], seconds[1], strict=True)])
+    return Cost(found.median, found.low, found.high)
 
 
 @contextlib.contextmanager
