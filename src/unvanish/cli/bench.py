@@ -12,7 +12,7 @@ from rich.table import Table
 
 from unvanish.cli import completion
 from unvanish.cli.places import check_file
-from unvanish.cli.show import console, document, is_narrow, parse_settings, plain, progress
+from unvanish.cli.show import console, document, doing, is_narrow, parse_settings, plain
 from unvanish.cli.starting import at_once
 from unvanish.errors import OptionError, printable
 
@@ -79,10 +79,9 @@ def _timed(names: Sequence[str], shape: Any, rounds: int, options: dict[str, Any
         raise OptionError("--set is of one cell: time each with its options by itself")
     machine = described(compile_kernels=False)
     timed = []
-    with progress.status("") as status:
+    with doing(as_json) as say:
         for cell in cells:
-            if not as_json:
-                status.update(f"{cell.name}: {rounds} rounds")
+            say(f"{cell.name}: {rounds} rounds")
             timed.append(contest(cell, shape, rounds=rounds, **options).to_dict())
     return {
         "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from unvanish.cli.completion import runs
 from unvanish.cli.places import check_file
-from unvanish.cli.show import console, document, is_narrow, plain, progress
+from unvanish.cli.show import console, document, doing, is_narrow, plain
 from unvanish.cli.starting import at_once
 from unvanish.cli.subject import subject
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
@@ -77,7 +76,7 @@ def diagnose(
     asked |= {key: value for key, value in given.items() if value not in (None, [])}
     model, batch, loss = (asked.pop(key) for key in ("model", "batch", "loss"))
     try:
-        with _doing(as_json) as say:
+        with doing(as_json) as say:
             found = ask(model, batch, loss, prescriptions=prescriptions, seed=seed, say=say, **asked)
     except UnvanishError:
         raise
@@ -90,16 +89,6 @@ def diagnose(
     else:
         _show(found, out)
     return 0 if found.verdict == "healthy" else 1
-
-
-@contextlib.contextmanager
-def _doing(as_json: bool) -> Iterator[Callable[[str], None]]:
-    """Show what is being done: on a terminal only, and to no machine."""
-    if as_json:
-        yield lambda _: None
-    else:
-        with progress.status("") as status:
-            yield status.update
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------

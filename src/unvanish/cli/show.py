@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +19,16 @@ console = Console(
 )
 
 progress = Console(stderr=True, highlight=False, markup=False, emoji=False)  # what passes, beside what is piped on
+
+
+@contextlib.contextmanager
+def doing(as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Lend what shows what is being done: on a terminal only, and to no machine."""
+    if as_json:
+        yield lambda _: None
+    else:
+        with progress.status("") as status:
+            yield status.update
 
 
 def is_narrow() -> bool:

@@ -242,7 +242,7 @@ class ForecastQuestion(Question):
 def _units(plain: Any, targets: int) -> Units:
     found = Units(*(tuple(map(float, one)) for one in plain))
     if any(len(one) != targets for one in found) or not all(map(math.isfinite, (*found.centre_G, *found.scale_G))):
-        raise ValueError("a series has units that are none")
+        raise ValueError("the units of a series are not one finite number for each target")
     return found
 
 

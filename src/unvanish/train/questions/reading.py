@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from unvanish.train.questions.question import Material, Question
 from unvanish.train.questions.series import SeriesMaterial, usual_length
 from unvanish.train.questions.symbols import SymbolQuestion, TextMaterial
 from unvanish.train.settings import TrainSettings
+
+Kept = TypeVar("Kept")
 
 BATCH, FEWEST = 50, 8  # rows
 UPDATES, MOST_EPOCHS = 1_500, 200  # as long as nobody says how many epochs
@@ -266,7 +268,7 @@ def kept_question(part: DataPart, folder: Path, task: str | None) -> Question:
     try:
         if isinstance(part.question, LabelsPart):
             return LabelQuestion.of_kept(part.question.model_dump())
-        own = _kept_json(folder / SERIES, part.question.own) if part.question.own else None
+        own = _kept_file(folder / SERIES, part.question.own, dict) if part.question.own else None
         return ForecastQuestion.of_kept(part.question.model_dump(), own)
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise RunError(
@@ -277,15 +279,11 @@ def kept_question(part: DataPart, folder: Path, task: str | None) -> Question:
 def _kept_symbols(part: DataPart, folder: Path) -> Symbols:
     if part.cut == "chars":
         return Characters(part.characters or "")
-    path = folder / VOCABULARY
-    try:
-        return symbols_of(_kept_json(path, part.vocabulary))
-    except (ValueError, RecursionError) as fault:
-        raise RunError(f"{path} cannot be read: {fault}; restore it") from fault
+    return _kept_file(folder / VOCABULARY, part.vocabulary, symbols_of)
 
 
-def _kept_json(path: Path, digest: str) -> Any:
-    """Read a file of a run that its configuration knows by its digest."""
+def _kept_file(path: Path, digest: str, make: Callable[[Any], Kept]) -> Kept:
+    """Make something of a file of a run that its configuration knows by its digest."""
     try:
         content = path.read_bytes()
     except OSError as fault:
@@ -293,6 +291,6 @@ def _kept_json(path: Path, digest: str) -> Any:
     if hashlib.sha256(content).hexdigest() != digest:
         raise RunError(f"{path} has changed since the run began: restore it")
     try:
-        return json.loads(content)
+        return make(json.loads(content))
     except (ValueError, RecursionError) as fault:
         raise RunError(f"{path} cannot be read: {fault}; restore it") from fault

@@ -18,7 +18,7 @@ from unvanish.data.sequences import Sequences
 from unvanish.errors import DataError, printable
 from unvanish.train.questions.forecast import ForecastQuestion, Units
 
-PLACE = "#"  # before the places of series in a list, which are no names: another list has other series there
+PLACE = "#"  # begins a key that is only a position in a list: in another list it is another series
 # Steps after which most series repeat: of a day for hours, of a week for days, of a year for the others.
 SEASONS = {
     "second": 3600,
