@@ -135,6 +135,36 @@ def test_the_naive_forecast_is_what_was_a_season_before() -> None:
     assert metrics["mase"] == pytest.approx(error.mean() / in_sample, rel=1e-4)
 
 
+@pytest.mark.parametrize("season", [1, 7, 60])
+def test_the_naive_forecast_answers_the_values_that_the_network_is_judged_by(season: int) -> None:
+    found = material(series(gaps=0.3), season=season)
+    windows = found.validated()
+    for row in range(len(windows)):
+        at, origin = int(windows.series_B[row]), int(windows.origin_B[row])
+        start = int(found.data.starts_B[at])
+        before, came = np.split(found.values_NG[start : start + origin + 1 + H, 0], [origin + 1])
+        error = [abs(_guess(before, ahead, season) - y) for ahead, y in enumerate(came) if np.isfinite(y)]
+        if error:
+            metrics = found.naive_metrics(Windows(windows.series_B[row : row + 1], windows.origin_B[row : row + 1]))
+            assert metrics["mae"] == pytest.approx(np.mean(error), rel=1e-5)
+
+
+def _guess(before: np.ndarray, ahead: int, season: int) -> float:
+    """What the last season, that before it, and so on hold; else the last value."""
+    long = range(len(before) + ahead - season, -1, -season)
+    known = [before[place] for place in long if place < len(before) and np.isfinite(before[place])]
+    return float(known[0] if known else before[np.isfinite(before)][-1])
+
+
+def test_the_naive_forecast_of_a_series_that_has_no_value_yet_is_its_usual_one() -> None:
+    data = series(gaps=0.0)
+    data.target.values[: LENGTHS[0] - H] = np.nan
+    found = material(data)
+    metrics = found.naive_metrics(Windows(np.array([0]), np.array([LENGTHS[0] - 1 - H])))
+    came = found.values_NG[LENGTHS[0] - H : LENGTHS[0], 0]
+    assert metrics["mae"] == pytest.approx(np.abs(found.centre_SG[0, 0] - came).mean(), rel=1e-5)
+
+
 def test_seasons_of_common_steps() -> None:
     assert [season_of(step) for step in ("1 hour", "6 hours", "1 day", "1 working day", "1 quarter", "7")] == [
         *(24, 4, 7, 5, 4, 1)

@@ -29,6 +29,7 @@ from unvanish.train.questions.units import (
     bridged,
     in_train,
     naive_errors,
+    naive_forecasts,
     of_windows,
     others,
     own_units_of,
@@ -305,14 +306,13 @@ class SeriesMaterial(Material):
         return "the last value" if season == 1 else f"the value {season:,} steps before"
 
     def naive_metrics(self, windows: Windows) -> dict[str, float]:
-        """Return what the seasonal naive forecast comes to."""
-        horizon, season = self.question.horizon, self.question.season
-        ahead_H = np.arange(1, horizon + 1)
-        back_H = ahead_H - season * -(-ahead_H // season)
+        """Return what the seasonal naive forecast comes to, on the values that the network is judged by."""
+        ahead_H = np.arange(1, self.question.horizon + 1)
         start_B = self.data.starts_B[windows.series_B]
         now_B = start_B + windows.origin_B
-        at_BH = np.maximum(now_B[:, None] + back_H, start_B[:, None])
-        guess, true = self.values_NG[at_BH], self.values_NG[now_B[:, None] + ahead_H]
+        guess = naive_forecasts(self.values_NG, start_B, now_B, ahead_H, self.question.season)
+        guess = np.where(np.isnan(guess), self.centre_SG[windows.series_B][:, None], guess)  # nothing before it
+        true = self.values_NG[now_B[:, None] + ahead_H]
         error = np.abs(guess - true).astype(np.float64)
         known = np.isfinite(error)
         error = np.where(known, error, 0)

@@ -1,6 +1,6 @@
 """In what units series are told: their own spread, their season, the error of repeating the last one.
 
-Shapes: N steps of all series, S series, T steps of a window, B windows, G targets.
+Shapes: N steps of all series, S series, T steps of a window, B windows, H steps ahead, G targets.
 """
 
 from __future__ import annotations
@@ -175,6 +175,37 @@ def naive_errors(
     usual_G = sum_SG.sum(0) / np.maximum(count_SG.sum(0), 1)
     found_SG = np.where((count_SG > 0) & (sum_SG > 0), sum_SG / np.maximum(count_SG, 1), usual_G)
     return np.where(found_SG > 0, found_SG, 1).astype(np.float32)
+
+
+def naive_forecasts(
+    values_NG: NDArray[np.float32],
+    start_B: NDArray[np.int64],
+    now_B: NDArray[np.int64],
+    ahead_H: NDArray[np.int64],
+    season: int,
+) -> NDArray[np.float32]:
+    """Repeat the last season: what each value ahead was then, (B, H, G).
+
+    Where that is missing it is what it was a season earlier, and so on; else the last value that is known; NaN
+    where none is. So it answers what a network answers, and both are measured on the same values.
+
+    >>> y = np.array([[1.0], [2.0], [np.nan], [4.0]])
+    >>> naive_forecasts(y, np.array([0]), np.array([3]), np.array([1, 2, 3]), 2).ravel()
+    array([1., 4., 1.])
+    """
+    at_BH = now_B[:, None] + ahead_H - season * -(-ahead_H // season)
+    place_N, known_NG = np.arange(len(values_NG))[:, None], np.isfinite(values_NG)
+    last_NG = np.maximum.accumulate(np.where(known_NG, place_N, -1))
+    last_BG = last_NG[now_B]
+    last_BG = np.where(last_BG >= start_B[:, None], last_BG, -1)
+    found = []
+    for values_N, known_N, last_B in zip(values_NG.T, known_NG.T, last_BG.T, strict=True):
+        back_BH = at_BH.copy()
+        while (lost_BH := (back_BH >= start_B[:, None]) & ~known_N[np.maximum(back_BH, 0)]).any():
+            back_BH -= season * lost_BH
+        back_BH = np.where(back_BH >= start_B[:, None], back_BH, last_B[:, None])
+        found.append(np.where(back_BH >= 0, values_N[back_BH], np.nan))
+    return np.stack(found, -1)
 
 
 def bridged(values_TG: NDArray[Any]) -> NDArray[Any] | None:
