@@ -47,7 +47,7 @@ def bench(
     Example: unvanish bench lstm my_cell.py:MINE --hidden 128 --out bench.html
     """
     if out is not None:
-        check_file(out, "bench.html", made=True)
+        check_file(out, "bench.html")
     with at_once():
         import torch
 

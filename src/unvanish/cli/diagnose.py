@@ -62,7 +62,7 @@ def diagnose(
     Example: unvanish diagnose my_model:make --need 100 --out verdict.html
     """
     if out is not None:
-        check_file(out, "diagnosis.html", made=True)
+        check_file(out, "diagnosis.html")
     with at_once():
         from unvanish.diagnosis import diagnose as ask
         from unvanish.report import write_diagnosis

@@ -25,9 +25,11 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="onnx, torch (torch.export's file) or c (one file of C99).", autocompletion=words(*ENDINGS)
+            "--to",
+            help="onnx, torch (torch.export's file) or c (one file of C99). Default: as --out ends, else onnx.",
+            autocompletion=words(*ENDINGS),
         ),
-    ] = "onnx",
+    ] = "",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file to write. Default: beside the run.")
     ] = None,
@@ -36,8 +38,9 @@ def export(
 ) -> None:
     """Write the network of a run as ONNX, torch.export's file, or C99, and beside it what its numbers mean.
 
-    Example: unvanish export runs/plays --to c -o speller.c
+    Example: unvanish export runs/plays -o speller.c
     """
+    to = to or _as_it_ends(out)
     if to not in ENDINGS:
         raise OptionError(f"--to {to} is not known: {nearest(to, ENDINGS)}")
     if to == "c" and (streaming or lengths):
@@ -51,6 +54,7 @@ def export(
         from unvanish.train.parts import beside, parts_of_run
 
     loaded = train.load_run(run, say=note)
+    path.parent.mkdir(parents=True, exist_ok=True)
     parts, described = parts_of_run(loaded), path.with_name(f"{path.name}.json")
     with _whole_or_not_at_all(path) as file:
         if to == "c":
@@ -62,6 +66,18 @@ def export(
         beside_it = json.dumps(beside(loaded), ensure_ascii=False) + "\n"
         file.with_name(described.name).write_text(beside_it, encoding="utf-8")
     plain(f"{path}, and what its numbers mean: {described}")
+
+
+def _as_it_ends(out: Path | None) -> str:
+    """The format that the ending of a name means."""
+    if out is None or not out.suffix:
+        return "onnx"
+    found = next((name for name, ending in ENDINGS.items() if ending == out.suffix.lower()), None)
+    if found is None:
+        raise OptionError(
+            f"--out {out} ends like no format: give --to onnx, torch or c, or end it with .onnx, .pt2 or .c"
+        )
+    return found
 
 
 @contextlib.contextmanager

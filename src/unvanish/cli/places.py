@@ -9,13 +9,12 @@ from unvanish.errors import OptionError
 from unvanish.record.run import CONFIG, HERE, check_free
 
 
-def check_file(path: Path, usual: str, *, made: bool = False) -> None:
-    """Refuse a place where no file can be written, or that a run needs.
+def check_file(path: Path, usual: str) -> None:
+    """Refuse a place where no file can be written, or that a run needs. A folder that is not there is made later.
 
     Args:
         path: what --out says.
         usual: the name of a file that would do in a folder.
-        made: whether the command makes the folder where there is none.
 
     Raises:
         OptionError: with the reason, and what to do.
@@ -24,7 +23,7 @@ def check_file(path: Path, usual: str, *, made: bool = False) -> None:
         raise OptionError(f"--out {path} is a folder: name a file in it, such as {path / usual}")
     if path.exists() and not path.is_file():
         raise OptionError(f"--out {path} is a device, a pipe or a socket: name a file")
-    _check_parent(path, made)
+    _check_parent(path)
     if path.exists() and not os.access(path, os.W_OK):
         raise OptionError(f"--out {path}: permission denied to write to that file; name another")
     if path.name in HERE and (path.absolute().parent / CONFIG).exists():
@@ -40,20 +39,18 @@ def check_folder(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise OptionError(f"--out {path} is a file: name a folder for the run")
-    _check_parent(path, made=True)
+    _check_parent(path)
     if path.is_dir():
         _check_access(path, path)
         check_free(path)
 
 
-def _check_parent(path: Path, made: bool) -> None:
+def _check_parent(path: Path) -> None:
     folder = path.absolute().parent
     there = next(one for one in (folder, *folder.parents) if one.exists())
     shown = path.parent if there == folder else there
     if not there.is_dir():
         raise OptionError(f"--out {path}: {shown} is a file, not a folder; name another place")
-    if there != folder and not made:
-        raise OptionError(f"--out {path}: there is no folder {path.parent}; make it first")
     _check_access(there, path)
 
 

@@ -59,6 +59,7 @@ def predict(
     if out is None:
         sys.stdout.write(frame.write_csv(datetime_format=_moments(frame)))
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     if writer := WRITERS[out.suffix.lower()]:
         getattr(frame, writer)(content)

@@ -29,6 +29,7 @@ def write_comparison(found: Comparison | Iterable[Path], path: Path) -> Path:
         RunError: a folder is not a run.
     """
     compared = found if isinstance(found, Comparison) else compare(found)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, _page(compared).encode(errors="replace"))
     return path
 
