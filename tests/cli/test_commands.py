@@ -24,6 +24,7 @@ from unvanish import Cell, Recurrent, cells
 from unvanish.cli import main
 from unvanish.cli.app import app
 from unvanish.cli.show import console
+from unvanish.cli.summary import summary
 from unvanish.engine import ENGINES
 from unvanish.engine.native.build import compiler
 from unvanish.errors import OptionError
@@ -394,3 +395,21 @@ def test_report_without_a_browser_is_written_all_the_same(run: Path, tmp_path: P
         f"unvanish: no browser was found to open it: open {run / 'report.html'} yourself, "
         "or name a browser in $BROWSER"
     )
+
+
+@pytest.mark.parametrize("patience", [0, 3])
+def test_the_summary_says_where_the_best_network_is_not_the_one_that_is_kept(tmp_path: Path, patience: int) -> None:
+    folder = straight(small(tmp_path, 900, epochs=1, probes=0, patience=patience), tmp_path / "run")
+    record = RunRecord(folder)
+    (valid,) = record.read("valid")
+    assert "kept is" not in _rows(record)["best"]
+    worse = {"loss": valid["loss"] + 1, "metrics": valid["metrics"] | {"loss": valid["loss"] + 1}}
+    record.append("valid", valid["step"] + 7, 1.0, **{"epoch": 1, "reach": valid["reach"]} | worse)
+    best = f"{valid['loss']:.3f} nats at step {valid['step']}"
+    later = f"; kept is that of step {valid['step'] + 7}: --patience keeps the best"
+    assert _rows(record)["best"] == best + ("" if patience else later)
+
+
+def _rows(record: RunRecord) -> dict[str, str]:
+    names, values = summary(record).columns
+    return dict(zip(names._cells, values._cells, strict=True))  # type: ignore[arg-type]

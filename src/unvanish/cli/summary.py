@@ -23,7 +23,10 @@ def summary(record: RunRecord) -> Table:
         for name, value in measures(shown.metrics, unit):
             table.add_row("validation loss" if name == "loss" else name, value)
         nats = " nats" if {"bits", "accuracy"} & set(shown.metrics) else ""
-        table.add_row("best", f"{best.loss:.3f}{nats} at step {best.step:,}")
+        later = (
+            "" if best.step == shown.step else f"; kept is that of step {shown.step:,}: --patience keeps the best"
+        )
+        table.add_row("best", f"{best.loss:.3f}{nats} at step {best.step:,}{later}")
     for tested in map(Test.read, record.read("test")):
         for name, value in measures(tested.metrics, unit):
             table.add_row(f"test: {name}", value)
