@@ -47,6 +47,8 @@ def write_test(session: Session, step: int, seconds: float) -> None:
     if isinstance(question, ForecastQuestion):  # the intervals that predict will give, on what they have not seen
         question = question.calibrated(Measured.read(session.record).calibration)
     sums = judged(session.module.model, question, batches)
+    if not sums["count"]:  # nothing is known of what is to be tested on
+        return
     write_confusion(session, sums, step, seconds)
     session.record.append("test", step, seconds, metrics=question.metrics(sums))
     if isinstance(session.material, SeriesMaterial):

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from unvanish.data.sequences import Sequences
 from unvanish.data.text import Windows
 from unvanish.data.tokens import read_tokens
-from unvanish.errors import DataError, OptionError
+from unvanish.errors import DataError, OptionError, printable
 from unvanish.record.measures import share_text
 from unvanish.train.answering import answers, judged
 from unvanish.train.giving import sequences_of
@@ -108,12 +110,29 @@ def _others(loaded: Loaded, source: Any, say: Callable[[str], None]) -> Evaluati
         batches = SeriesMaterial.of(data, settings, "", question).test()
     else:
         assert isinstance(question, LabelQuestion)
-        if data.target is None:
-            raise DataError(
-                f"{data.source} does not hold what is to be predicted: give it with labels, or use predict"
-            )
+        _check_labels(data, question)
         batches = LabelMaterial.of({"train": data}, settings, "", question).batches("train")
     sums = {} if batches is None else judged(loaded.model, question, batches)
     if not sums:
         raise DataError(f"{data.source} has no series that is long enough for a forecast and what came of it")
     return Evaluation(question.metrics(sums), int(sums["count"]))
+
+
+def _check_labels(data: Sequences, question: LabelQuestion) -> None:
+    """Refuse labels that are not those of a run: none, of another kind, or of something else.
+
+    Raises:
+        DataError: with what they are.
+    """
+    target = data.target
+    if target is None or not (target.values >= 0 if target.kind == "class" else np.isfinite(target.values)).any():
+        raise DataError(f"{data.source} does not hold what is to be predicted: give it with labels, or use predict")
+    names = ", ".join(map(printable, target.names))
+    if target.kind != question.asked:
+        there, was = ("words", "numbers") if target.kind == "class" else ("numbers", "words or whole numbers")
+        raise DataError(f"{data.source}: {names} holds {there}, and the run was trained on {was}: give those")
+    if target.per != question.per:
+        raise DataError(
+            f"{data.source}: {names} is given for each {target.per}, and the run answers of each {question.per}: "
+            "give labels as they were in training"
+        )

@@ -25,6 +25,7 @@ from unvanish.train.giving import sequences_of
 from unvanish.train.load import Loaded
 from unvanish.train.model import Inputs, on
 from unvanish.train.questions.agreement import corpus
+from unvanish.train.questions.ends import ends_told, last_known
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.likelihoods import COVERED, bounds
@@ -93,7 +94,7 @@ def read_like(loaded: Loaded, source: Any, *, labelled: bool, say: Callable[[str
     question = loaded.question
     new = question.encoding.unknown(found) if isinstance(question, LabelQuestion | ForecastQuestion) else ()
     if isinstance(question, ForecastQuestion):
-        new = [*new, *unknown_series(question, found)]
+        new = [*new, *unknown_series(question, found), *ends_told(found, question.known, question.horizon)]
     for line in (*found.told, *new):
         say(line)
     return found
@@ -121,7 +122,8 @@ def _read_like(loaded: Loaded, source: Any, labelled: bool) -> Sequences:
 def read_as(loaded: Loaded) -> dict[str, Any]:
     """Return how a table is read by a run beside its settings: as the table that it was trained on."""
     assert isinstance(loaded.question, LabelQuestion | ForecastQuestion)
-    return {"keep": read_by(loaded), "step": loaded.question.step, "marks": loaded.question.marks}
+    found = {"keep": read_by(loaded), "step": loaded.question.step, "marks": loaded.question.marks}
+    return found | ({"per": loaded.question.per} if isinstance(loaded.question, LabelQuestion) else {})
 
 
 def read_by(loaded: Loaded) -> tuple[str, ...]:
@@ -223,7 +225,9 @@ def answer_columns(question: LabelQuestion, answer: Tensor) -> dict[str, Any]:
 @torch.no_grad()
 def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> pl.DataFrame:
     assert data.target is not None
-    origin_S = _last_known(data)
+    origin_S = last_known(data)
+    if not (origin_S >= 0).any():
+        raise DataError(f"{data.source}: {printable(data.target.names[0])} has no values to forecast from")
     _check_known(question, data, origin_S)
     whole_S = origin_S + 1
     borders = Borders(whole_S, whole_S, whole_S)
@@ -242,16 +246,6 @@ def _forecasts(loaded: Loaded, question: ForecastQuestion, data: Sequences) -> p
     columns: dict[str, Any] = {data.called[0]: _series(data, np.repeat(every, horizon))} if _apart(data) else {}
     columns |= _ahead(data, every, origin_S[every], horizon)
     return answer_table(columns | {name: values.reshape(-1) for name, values in found.items()})
-
-
-def _last_known(data: Sequences) -> NDArray[np.int64]:
-    """The last step of each series at which a target is known; -1 where none is."""
-    assert data.target is not None
-    known_N = np.isfinite(data.target.values).any(1)
-    found: NDArray[np.int64] = np.maximum.reduceat(np.where(known_N, data.place_N, -1), data.starts_B)
-    if not (found >= 0).any():
-        raise DataError(f"{data.source}: {printable(data.target.names[0])} has no values to forecast from")
-    return found
 
 
 def _check_known(question: ForecastQuestion, data: Sequences, origin_S: NDArray[np.int64]) -> None:

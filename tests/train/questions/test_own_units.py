@@ -100,17 +100,31 @@ def test_a_series_that_is_new_is_told_and_scaled_by_what_is_given(run: Path, loa
     told: list[str] = []
     predict(loaded, path, say=told.append)
     assert told == [
-        "1 series was not there in training (west): scaled by the values that are given here, so give enough of "
-        "them"
+        "1 series (west): not there in training, so scaled by the values that are given here; give enough"
     ]
     told.clear()
     predict(loaded, run.parent / "all.csv", say=told.append)
     assert not told
 
 
+def test_a_forecast_that_begins_before_the_last_row_is_told(run: Path, loaded: Loaded, tmp_path: Path) -> None:
+    whole, told = table(), []
+    lost = (pl.col("shop") == "east") & (pl.col("day") >= STEPS - 2)
+    path, short = tmp_path / "lost.csv", tmp_path / "short.csv"
+    whole.with_columns(pl.when(lost).then(None).otherwise("y").alias("y")).write_csv(path)
+    whole.filter(~lost).write_csv(short)
+    assert predict(loaded, path, say=told.append).equals(predict(loaded, short))
+    assert told == ["1 series (east): 2 rows at the end without y, taken to end before them"]
+    told.clear()
+    whole.with_columns(pl.when(pl.col("shop") == "007").then(None).otherwise("y").alias("y")).write_csv(path)
+    assert set(predict(loaded, path, say=told.append)["shop"]) == {"east"}
+    assert told == ["1 series (007): no value of y at all, so no forecast"]
+
+
 def test_an_export_says_the_units_of_each_series(run: Path, loaded: Loaded, tmp_path: Path) -> None:
-    assert main(["export", str(run), "-o", str(tmp_path / "net.c"), "--to", "c"]) == 0
-    told = json.loads((tmp_path / "net.c.json").read_text(encoding="utf-8"))
+    assert main(["export", str(run), "-o", str(tmp_path / "new" / "net.c")]) == 0
+    assert "#include" in (tmp_path / "new" / "net.c").read_text(encoding="utf-8"), "its ending says the format"
+    told = json.loads((tmp_path / "new" / "net.c.json").read_text(encoding="utf-8"))
     question = loaded.question
     assert told["question"]["series"] == {
         key: {"centre_G": list(one.centre_G), "scale_G": list(one.scale_G)}

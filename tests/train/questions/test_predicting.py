@@ -77,7 +77,9 @@ def sales(horizon: int = 7, count: int = 3, days: int = 120, ahead: int = 0) -> 
 
 def test_a_forecast_begins_after_the_last_known_step_in_the_units_of_each_series() -> None:
     found = fit(sales(), horizon=7, known=["price"], **{**QUICK, "epochs": 30, "lr": 0.01, "length": 28})
-    answer = found.predict(sales(ahead=7))
+    told: list[str] = []
+    answer = predict(found, sales(ahead=7), say=told.append)
+    assert not told, "rows that hold what is known beforehand are asked for"
     assert answer.columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80", "y-lo-95", "y-hi-95"]
     assert answer.height == 21
     assert answer["ds"].dt.date().to_list()[:7] == [
@@ -164,6 +166,7 @@ def test_what_is_found_in_new_data_is_told_beside_the_answers(
         "column y: 1 of 62 steps is missing",
         "column sky: 1 of 62 steps is missing",
         "column sky: 1 of 62 steps holds a word that is not known from training: grey",
+        "the series: 2 rows at the end without y, taken to end before them",
     ]
     for command in ("predict", "evaluate"):
         assert main([command, str(folder), str(tmp_path / "new.csv")]) == 0
@@ -210,7 +213,7 @@ def test_a_run_answers_of_the_folder_it_was_trained_on(tmp_path: Path) -> None:
 
 def test_the_command_writes_what_the_function_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = straight(labelled(tmp_path), tmp_path / "run")
-    out = tmp_path / "answers.csv"
+    out = tmp_path / "new" / "answers.csv"
     assert main(["predict", str(run), str(tmp_path / "arrays.npz"), "--out", str(out)]) == 0
     assert main(["predict", str(run), str(tmp_path / "arrays.npz")]) == 0
     shown = capsys.readouterr().out

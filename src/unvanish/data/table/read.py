@@ -247,12 +247,12 @@ def _target(columns: _Columns, chosen: Roles, asked: TableOptions, table: _Table
                 f"{columns.source}: the target {printable(chosen.target[0])} holds words: --horizon is for numbers"
             )
         values_NG = _laid(codes_N, table, grid, -1)[:, None]
-        return _of_sequence(Target("class", "step", chosen.target, values_NG, levels), grid, chosen)
+        return _of_sequence(Target("class", "step", chosen.target, values_NG, levels), grid, columns, chosen)
     for name, one in zip(chosen.target, numbers, strict=True):
         _check_precision(one, f"{columns.source}, column {printable(name)}", table, apart=not asked.keep)
     values_NG = np.stack([_laid(one, table, grid, np.nan) for one in numbers], 1)
     found = Target("number", "step", chosen.target, values_NG, ahead=asked.horizon)
-    return found if asked.horizon else _of_sequence(found, grid, chosen)
+    return found if asked.horizon else _of_sequence(found, grid, columns, chosen)
 
 
 def _check_precision(values_N: Any, what: str, table: _Table, *, apart: bool) -> None:
@@ -275,9 +275,10 @@ def _fits_single(values_N: Any, name: str, asked: TableOptions, told: list[str])
     return True
 
 
-def _of_sequence(target: Target, grid: Grid, chosen: Roles) -> Target:
-    """A target that never changes within a series, of several series, belongs to the series."""
-    if chosen.group is None or len(grid.lengths_B) < 2:
+def _of_sequence(target: Target, grid: Grid, columns: _Columns, chosen: Roles) -> Target:
+    """A target that never changes within a series, of several series, belongs to the series; or as is asked for."""
+    per = columns.asked.per
+    if per == "step" or (per is None and (chosen.group is None or len(grid.lengths_B) < 2)):
         return target
     starts_B = np.cumsum(grid.lengths_B) - grid.lengths_B
     values = target.values.astype(np.float64)
@@ -285,7 +286,13 @@ def _of_sequence(target: Target, grid: Grid, chosen: Roles) -> Target:
     low = np.minimum.reduceat(np.where(known, values, np.inf), starts_B)
     high = np.maximum.reduceat(np.where(known, values, -np.inf), starts_B)
     if not (high <= low).all():
-        return target
+        if per is None or columns.asked.unlabelled:
+            return target
+        listed = ", ".join(map(printable, chosen.target))
+        raise DataError(
+            f"{columns.source}: {listed} changes within a sequence, and the run tells one answer of a whole one: "
+            f"give the column that tells sequences apart as it was in training"
+        )
     missing = -1.0 if target.kind == "class" else np.nan
     values_BG = np.where(np.isinf(low), missing, low).astype(target.values.dtype)
     return Target(target.kind, "sequence", target.names, values_BG, target.levels)
@@ -311,7 +318,7 @@ def _built(
             own_N, laid_N = found[table.order_N], _laid(found, table, grid, np.nan)
             _keep_numbers(name, own_N, laid_N, numbers, told, always=name in asked.keep)
             if name in numbers:
-                ahead_N = _ahead(laid_N, grid) if name in chosen.target and asked.keep else False
+                ahead_N = _ahead(laid_N, grid) if name in chosen.target else False
                 _tell_missing(name, np.isnan(laid_N) & ~np.asarray(ahead_N), told)
         else:
             levels, codes_N = columns.words(name)

@@ -33,6 +33,7 @@ class TableOptions:
         keep: columns that are never left out, however little they say: a run was trained with them.
         marks: of columns, the mark before decimals where a run was trained; taken where the values do not tell it.
         step: how far two steps of a run lie apart; empty where each row is one. None: the rows tell.
+        per: what a label belongs to, `step` or `sequence`. None: the labels tell.
         unlabelled: whether the target may be missing, as there is nothing to learn from the table.
     """
 
@@ -46,6 +47,7 @@ class TableOptions:
     decimal: str | None = None
     marks: tuple[tuple[str, str], ...] = ()
     step: str | None = None
+    per: str | None = None
     unlabelled: bool = False
     keep: tuple[str, ...] = ()
 

@@ -23,7 +23,7 @@ from unvanish.data.sequences import Sequences, Target
 from unvanish.equations import Cell
 from unvanish.errors import DataError, UnvanishError, printable
 from unvanish.train.model import Inputs, Network, Readout, Steps, make_layers, output_width
-from unvanish.train.questions.question import Batches, Material, Need, Question, Sums, unfit
+from unvanish.train.questions.question import Batches, Material, Need, Question, Sums, long_ones, unfit
 from unvanish.train.settings import TrainSettings
 
 PROBE_ROWS, PROBE_STEPS = 8, 1000
@@ -279,7 +279,7 @@ class LabelMaterial(Material):
     def probe(self) -> Inputs:
         """Return some of the longest sequences, cut to the shortest of these."""
         rows = self.rows["valid"]
-        longest = np.argsort(-rows.lengths_B, kind="stable")[:PROBE_ROWS]
+        longest = long_ones(rows.lengths_B, PROBE_ROWS)
         steps = min(int(rows.lengths_B[longest].min()), PROBE_STEPS)
         numbers, codes, _, _ = rows.padded(longest)
         return Inputs(numbers[:steps].contiguous(), codes[:steps].contiguous())

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unvanish.equations import Cell
@@ -110,6 +112,19 @@ def unfit(weights: Mapping[str, Any], name: str, wanted: tuple[int, ...]) -> str
     """Say that an array of weights has another shape than is wanted; nothing if it has that."""
     shape = tuple(getattr(weights.get(name), "shape", ()))
     return "" if shape == wanted else f"its {name.partition('.')[0]} is {shape}, not {wanted}"
+
+
+def long_ones(lengths_B: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return the longest of some sequences, the longest first: none that is less than half as long as that.
+
+    They are cut to the shortest of them to be measured together, and one short one would leave nothing to measure.
+
+    >>> long_ones(np.array([40, 5, 90, 60]), 8).tolist()
+    [2, 3]
+    """
+    longest: NDArray[np.int64] = np.argsort(-lengths_B, kind="stable")[:most]
+    kept: NDArray[np.int64] = longest[2 * lengths_B[longest] >= lengths_B.max()]
+    return kept
 
 
 @dataclass

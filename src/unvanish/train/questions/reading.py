@@ -208,7 +208,13 @@ def _labelled(
     count = int((-(-train.lengths_B // settings.length)).sum()) if per_step else len(train)
     settings = _fitted(settings, epochs=_epochs(count, settings))
     found = question if isinstance(question, LabelQuestion) else None
-    return LabelMaterial.of(parts, settings, digest, found)
+    material = LabelMaterial.of(parts, settings, digest, found)
+    if not sum(int(material.question.answered(y)) for _, y in material.valid()):
+        raise DataError(
+            f"{train.source}: none of the {len(parts['valid']):,} sequences that are held back to validate has a "
+            "label: give more sequences that have one, or another --seed"
+        )
+    return material
 
 
 def _batch(rows: int) -> int:
@@ -247,6 +253,11 @@ def _series(data: Sequences, settings: TrainSettings, digest: str, question: Que
     found = question if isinstance(question, ForecastQuestion) else None
     material = SeriesMaterial.of(data, settings, digest, found)
     material.settings = _fitted(settings, epochs=_epochs(len(material.train()) * settings.rows, settings))
+    if not len(material.validated()):
+        raise DataError(
+            f"{data.source}: in the part that is held back to validate no value is known to compare a forecast "
+            "with: give series without such a gap, or a larger --valid"
+        )
     if not len(material.train()):
         raise DataError(f"{data.source}: no series has steps for --horizon {settings.horizon} to train on")
     return material

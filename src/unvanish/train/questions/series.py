@@ -23,8 +23,9 @@ from unvanish.data.encoding import Column, Encoding
 from unvanish.data.sequences import Sequences, numbered
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 from unvanish.train.model import Inputs
+from unvanish.train.questions.ends import ends_told, last_known
 from unvanish.train.questions.forecast import ForecastQuestion, Wanted, forecast_metrics
-from unvanish.train.questions.question import Batches, Material, Need
+from unvanish.train.questions.question import Batches, Material, Need, long_ones
 from unvanish.train.questions.units import (
     bridged,
     in_train,
@@ -122,8 +123,10 @@ class SeriesMaterial(Material):
         Raises:
             DataError: they are too short, or a target has no values.
         """
-        borders = Borders.of(data.lengths_B, settings)
+        borders = Borders.of(last_known(data) + 1, settings)
         question = question or question_of(data, borders, settings)
+        told = ends_told(data, question.known, question.horizon)
+        data = dataclasses.replace(data, told=(*data.told, *told))
         return cls.whole(data, borders, settings, digest, question)
 
     @classmethod
@@ -204,16 +207,17 @@ class SeriesMaterial(Material):
         return self._origins(separate_S, self.borders.test_S, stride)
 
     def _origins(self, from_S: NDArray[np.int64], to_S: NDArray[np.int64], stride: int | None) -> Windows:
-        """Forecasts whose values all lie between two borders."""
+        """Forecasts whose values all lie between two borders, and of which something came."""
         count_S = np.maximum(to_S - from_S - self.question.horizon + 1, 0)
         if stride is None:
             stride = max(1, math.ceil(int(count_S.sum()) / ORIGINS))
         series_B, place_B = numbered(-(-count_S // stride))
-        found = Windows(series_B, (from_S - 1)[series_B] + place_B * stride)
-        if len(found) <= ORIGINS:
-            return found
-        few = np.linspace(0, len(found) - 1, ORIGINS).astype(np.int64)
-        return Windows(found.series_B[few], found.origin_B[few])
+        origin_B = (from_S - 1)[series_B] + place_B * stride
+        ahead_BH = (self.data.starts_B[series_B] + origin_B)[:, None] + np.arange(1, self.question.horizon + 1)
+        came = np.flatnonzero(np.isfinite(self.values_NG[ahead_BH]).any((1, 2)))
+        if len(came) > ORIGINS:
+            came = came[np.linspace(0, len(came) - 1, ORIGINS).astype(np.int64)]
+        return Windows(series_B[came], origin_B[came])
 
     def _fixed(self, windows: Windows) -> Batches:
         def make(rows: NDArray[np.int64]) -> tuple[Inputs, Wanted]:
@@ -265,7 +269,7 @@ class SeriesMaterial(Material):
     def probe(self) -> Inputs:
         """Return the last windows of the longest training parts, longer than a window where they are."""
         train_S = self.borders.train_S
-        longest = np.argsort(-train_S, kind="stable")[:PROBE_ROWS]
+        longest = long_ones(train_S, PROBE_ROWS)
         steps = min(int(train_S[longest].min()), 2 * self.settings.length, PROBE_STEPS)
         if len(longest) < PROBE_ROWS:  # several stretches of few series
             longest = np.resize(longest, PROBE_ROWS)

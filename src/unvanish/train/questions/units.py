@@ -6,6 +6,7 @@ Shapes: N steps of all series, S series, T steps of a window, B windows, H steps
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -112,15 +113,18 @@ def unknown_series(question: ForecastQuestion, data: Sequences) -> list[str]:
     """Say which series were not there in training, where each has units of its own."""
     if not question.own or not is_named(data):
         return []
-    new = [key for key in data.keys if key not in question.own]
+    new = [place for place, key in enumerate(data.keys) if key not in question.own]
     if not new:
         return []
-    few = ", ".join(map(printable, new[:3])) + (", …" if len(new) > 3 else "")
-    were = "series was" if len(new) == 1 else "series were"
-    return [
-        f"{len(new):,} {were} not there in training ({few}): scaled by the values that are given here, so give "
-        "enough of them"
-    ]
+    return [f"{some(data, new)}: not there in training, so scaled by the values that are given here; give enough"]
+
+
+def some(data: Sequences, places: Sequence[int] | NDArray[np.int64]) -> str:
+    """Count series, and name the first of them where they have names."""
+    if not is_named(data):
+        return "the series" if len(data) == 1 else f"{len(places):,} series"
+    few = ", ".join(printable(data.keys[place]) for place in places[:3]) + (", …" if len(places) > 3 else "")
+    return f"{len(places):,} series ({few})"
 
 
 def _measured(
