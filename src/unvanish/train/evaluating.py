@@ -129,7 +129,7 @@ def _check_labels(data: Sequences, question: LabelQuestion) -> None:
         raise DataError(f"{data.source} does not hold what is to be predicted: give it with labels, or use predict")
     names = ", ".join(map(printable, target.names))
     if target.kind != question.asked:
-        there, was = ("words", "numbers") if target.kind == "class" else ("numbers", "words or whole numbers")
+        there, was = ("classes", "numbers") if target.kind == "class" else ("numbers", "classes")
         raise DataError(f"{data.source}: {names} holds {there}, and the run was trained on {was}: give those")
     if target.per != question.per:
         raise DataError(

@@ -12,7 +12,7 @@ import pytest
 from tests.support.runs import straight
 from unvanish.errors import DataError
 from unvanish.record import RunRecord
-from unvanish.train import TrainSettings, evaluate, load_run
+from unvanish.train import TrainSettings, evaluate, fit, load_run
 from unvanish.train.questions import read_material
 from unvanish.train.questions.series import SeriesMaterial
 
@@ -144,3 +144,13 @@ def test_a_file_is_evaluated_as_the_run_was_trained_by_step_or_by_sequence(tmp_p
     with pytest.raises(DataError, match="c changes within a sequence"):
         evaluate(of_whole, tmp_path / "changing.csv")
     assert of_whole.predict(tmp_path / "changing.csv").height == 40, "nobody asks for its labels"
+
+
+def test_errors_are_those_of_the_targets_of_which_something_is_known() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5, 1)), rng.normal(size=(40, 2)) * [1, 100]
+    found = fit(x, y, hidden=4, layers=1, epochs=1, device="cpu", probes=1)
+    first = found.predict(x)["target 1"].to_numpy()
+    y[:, 1] = np.nan
+    metrics = evaluate(found, x, y).metrics
+    assert metrics["rmse"] == pytest.approx(np.sqrt(((first - y[:, 0]) ** 2).mean()), rel=1e-5)

@@ -153,17 +153,18 @@ class LabelQuestion(Question):
         loss = float(sums["loss"]) / max(float(sums["count"]), 1.0)
         if self.asked == "class":
             return {"loss": loss} | class_metrics(sums["taken"].view(self.outputs, self.outputs))
-        scale_G = torch.tensor([one.scale for one in self.scales], dtype=torch.float64)
-        known_G = sums["known"].cpu().clamp_min(1)
-        squared_G, absolute_G = sums["squared"].cpu(), sums["absolute"].cpu()
-        spread_G = sums["square"].cpu() - sums["total"].cpu() ** 2 / known_G
+        there_G = sums["known"].cpu() > 0  # of a target that is nowhere known nothing is to be told
+        scale_G = torch.tensor([one.scale for one in self.scales], dtype=torch.float64)[there_G]
+        names = ("known", "squared", "absolute", "square", "total")
+        known_G, squared_G, absolute_G, square_G, total_G = (sums[name].cpu()[there_G] for name in names)
+        spread_G = square_G - total_G**2 / known_G
         explained_G = 1 - squared_G / spread_G.clamp_min(1e-300)
         found = {
             "loss": loss,
             "rmse": float((squared_G / known_G).sqrt().mul(scale_G).mean()),
             "mae": float((absolute_G / known_G).mul(scale_G).mean()),
         }
-        varies = bool((spread_G > 1e-12 * sums["square"].cpu()).all())  # without a spread nothing can be explained
+        varies = bool((spread_G > 1e-12 * square_G).all())  # without a spread nothing can be explained
         return found | ({"r2": float(explained_G.mean())} if varies else {})
 
     def line(self, metrics: Mapping[str, float]) -> str:
