@@ -13,6 +13,6 @@ CLOCKWORK_RNN = Cell(
     # is block upper triangular.
     numbers={"period": Grouped((1, 2, 4, 8, 16, 32, 64, 128))},
     slower_to_faster={"U_h": "period"},
-    cite="Koutnik, J., Greff, K., Gomez, F., Schmidhuber, J. (2014). A clockwork RNN. ICML 2014, 1863-1871.",
+    cite="Koutník, J., Greff, K., Gomez, F., Schmidhuber, J. (2014). A clockwork RNN. ICML 2014, 1863-1871.",
     note="A unit moves only when its period divides the time; a slow unit carries the gradient over long lags.",
 )

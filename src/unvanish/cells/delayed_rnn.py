@@ -10,7 +10,7 @@ SKIP_RNN = Cell(
     """,
     delays={"d": 5},
     functions={"nonlinearity": "tanh"},
-    cite="Lin, T., Horne, B. G., Tino, P., Giles, C. L. (1996). Learning long-term dependencies in NARX "
+    cite="Lin, T., Horne, B. G., Tiňo, P., Giles, C. L. (1996). Learning long-term dependencies in NARX "
     "recurrent neural networks. IEEE Transactions on Neural Networks 7, 1329-1338.",
     note="Adds a connection from d steps back, along which the gradient takes one step instead of d.",
 )
@@ -23,7 +23,7 @@ DELAYED_RNN = Cell(
     """,
     delays={"d": 5},
     functions={"nonlinearity": "tanh"},
-    cite="Hihi, S. E., Bengio, Y. (1995). Hierarchical recurrent neural networks for long-term "
+    cite="El Hihi, S., Bengio, Y. (1995). Hierarchical recurrent neural networks for long-term "
     "dependencies. NIPS 8, 493-499.",
     note="The connection from t-1 is deleted, only that from d steps back is left.",
 )

@@ -6,7 +6,7 @@ Jaeger et al. (2007) write the leak as the share let in; here alpha is the share
 from unvanish.equations import Cell, Drawn
 
 _CITE = (
-    "Jaeger, H., Lukosevicius, M., Popovici, D., Siewert, U. (2007). Optimization and applications of echo "
+    "Jaeger, H., Lukoševičius, M., Popovici, D., Siewert, U. (2007). Optimization and applications of echo "
     "state networks with leaky-integrator neurons. Neural Networks 20, 335-352."
 )
 

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unvanish.cli import bench, cells, compare, completion, diagnose, env, export, generate, predict, report, train
+from unvanish.cli import (
+    bench,
+    cells,
+    cite,
+    compare,
+    completion,
+    diagnose,
+    env,
+    export,
+    generate,
+    predict,
+    report,
+    train,
+)
 from unvanish.cli.meant import COMMANDS, OPTIONS, meant
 from unvanish.cli.show import plain
 from unvanish.errors import OptionError
@@ -61,6 +74,7 @@ app.command("evaluate")(predict.evaluate)
 app.command("export")(export.export)
 app.command("diagnose")(diagnose.diagnose)
 app.command("cells")(cells.cells)
+app.command("cite")(cite.cite)
 app.command("bench")(bench.bench)
 app.command("env")(env.env)
 app.command("report")(report.report)

@@ -74,6 +74,7 @@ COMMANDS = {
     "report": "show view page plot open inspect",
     "compare": "diff versus vs",
     "cells": "list catalogue catalog models show",
+    "cite": "citation bibtex bib reference paper",
     "env": "info system machine doctor",
     "bench": "benchmark time speed profile perf timeit",
     "completion": "completions autocomplete install-completion",

@@ -104,7 +104,7 @@ def with_skips(system: System, delays: Sequence[int]) -> System:
     U @ h[t-1] becomes U @ h[t-1] + U_skip5 @ h[t-5] + …, with a matrix of its own for each delay: along one of them
     the gradient takes one step where it took so many. A product of anything but a bare state stays as it is.
 
-    Source: Lin, T., Horne, B. G., Tino, P., Giles, C. L. (1996). Learning long-term dependencies in NARX recurrent
+    Source: Lin, T., Horne, B. G., Tiňo, P., Giles, C. L. (1996). Learning long-term dependencies in NARX recurrent
     neural networks. IEEE Transactions on Neural Networks 7, 1329-1338; Zhang, S. et al. (2016). Architectural
     complexity measures of recurrent neural networks. NIPS 2016.
 

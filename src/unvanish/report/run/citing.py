@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _CITATION = re.compile(
     r"(?P<authors>[^()]{1,400}?)\s*\((?P<year>\d{4})\)\.\s+(?P<title>[^.?!]{1,400}[.?!])\s*(?P<where>.*)"
 )
+_SUBJECT = re.compile(r"\b(?!(?:from|into|over|using|with)\b)[^\W\d_]{4,}", re.IGNORECASE)
 _BETWEEN = re.compile(r"(?<=\.),\s+(?=\w)")
 
 
@@ -28,7 +30,7 @@ def bibtex(cite: str, name: str) -> str:
     """Write a citation as an entry of BibTeX; where its parts cannot be told apart, as a note.
 
     >>> print(bibtex("Gers, F. A., Schmidhuber, J. (2000). Recurrent nets that time and count. IJCNN 2000.", "a"))
-    @misc{gers2000,
+    @misc{gers2000recurrent,
       author = {Gers, F. A. and Schmidhuber, J.},
       year = {2000},
       title = {{Recurrent nets that time and count}},
@@ -42,7 +44,9 @@ def bibtex(cite: str, name: str) -> str:
         key = re.sub(r"\W", "", name) or "cell"
     else:
         authors = _authors(found["authors"])
-        key = re.sub(r"\W", "", authors.partition(",")[0].partition(" and ")[0]).lower() + found["year"]
+        first = _plain(authors.partition(",")[0].partition(" and ")[0])
+        subject = _SUBJECT.search(found["title"])
+        key = first + found["year"] + (_plain(subject[0]) if subject else "")
         fields = {
             "author": _safe(authors),
             "year": found["year"],
@@ -51,6 +55,15 @@ def bibtex(cite: str, name: str) -> str:
         }
     written = "".join(f"  {field} = {{{value}}},\n" for field, value in fields.items() if value)
     return f"@misc{{{key},\n{written}}}"
+
+
+def _plain(word: str) -> str:
+    """Write a word in the letters that a key of BibTeX may have.
+
+    >>> _plain("Lukoševičius"), _plain("El Hihi")
+    ('lukosevicius', 'elhihi')
+    """
+    return re.sub(r"[^a-z]", "", unicodedata.normalize("NFKD", word).lower())
 
 
 def _authors(said: str) -> str:
