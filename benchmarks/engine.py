@@ -55,6 +55,10 @@ TRAINING = {
         Comparison("gru_reset_before", peers.GRU_LOOP, 6.0, 2.2),
         Comparison("leaky_rnn", peers.LEAKY_LOOP, 6.0, 2.2),
         Comparison("clockwork_rnn", peers.CLOCKWORK_LOOP, 6.0, 2.2),
+        Comparison("trained_leaky_rnn", peers.TRAINED_LEAKY_LOOP, 6.0, 2.2),
+        Comparison("simple_gru", peers.SIMPLE_GRU_LOOP, 6.0, 2.2),
+        Comparison("skip_rnn", peers.SKIP_LOOP, 6.0, 2.2),
+        Comparison("delayed_rnn", peers.DELAYED_LOOP, 6.0, 2.2),
     ],
     "jax": [Comparison("peephole_lstm", PEEPHOLE_SCAN, 2.5, 1.3)],
     "torchrecurrent": [

@@ -116,6 +116,49 @@ def _leaky_rnn(case: Case, a: Arrays) -> Tensor:
     return torch.stack(outputs)
 
 
+def _trained_leaky_rnn(case: Case, a: Arrays) -> Tensor:
+    input_TBH, weight_HH = F.linear(case.x_TBI, a["weight_ih"], a["bias"]), a["weight_hh"].t()
+    alpha_H = torch.sigmoid(a["share"])
+    h_BH, outputs = _zeros(case), []
+    for input_BH in input_TBH.unbind(0):
+        h_BH = torch.lerp(torch.tanh(torch.addmm(input_BH, h_BH, weight_HH)), h_BH, alpha_H)
+        outputs.append(h_BH)
+    return torch.stack(outputs)
+
+
+def _simple_gru(case: Case, a: Arrays) -> Tensor:
+    input_TBG, weight_HG = F.linear(case.x_TBI, a["weight_ih"], a["bias"]), a["weight_hh"].t()
+    h_BH, outputs = _zeros(case), []
+    for gates_BG in input_TBG.unbind(0):
+        z, n = torch.addmm(gates_BG, h_BH, weight_HG).chunk(2, 1)
+        h_BH = torch.lerp(torch.tanh(n), h_BH, torch.sigmoid(z))
+        outputs.append(h_BH)
+    return torch.stack(outputs)
+
+
+def _skip_rnn(case: Case, a: Arrays) -> Tensor:
+    input_TBH, delay = F.linear(case.x_TBI, a["weight_ih"], a["bias"]), case.layer.cell.delays["d"]
+    weight_HH, skip_HH = a["weight_hh"].t(), a["weight_skip"].t()
+    h_BH, outputs = _zeros(case), []
+    for step, input_BH in enumerate(input_TBH.unbind(0)):
+        h_BH = torch.addmm(input_BH, h_BH, weight_HH)
+        h_BH = torch.tanh(torch.addmm(h_BH, outputs[step - delay], skip_HH) if step >= delay else h_BH)
+        outputs.append(h_BH)
+    return torch.stack(outputs)
+
+
+def _delayed_rnn(case: Case, a: Arrays) -> Tensor:
+    """With nothing from the step before, as many steps as the delay has are done at once."""
+    input_TBH, weight_HH = F.linear(case.x_TBI, a["weight_ih"], a["bias"]), a["weight_skip"].t()
+    outputs: list[Tensor] = []
+    for input_DBH in input_TBH.split(case.layer.cell.delays["d"]):
+        together = input_DBH.flatten(0, 1)
+        if outputs:
+            together = torch.addmm(together, outputs[-1][: len(together)], weight_HH)
+        outputs.append(torch.tanh(together))
+    return torch.cat(outputs).view_as(input_TBH)
+
+
 def _clockwork_rnn(case: Case, a: Arrays) -> Tensor:
     """Slices of the units that move would spare products, but each would fill a gradient of the whole matrix."""
     period_H = case.layer.get_buffer("period_l0")
@@ -136,6 +179,10 @@ GRU_LOOP = eager(
     _gru, {**named({"weight_ih": "W", "bias": "b"}, "rzn"), "weight_rz": ("U_r", "U_z"), "weight_n": ("U_n",)}
 )
 LEAKY_LOOP = eager(_leaky_rnn, named(STACKED, "h"))
+TRAINED_LEAKY_LOOP = eager(_trained_leaky_rnn, {**named(STACKED, "h"), "share": ("a",)})
+SIMPLE_GRU_LOOP = eager(_simple_gru, named(STACKED, "zn"))
+SKIP_LOOP = eager(_skip_rnn, {**named(STACKED, "h"), "weight_skip": ("V_h",)})
+DELAYED_LOOP = eager(_delayed_rnn, {"weight_ih": ("W_h",), "weight_skip": ("V_h",), "bias": ("b_h",)})
 CLOCKWORK_LOOP = eager(_clockwork_rnn, named(STACKED, "h"))
 
 WEIGHTS = {"weight_ih": "W", "bias_ih": "b"}
