@@ -88,7 +88,7 @@ test-rest: $(VENV)/.test ## Run the other half.
 FLOOR := .venv-floor
 test-floor: ## Run the tests of layers and engine on the oldest versions that are allowed.
 	$(PYTHON) -m venv $(FLOOR)
-	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check pytest hypothesis $$($(PYTHON) -c \
+	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check pytest hypothesis expecttest $$($(PYTHON) -c \
 	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])' | sed 's/>=/==/g')
 	$(FLOOR)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest --quiet $(ONLY) tests/nn tests/engine tests/test_torch_internals.py
