@@ -50,6 +50,18 @@ def mine():
     torch.manual_seed(0)
     return Last(type("Mine", (nn.RNN,), {})(2, 8)), torch.randn(60, 4, 2), loss
 
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(2, 8, num_layers=2, bidirectional=True), nn.Linear(16, 1)
+    def forward(self, x):
+        _, h_n = self.rnn(x)
+        return self.out(torch.cat([h_n[-2], h_n[-1]], dim=-1))
+
+def stacked():
+    torch.manual_seed(0)
+    return Both(), torch.randn(60, 4, 2), loss
+
 def raising():
     raise ValueError("no such file")
 
@@ -125,6 +137,23 @@ def test_remedy_that_could_not_be_tried_is_told_with_the_reason(here: Path, caps
     out = told(capsys, 1, "subjects:mine", "--need", "40")
     assert "not tried: " in out
     assert "a class of its own" in " ".join(out.split())
+
+
+def test_remedy_that_serves_several_parts_stands_once_with_their_names(here: Path, capsys: Capture) -> None:
+    lines = told(capsys, 1, "subjects:stacked", "--need", "40", "--out", "found.html").splitlines()
+    parts = ["rnn.l0", "rnn.l0_reverse", "rnn.l1", "rnn.l1_reverse"]
+    (first,) = [at for at, line in enumerate(lines) if line.startswith("chrono ")]
+    rows = [line.split() for line in lines[first : first + 4]]
+    assert [rows[0][1], *(row[0] for row in rows[1:])] == parts
+    assert all("healthy" in row for row in rows)
+    refused = [line for line in lines if line.startswith("not tried: ")]
+    assert len(refused) == 2, "an LSTM in its place, and its own cell with skips"
+    assert all(line.startswith(f"not tried: {', '.join(parts)}: ") for line in refused)
+    assert not any("RuntimeError" in line or "ValueError" in line for line in refused)
+    page = (here / "found.html").read_text(encoding="utf-8")
+    assert page.count('data-remedy="chrono"') == 1
+    assert page.count("unvanish.init.chrono(40).fill(unvanish.flow.as_ours(model.rnn))") == 1
+    assert page.count("lstm on rnn.l0, rnn.l0_reverse, rnn.l1, rnn.l1_reverse: the model") == 1
 
 
 def test_json_is_all_of_it(here: Path, capsys: Capture) -> None:

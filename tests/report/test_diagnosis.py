@@ -115,6 +115,23 @@ def test_remedy_that_could_not_be_tried_is_shown_with_its_reason(
     assert "could not be tried" not in words(write(found))
 
 
+def test_remedy_for_several_parts_is_one_row_with_a_line_for_each_part(
+    found: dict[str, Any], write: Callable[[Any], Page]
+) -> None:
+    chrono = found["prescriptions"][0]
+    other = {**chrono, "part": "rnn.l1", "reach_before": 22}
+    untried = [
+        {"name": "lstm", "part": f"rnn.l{at}", "text": "an LSTM", "code": "", "reason": "no"} for at in (0, 1)
+    ]
+    page = write({**found, "prescriptions": [chrono, other, found["prescriptions"][1]], "untried": untried})
+    assert [one["data-remedy"] for one in page.having("data-remedy")] == ["chrono", "orthogonal"]
+    assert len(page.texts("pre")) == 2
+    told = words(page)
+    assert "rnn.l09 → ≥ 119healthy" in told
+    assert "rnn.l122 → ≥ 119healthy" in told
+    assert told.count("lstm on rnn.l0, rnn.l1: no") == 1
+
+
 def test_writes_one_file_and_makes_its_folder(found: Found, tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "found.html"
     assert write_diagnosis(found, path) == path

@@ -16,6 +16,7 @@ from unvanish.cli.show import console, document, doing, is_narrow, plain
 from unvanish.cli.starting import at_once
 from unvanish.cli.subject import subject
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
+from unvanish.record.alike import tried_together, untried_together
 
 if TYPE_CHECKING:
     from unvanish.diagnosis import Diagnosis, Prescription
@@ -109,15 +110,17 @@ def _show(found: Diagnosis, out: Path | None) -> None:
         if those:
             plain("")
             console.print(_remedies(title, those))
-            for one in those if is_narrow() else ():
-                plain(f"{one.name}: {one.text}")
+            told = {one.name: one.text for one in those} if is_narrow() else {}
+            for name, text in told.items():
+                plain(f"{name}: {text}")
     if found.prescriptions:
         best = found.prescriptions[0]
-        all_of_them = "" if len(found.prescriptions) == 1 else " (--out writes a page with all)"
+        all_of_them = "" if len(tried_together(found.prescriptions)) == 1 else " (--out writes a page with all)"
         code = "\n".join(f"    {line}" for line in best.code.splitlines())
         plain(f"\nthe first of them{all_of_them}:\n\n{code}")
-    for remedy in found.untried:
-        plain(f"not tried: {printable(remedy.part)}: {remedy.text} ({remedy.reason})")
+    for refused in untried_together(found.untried):
+        where = ", ".join(printable(remedy.part) for remedy in refused)
+        plain(f"not tried: {where}: {refused[0].text} ({refused[0].reason})")
     if found.unknown:
         plain("\nnot known: " + ";\n           ".join(found.unknown))
     if out is not None:
@@ -157,8 +160,10 @@ def _remedies(title: str, those: Sequence[Prescription]) -> Table:
         table.add_column(column, justify="right" if column in ("reach", "cost") else "left")
     if not is_narrow():
         table.add_column("")
-    for remedy in those:
-        verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
-        row = remedy.name, printable(remedy.part), remedy.span, verdict, remedy.cost_text
-        table.add_row(*row, *(() if is_narrow() else (printable(remedy.text),)))
+    for same in tried_together(those):
+        for number, remedy in enumerate(same):
+            verdict = Text(remedy.verdict, style=COLOURS[remedy.verdict])
+            row = (printable(remedy.part), remedy.span, verdict)
+            told = (remedy.name, remedy.cost_text, printable(remedy.text)) if number == 0 else ("", "", "")
+            table.add_row(told[0], *row, told[1], *(() if is_narrow() else told[2:]))
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from unvanish.data.dependency import Dependency
 from unvanish.diagnosis.costs import Cost
 from unvanish.flow import Profile, Saturation, Split
 from unvanish.record import Result, finite
+from unvanish.record.alike import tried_together, untried_together
 
 VERDICTS = ("healthy", "borderline", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
 
@@ -215,21 +216,20 @@ class Diagnosis(Result):
         lines = [f"{self.verdict}: needed lag {least}{self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
-        for same in _by_code(self.prescriptions):
+        for same in tried_together(self.prescriptions):
             says = "helps" if all(remedy.heals for remedy in same) else "lengthens, does not heal"
             where = ", ".join(remedy.part for remedy in same)
             spans = "; ".join(dict.fromkeys(remedy.span for remedy in same))
             lines.append(f"  {says}: {where}: {same[0].text} (reach {spans})")
         if any(remedy.heals for remedy in self.prescriptions):
             lines.append("  what helps was measured at the start of training, which moves what was set")
-        lines += [f"  not tried: {same.part}: {same.text} ({same.reason})" for same in self._untried_once()]
+        for refused in untried_together(self.untried):
+            where = ", ".join(remedy.part for remedy in refused)
+            lines.append(f"  not tried: {where}: {refused[0].text} ({refused[0].reason})")
         if self.prescriptions:
             lines += ["  the first of them, all are in .prescriptions:"]
             lines += [f"      {line}" for line in self.prescriptions[0].code.splitlines()]
         return "\n".join(lines)
-
-    def _untried_once(self) -> list[Untried]:
-        return list({(remedy.code, remedy.reason): remedy for remedy in reversed(self.untried)}.values())[::-1]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data, for a report or for machines; a number that is not finite is None."""
@@ -248,14 +248,6 @@ class Diagnosis(Result):
             }
         )
         return found
-
-
-def _by_code(prescriptions: Iterable[Prescription]) -> list[list[Prescription]]:
-    """Those that are the same code, for several parts, together."""
-    found: dict[tuple[str, bool], list[Prescription]] = {}
-    for remedy in prescriptions:
-        found.setdefault((remedy.code, remedy.heals), []).append(remedy)
-    return list(found.values())
 
 
 def worst(verdicts: list[str]) -> str:

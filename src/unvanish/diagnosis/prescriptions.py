@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from unvanish.diagnosis.costs import FREE, Cost, cost_of
 from unvanish.diagnosis.findings import VERDICTS, PartFinding, Prescription, Untried
@@ -13,7 +14,8 @@ from unvanish.diagnosis.measure import look
 from unvanish.diagnosis.remedying.layers import SHORT, exchanges, for_module
 from unvanish.diagnosis.remedying.own import OwnCell
 from unvanish.diagnosis.remedying.remedy import Patient, Remedy, carry_out
-from unvanish.errors import FlowError
+from unvanish.diagnosis.remedying.state import why_not_exchanged
+from unvanish.errors import FlowError, UnvanishError
 from unvanish.flow.finding.convert import KNOWN
 from unvanish.flow.finding.observe import Observation, observe
 from unvanish.flow.finding.untouched import copied
@@ -49,7 +51,8 @@ def prescribe(
             if isinstance(outcome, _Tried) and part.name not in outcome.observation.parts:
                 outcome = FlowError(f"the changed model has no part {part.name}")
             if isinstance(outcome, Exception):
-                reason = f"{type(outcome).__name__}: {outcome}"
+                own = isinstance(outcome, UnvanishError)
+                reason = str(outcome) if own else f"{type(outcome).__name__}: {outcome}"
                 untried.append(Untried(remedy.name, part.name, remedy.text, remedy.code, reason))
             else:
                 of_part.append((remedy.changes_steps, _prescription(remedy, part, outcome, patient.need, seed)))
@@ -61,23 +64,34 @@ def _try(remedy: Remedy, patient: Patient, seed: int) -> _Tried | Exception:
     """Change a copy of the model and look at it. Whatever its own code raises then is why it cannot be tried."""
     if remedy.refusal is not None:
         return FlowError(remedy.refusal)
-    run = patient.run
     try:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
             changed = carry_out(remedy.code, copied(patient.model))
-        observation = observe(
-            changed,
-            lambda: run(changed),
-            cells=patient.cells,
-            links=patient.observation.links,
-            inputs=patient.inputs,
-            need=patient.need,
-        )
-        cost = cost_of(changed, patient.model, run) if remedy.changes_steps else FREE
-        return _Tried(observation, cost, seed)
     except Exception as fault:
         return fault
+    try:
+        tried: _Tried | Exception = _looked_at(changed, remedy, patient, seed)
+    except Exception as fault:
+        tried = fault
+    if remedy.exchanges is not None:
+        failed = isinstance(tried, Exception)
+        why = why_not_exchanged(patient.model, changed, remedy.exchanges, patient.run, failed=failed)
+        return tried if why is None else FlowError(why)
+    return tried
+
+
+def _looked_at(changed: nn.Module, remedy: Remedy, patient: Patient, seed: int) -> _Tried:
+    observation = observe(
+        changed,
+        lambda: patient.run(changed),
+        cells=patient.cells,
+        links=patient.observation.links,
+        inputs=patient.inputs,
+        need=patient.need,
+    )
+    cost = cost_of(changed, patient.model, patient.run) if remedy.changes_steps else FREE
+    return _Tried(observation, cost, seed)
 
 
 def _prescription(remedy: Remedy, part: PartFinding, tried: _Tried, need: int, seed: int) -> Prescription:

@@ -118,9 +118,8 @@ def exchanges(model: nn.Module, seen: Seen, part: PartFinding, need: int) -> Ite
         if name != cell.name:
             words = _words(module, path, options, keeps_cell=name == "skips")
             new = f"unvanish.Recurrent({cell_code}, {words})" + ("" if module.training else ".eval()")
-            yield Remedy(
-                name, text, _exchange(places, new), changes_steps=True, refusal=_refusal(seen.name, module)
-            )
+            code, refusal = _exchange(places, new), _refusal(seen.name, module)
+            yield Remedy(name, text, code, changes_steps=True, refusal=refusal, exchanges=seen.name)
 
 
 def _exchange(places: Sequence[str], new: str) -> str:

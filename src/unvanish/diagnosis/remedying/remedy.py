@@ -50,6 +50,7 @@ class Remedy:
         code: the lines that do it to `model`, with `torch` and `unvanish` imported.
         changes_steps: whether a step costs another time afterwards.
         refusal: why it is not tried at all.
+        exchanges: the name of the layer in whose place it puts another, None if in none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Remedy:
     code: str
     changes_steps: bool = False
     refusal: str | None = None
+    exchanges: str | None = None
 
 
 def carry_out(code: str, model: nn.Module) -> nn.Module:

@@ -51,6 +51,7 @@ class Untried:
 
     name: str
     part: str
+    code: str
     reason: str
 
 
@@ -261,7 +262,7 @@ def _remedy(one: dict[str, Any]) -> Remedy:
 
 
 def _untried(one: dict[str, Any]) -> Untried:
-    return Untried(*(text(one.get(key)).strip() for key in ("name", "part", "reason")))
+    return Untried(*(text(one.get(key)).strip() for key in ("name", "part", "code", "reason")))
 
 
 def _activation(one: dict[str, Any]) -> Activation:

@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 
 from unvanish.report.diagnosis import captions, pictures
-from unvanish.report.diagnosis.read import Activation, Cause, Dependency, Findings, Memory, Part, Remedy, Untried
+from unvanish.report.diagnosis.read import Activation, Cause, Dependency, Findings, Memory, Part
 from unvanish.report.page.axes import Figure
 from unvanish.report.page.blocks import Gallery, absent, lead, scrolling, section
 from unvanish.report.page.markup import Child, Html, element, join
 from unvanish.report.page.wording import (
     CENSORED,
     MISSING,
+    as_sentence,
+    capital,
     count,
     decimal,
     halving,
@@ -60,25 +62,6 @@ def cause_section(found: Findings) -> Html:
         words = "Nothing was found that stands in the way." if healthy else "No cause was found."
         return section(title, absent(words))
     return section(title, element("ol", *map(_cause, found.causes), class_="causes"))
-
-
-def remedy_section(found: Findings) -> Html:
-    """Show what was tried and what it changed."""
-    title = "What helps"
-    if not found.remedies:
-        healthy = found.verdict == "healthy"
-        words = "No remedy is needed." if healthy else "No remedy was tried, or none of those tried helped."
-        return section(title, absent(words), _untried(found.untried))
-    words = (
-        "Each of these was tried on a copy of the model and measured again, before any training; what helps most "
-        "stands first."
-    )
-    reach = _reach_title(found.need)
-    columns = ("remedy", "part", reach, "verdict after it", "time of a training step")
-    head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
-    rows = [_remedy(remedy, found.need) for remedy in found.remedies]
-    table = element("table", head, element("tbody", *rows))
-    return section(title, lead(words), element("div", table, class_="remedies"), _untried(found.untried))
 
 
 def part_section(found: Findings, gallery: Gallery) -> Html:
@@ -137,7 +120,7 @@ def _data_words(data: Dependency) -> str:
     if data.censored:
         words.append("So what they need may lie further back, and the verdict is relative to what was found.")
     if data.note:
-        words.append(_capital(_sentence(data.note)))
+        words.append(capital(as_sentence(data.note)))
     return " ".join(words)
 
 
@@ -156,8 +139,8 @@ def _cause(cause: Cause) -> Html:
         element(
             "div",
             element("p", where, class_="kind") if where else None,
-            element("p", prose(_sentence(cause.text, cause.where)), class_="said"),
-            element("p", prose(f"→ {_sentence(cause.advice)}"), class_="advice") if cause.advice else None,
+            element("p", prose(as_sentence(cause.text, cause.where)), class_="said"),
+            element("p", prose(f"→ {as_sentence(cause.advice)}"), class_="advice") if cause.advice else None,
         ),
         class_="cause",
         data_kind=cause.kind,
@@ -171,59 +154,6 @@ def _measure(cause: Cause) -> tuple[str, str]:
     if cause.number is not None and cause.number.is_integer():
         return count(cause.number) if abs(cause.number) < 1e12 else decimal(cause.number), cause.unit
     return decimal(cause.number), cause.unit
-
-
-def _sentence(words: str, name: str = "") -> str:
-    """Write a remark as a sentence; a name that it begins with keeps its small letter, as it stands in code."""
-    said = words.strip()
-    ended = said if said.endswith((".", "!", "?", "…")) or not said else f"{said}."
-    first = said.partition(" ")[0].rstrip(",:")
-    return ended if first == name or any(sign in first for sign in "._0123456789") else _capital(ended)
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _reach_title(need: int | None) -> str:
-    return f"reach ({count(need)} needed)" if need else "reach"
-
-
-def _untried(untried: list[Untried]) -> Child:
-    if not untried:
-        return None
-    lines = (f"{one.name} on {one.part or MISSING}: {one.reason}" for one in untried)
-    listed = element("ul", *(element("li", line) for line in lines))
-    return element("div", lead("These could not be tried on a copy of the model:"), listed, class_="untried")
-
-
-def _cost(remedy: Remedy) -> str:
-    """Write the time of a step with the least and the most of its rounds."""
-    if remedy.cost is None:
-        return MISSING
-    told = f"{decimal(remedy.cost, 2)} ×"
-    low, high = remedy.cost_range or (remedy.cost, remedy.cost)
-    return told if low == high else f"{told} ({decimal(low, 2)}–{decimal(high, 2)})"
-
-
-def _remedy(remedy: Remedy, need: int | None) -> Html:
-    verdict = remedy.verdict or MISSING
-    row = element(
-        "tr",
-        element("th", element("b", remedy.name), element("span", _sentence(remedy.text)), scope="row"),
-        element("td", remedy.part or MISSING, data_name="part"),
-        element("td", f"{count(remedy.before)} → {remedy.after.shown}", data_name=_reach_title(need)),
-        element("td", verdict, data_name="verdict after it", class_="well" if verdict == "healthy" else None),
-        element("td", _cost(remedy), data_name="time of a training step"),
-        data_remedy=remedy.name,
-    )
-    if not remedy.code.strip():
-        return row
-    block = element(
-        "div", scrolling("pre", f"Code of {remedy.name}", "\n", remedy.code.strip("\n")), class_="code-block"
-    )
-    folded = element("details", element("summary", "Code"), block)
-    return join(row, element("tr", element("td", folded, colspan=5), class_="code"))
 
 
 def _part(part: Part, need: int | None, gallery: Gallery) -> Html:
@@ -245,7 +175,7 @@ def _part(part: Part, need: int | None, gallery: Gallery) -> Html:
 def _part_words(part: Part) -> str:
     reach = part.reach
     said = ": ".join(filter(None, [part.verdict, part.because]))
-    words = [_capital(_sentence(said, part.verdict))] if said else []
+    words = [capital(as_sentence(said, part.verdict))] if said else []
     if reach.steps is None:
         words.append("Its reach could not be measured.")
     else:

@@ -9,6 +9,7 @@ from typing import Any
 from unvanish.errors import OptionError
 from unvanish.record import write_atomically
 from unvanish.report.diagnosis import sections
+from unvanish.report.diagnosis.helps import remedy_section
 from unvanish.report.diagnosis.read import Findings, Part
 from unvanish.report.page.blocks import Gallery, opening, tile
 from unvanish.report.page.document import document
@@ -101,7 +102,7 @@ def _page(found: Findings) -> str:
     parts = [
         overview,
         sections.cause_section(found),
-        sections.remedy_section(found),
+        remedy_section(found),
         sections.need_section(found, gallery),
         layers,
         sections.unknown_section(found),

@@ -171,3 +171,16 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {plain(inner)}" for key, inner in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def as_sentence(words: str, name: str = "") -> str:
+    """Write a remark as a sentence; a name that it begins with keeps its small letter, as it stands in code."""
+    said = words.strip()
+    ended = said if said.endswith((".", "!", "?", "…")) or not said else f"{said}."
+    first = said.partition(" ")[0].rstrip(",:")
+    return ended if first == name or any(sign in first for sign in "._0123456789") else capital(ended)
+
+
+def capital(words: str) -> str:
+    """Begin with a capital letter."""
+    return words[:1].upper() + words[1:]
