@@ -115,6 +115,7 @@ def test_verdict_is_the_last_line_and_the_exit_status(here: Path, capsys: Captur
     lines = out.rstrip().splitlines()
     assert lines[-1].startswith("vanishing: needed 40 steps (from given), reached ")
     assert any(line.startswith("because") for line in lines)
+    assert not any(line.startswith("first: ") for line in lines), "a remedy heals"
     assert "torch.nn.init.orthogonal_" in out or "unvanish.Recurrent(" in out
     out = told(capsys, 0, "subjects:sound")
     assert out.rstrip().splitlines()[-1].startswith("healthy: needed 40 steps (from given), reached ")
@@ -154,6 +155,20 @@ def test_remedy_that_serves_several_parts_stands_once_with_their_names(here: Pat
     assert page.count('data-remedy="chrono"') == 1
     assert page.count("unvanish.init.chrono(40).fill(unvanish.flow.as_ours(model.rnn))") == 1
     assert page.count("lstm on rnn.l0, rnn.l0_reverse, rnn.l1, rnn.l1_reverse: the model") == 1
+
+
+def test_need_beyond_the_window_asks_for_longer_windows_before_any_remedy(here: Path, capsys: Capture) -> None:
+    out = told(capsys, 1, "subjects:ill", "--need", "1000", "--out", "found.html")
+    lines = out.splitlines()
+    (first,) = [at for at, line in enumerate(lines) if line.startswith("first: train on windows of more than 1000")]
+    assert first < next(at for at, line in enumerate(lines) if line.startswith("lengthens, does not heal"))
+    assert "the first of them" not in out
+    assert "then the first of these" in out
+    page = (here / "found.html").read_text(encoding="utf-8")
+    assert page.index("First: train on windows of more than 1000 steps") < page.index("data-remedy=")
+    found = json.loads(told(capsys, 1, "subjects:ill", "--need", "1000", "--json"))
+    assert found["first"].startswith("train on windows of more than 1000 steps")
+    assert found["prescriptions"]
 
 
 def test_json_is_all_of_it(here: Path, capsys: Capture) -> None:

@@ -105,6 +105,20 @@ def _show(found: Diagnosis, out: Path | None) -> None:
     for number, cause in enumerate(found.causes):
         plain(f"{'because' if number == 0 else '    and'}  {cause.text}")
         plain(f"         → {cause.advice}")
+    _show_remedies(found)
+    if found.unknown:
+        plain("\nnot known: " + ";\n           ".join(found.unknown))
+    if out is not None:
+        plain(f"\nreport: {out}")
+    console.print()
+    console.print(Text(_in_words(found), style=f"bold {COLOURS[found.verdict]}"))
+
+
+def _show_remedies(found: Diagnosis) -> None:
+    if found.first:
+        plain(f"\nfirst: {found.first}")
+        if found.prescriptions:
+            plain("until then no change to the model brings a gradient from as far back as is needed")
     for title, heals in (("helps, at the start of training", True), ("lengthens, does not heal", False)):
         those = [remedy for remedy in found.prescriptions if remedy.heals == heals]
         if those:
@@ -117,16 +131,11 @@ def _show(found: Diagnosis, out: Path | None) -> None:
         best = found.prescriptions[0]
         all_of_them = "" if len(tried_together(found.prescriptions)) == 1 else " (--out writes a page with all)"
         code = "\n".join(f"    {line}" for line in best.code.splitlines())
-        plain(f"\nthe first of them{all_of_them}:\n\n{code}")
+        first = "then the first of these" if found.first else "the first of them"
+        plain(f"\n{first}{all_of_them}:\n\n{code}")
     for refused in untried_together(found.untried):
         where = ", ".join(printable(remedy.part) for remedy in refused)
         plain(f"not tried: {where}: {refused[0].text} ({refused[0].reason})")
-    if found.unknown:
-        plain("\nnot known: " + ";\n           ".join(found.unknown))
-    if out is not None:
-        plain(f"\nreport: {out}")
-    console.print()
-    console.print(Text(_in_words(found), style=f"bold {COLOURS[found.verdict]}"))
 
 
 def _in_words(found: Diagnosis) -> str:

@@ -99,7 +99,7 @@ def _cuts(facts: Facts) -> Iterator[Cause]:
                 f"{named(seen)} sees {steps_text(window)} at a time, {steps_text(need)} are needed: "
                 "no gradient can come from further back"
             )
-            advice = f"train on windows of more than {need} steps"
+            advice = f"train on windows of more than {need} steps, or hand the state on with its gradient"
             yield Cause("short window", seen.name, text, window, "steps", advice)
 
 

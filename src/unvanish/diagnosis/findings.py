@@ -13,6 +13,8 @@ from unvanish.flow import Profile, Saturation, Split
 from unvanish.record import Result, finite
 from unvanish.record.alike import tried_together, untried_together
 
+# Causes that cut the gradient, whatever the model is made of: these have to be mended first.
+CUTS = frozenset({"detached state", "state reset", "reads early", "short window"})
 VERDICTS = ("healthy", "borderline", "vanishing", "exploding", "dead", "non-finite")  # the last outweighs the first
 
 
@@ -205,6 +207,12 @@ class Diagnosis(Result):
         found = self.dependency
         return found is not None and found.censored and self.need_from.startswith("the data")
 
+    @property
+    def first(self) -> str:
+        """What to do before anything else, where every part's gradient is cut before the needed lag; else empty."""
+        cut = self.verdict != "healthy" and all(part.window < self.need for part in self.parts)
+        return next((cause.advice for cause in self.causes if cut and cause.kind in CUTS), "")
+
     def __repr__(self) -> str:
         need = f"needed {'≥ ' if self.need_is_least else ''}{self.need} steps"
         reached = ", ".join(f"{part.name} {part.span}" for part in self.parts)
@@ -216,6 +224,8 @@ class Diagnosis(Result):
         lines = [f"{self.verdict}: needed lag {least}{self.need} steps (from {self.need_from})"]
         lines += [f"  {part.name}: {part.verdict}, {part.because}" for part in self.parts]
         lines += [f"  because: {cause.text}" for cause in self.causes]
+        if self.first:
+            lines.append(f"  first: {self.first}")
         for same in tried_together(self.prescriptions):
             says = "helps" if all(remedy.heals for remedy in same) else "lengthens, does not heal"
             where = ", ".join(remedy.part for remedy in same)
@@ -227,7 +237,8 @@ class Diagnosis(Result):
             where = ", ".join(remedy.part for remedy in refused)
             lines.append(f"  not tried: {where}: {refused[0].text} ({refused[0].reason})")
         if self.prescriptions:
-            lines += ["  the first of them, all are in .prescriptions:"]
+            then = "then the first of these" if self.first else "the first of them"
+            lines += [f"  {then}, all are in .prescriptions:"]
             lines += [f"      {line}" for line in self.prescriptions[0].code.splitlines()]
         return "\n".join(lines)
 
@@ -241,6 +252,7 @@ class Diagnosis(Result):
                 "loss": self.loss,
                 "parts": [part.to_dict() for part in self.parts],
                 "causes": [vars(cause) for cause in self.causes],
+                "first": self.first,
                 "prescriptions": [vars(remedy) for remedy in self.prescriptions],
                 "untried": [vars(remedy) for remedy in self.untried],
                 "unknown": list(self.unknown),

@@ -8,26 +8,29 @@ from unvanish.record.alike import tried_together, untried_together
 from unvanish.report.diagnosis.read import Findings, Remedy, Untried
 from unvanish.report.page.blocks import absent, lead, scrolling, section
 from unvanish.report.page.markup import Child, Html, element, join
-from unvanish.report.page.wording import MISSING, as_sentence, count, decimal
+from unvanish.report.page.wording import MISSING, as_sentence, count, decimal, prose
 
 
 def remedy_section(found: Findings) -> Html:
     """Show what was tried and what it changed."""
     title = "What helps"
+    first = element("p", prose(f"First: {found.first}."), class_="notice") if found.first else None
     if not found.remedies:
         healthy = found.verdict == "healthy"
         words = "No remedy is needed." if healthy else "No remedy was tried, or none of those tried helped."
-        return section(title, absent(words), _untried(found.untried))
+        return section(title, first, absent(words), _untried(found.untried))
     words = (
         "Each of these was tried on a copy of the model and measured again, before any training; what helps most "
         "stands first."
     )
+    if found.first:
+        words += " Until the first thing is done, none brings a gradient from as far back as is needed."
     reach = _reach_title(found.need)
     columns = ("remedy", "part", reach, "verdict after it", "time of a training step")
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
     rows = [_remedy(same, found.need) for same in tried_together(found.remedies)]
     table = element("table", head, element("tbody", *rows))
-    return section(title, lead(words), element("div", table, class_="remedies"), _untried(found.untried))
+    return section(title, first, lead(words), element("div", table, class_="remedies"), _untried(found.untried))
 
 
 def _reach_title(need: int | None) -> str:

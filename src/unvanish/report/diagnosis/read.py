@@ -163,6 +163,7 @@ class Findings:
     loss: float | None
     parts: list[Part]
     causes: list[Cause]
+    first: str
     remedies: list[Remedy]
     untried: list[Untried]
     unknown: list[str]
@@ -181,6 +182,7 @@ class Findings:
             loss=number(held.get("loss")),
             parts=[_part(mapping(one), at) for at, one in enumerate(_list(held.get("parts")), 1)],
             causes=[_cause(mapping(one)) for one in _list(held.get("causes")) if isinstance(one, dict)],
+            first=text(held.get("first")).strip(),
             remedies=[_remedy(mapping(one)) for one in _list(held.get("prescriptions")) if isinstance(one, dict)],
             untried=[_untried(mapping(one)) for one in _list(held.get("untried")) if isinstance(one, dict)],
             unknown=[line for line in map(text, _list(held.get("unknown"))) if line.strip()],
