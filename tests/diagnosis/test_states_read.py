@@ -103,6 +103,19 @@ def test_model_is_as_it_was_after_its_state_was_made_up() -> None:
     assert not model.rnn._forward_pre_hooks
 
 
+def test_finding_says_which_gradient_was_measured() -> None:
+    class Last(nn.Sequential):
+        def forward(self, x_TBI: Tensor) -> Tensor:
+            read: Tensor = super().forward(x_TBI.movedim(0, 2))[..., -1]
+            return read
+
+    torch.manual_seed(0)
+    model = Last(nn.Conv1d(I, H, 5, padding=2), nn.Tanh())
+    found = unvanish.diagnose(model, torch.randn(T, B, I), lambda y: y.square().mean(), need=40)
+    assert [one["measured"] for one in found.to_dict()["parts"]] == ["the loss"]
+    assert {part.measured for part in asked(nn.GRU(I, H), "output").parts} == {"random directions"}
+
+
 def test_one_remedy_for_all_parts_of_a_stack_is_told_once() -> None:
     found = asked(nn.GRU(I, H, 2, bidirectional=True), "both_directions")
     parts = ["rnn.l0", "rnn.l0_reverse", "rnn.l1", "rnn.l1_reverse"]

@@ -176,6 +176,37 @@ def test_the_verdict_is_the_headline(
     assert page.data("diagnosis-summary")["verdict"] == (verdict or "")
 
 
+@pytest.mark.parametrize(
+    ("measured", "title", "sentence", "caption"),
+    [
+        (
+            "random directions",
+            "Vanishing: a gradient in random directions reaches 23 steps, 48 are needed",
+            "needs a gradient to come 48 steps back (measured in the data). Of a gradient that starts in random",
+            "It is a gradient that starts in random directions of the layer's last state",
+        ),
+        (
+            "the loss",
+            "Vanishing: the gradient of the loss reaches 23 steps, 48 are needed",
+            "needs the gradient of its loss to come 48 steps back (measured in the data). Of the gradient of",
+            "It is the gradient of the loss by the steps of the input",
+        ),
+    ],
+)
+def test_title_sentence_and_captions_say_which_gradient_was_measured(
+    write: Callable[[Any], Page], found: Found, measured: str, title: str, sentence: str, caption: str
+) -> None:
+    for one in found["parts"]:
+        one["measured"] = measured
+    page = write(found)
+    assert page.texts("h1") == [title]
+    assert sentence in words(page, "header")
+    assert words(page).count(caption) == 3, "of the whole and of two parts"
+    assert ("gradient of its loss" in words(page, "header")) == (measured == "the loss")
+    found["verdict"] = "exploding"
+    assert page.texts("h1")[0].split(": ")[1].split(" reaches")[0] in write(found).texts("h1")[0]
+
+
 def test_an_explosion_says_how_much(write: Callable[[Any], Page], found: Found) -> None:
     found["verdict"] = "exploding"
     found["parts"][1]["profile"]["norms"]["all"] = [math.exp(0.3 * lag) for lag in range(LAGS)]
@@ -681,6 +712,7 @@ def test_a_real_diagnosis_is_shown_whole(write: Callable[[Any], Page]) -> None:
     given = found.to_dict()
     page = write(given)
     assert page.texts("h1")[0].lower().startswith(found.verdict)
+    assert "a gradient in random directions reaches" in page.texts("h1")[0]
     assert page.data("diagnosis-summary")["need"] == found.need
     (one,) = found.parts
     assert page.reaches() == {

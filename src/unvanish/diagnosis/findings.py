@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from unvanish.data.dependency import Dependency
 from unvanish.diagnosis.costs import Cost
 from unvanish.flow import Profile, Saturation, Split
+from unvanish.flow.finding.graph import INPUT
 from unvanish.record import Result, finite
 from unvanish.record.alike import tried_together, untried_together
 
@@ -150,6 +151,11 @@ class PartFinding(Result):
     last_read: int | None = None
 
     @property
+    def measured(self) -> str:
+        """Which gradient the profile is of: `random directions` of a state; without a recurrence, `the loss`."""
+        return "the loss" if self.name == INPUT else "random directions"
+
+    @property
     def span(self) -> str:
         """How far back the gradient comes, in words: as far as 1 % of it survives and nothing cuts it."""
         cut = self.window < self.profile.reach
@@ -160,7 +166,7 @@ class PartFinding(Result):
         split = {"rate": self.split.rate, "weights": self.split.weights, "activations": self.split.activations}
         names = ("name", "module", "kind", "verdict", "because", "window", "survives", "changed_between")
         return {
-            **{name: getattr(self, name) for name in (*names, "extrapolated")},
+            **{name: getattr(self, name) for name in (*names, "extrapolated", "measured")},
             "profile": self.profile.to_dict(),
             "loss_norms": dict(self.loss_norms),
             "eigenvalues": [[value.real, value.imag] for value in self.eigenvalues],

@@ -15,6 +15,17 @@ OVERVIEW_WITHOUT_PROFILES = (
     "How strongly the data depend on what lies so many steps back: filled points stand out from chance, hollow "
     "ones and the grey band do not, and the network has to learn from as far back as the line of the needed lag."
 )
+# Which gradient the profiles are of, by what a diagnosis says of it.
+MEASURED = {
+    "random directions": (
+        " It is a gradient that starts in random directions of the layer's last state: it says what the recurrence "
+        "lets through, whatever the loss asks of it."
+    ),
+    "the loss": (
+        " It is the gradient of the loss by the steps of the input, relative to its median: no recurrence can be "
+        "seen."
+    ),
+}
 GAIN = (
     "How much of what comes next is predicted with so many steps of context, in data that were held out, with the "
     "standard error as a band: the needed lag is where the curve has all but 1 % of its height."

@@ -104,6 +104,7 @@ class Part:
     activations: list[Activation]
     memories: list[Memory]
     split: Split
+    measured: str = ""
 
     @property
     def reach(self) -> Reach:
@@ -196,6 +197,12 @@ class Findings:
         return max(known, key=lambda part: (part.reach.steps or 0, part.reach.censored), default=None)
 
     @property
+    def measured(self) -> str:
+        """Which gradient was measured, `random directions` or `the loss`; empty where parts differ."""
+        told = {part.measured for part in self.parts}
+        return told.pop() if len(told) == 1 else ""
+
+    @property
     def need_is_least(self) -> bool:
         """Whether the data may need more than `need`, to which the verdict is relative."""
         return self.dependency is not None and self.dependency.censored and self.need_from.startswith("the data")
@@ -232,6 +239,7 @@ def _part(one: dict[str, Any], at: int) -> Part:
         activations=[_activation(mapping(value)) for value in _list(one.get("activations"))],
         memories=[_memory(mapping(value)) for value in _list(one.get("memories"))],
         split=_split(mapping(one.get("split"))),
+        measured=text(one.get("measured")).strip(),
     )
 
 

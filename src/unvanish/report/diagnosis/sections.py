@@ -43,6 +43,8 @@ def overview_section(found: Findings, gallery: Gallery) -> Html:
     caption = captions.OVERVIEW if dependent else captions.OVERVIEW_WITHOUT_DATA
     if not drawn:
         caption = captions.OVERVIEW_WITHOUT_PROFILES
+    else:
+        caption += captions.MEASURED.get(found.measured, "")
     if any(map(pictures.grows, drawn)):
         caption += captions.GROWS
     words = [f"{layer_title(reach.part)} reaches {reach.shown} {steps(reach.steps)} back." for reach in reaches]
@@ -194,7 +196,7 @@ def _pictures(part: Part, need: int | None, gallery: Gallery) -> Iterator[tuple[
         (
             "Gradient left",
             pictures.profile_picture(part, need),
-            captions.PART_PROFILE,
+            captions.PART_PROFILE + captions.MEASURED.get(part.measured, ""),
             "Its gradient along time could not be measured.",
             None,
         ),

@@ -37,6 +37,14 @@ _CONSEQUENCE = {
 }
 
 
+# What the gradient is called that was measured: in the title, and in the sentence below it.
+_GRADIENT = {"random directions": "a gradient in random directions", "the loss": "the gradient of the loss"}
+_WHICH = {
+    "random directions": "Of a gradient that starts in random directions of a layer's last state, at least 1 %",
+    "the loss": "Of the gradient of the loss by the steps of the input, at least 1 %",
+}
+
+
 def write_diagnosis(found: Mapping[str, Any], path: Path) -> Path:
     """Write a diagnosis as one self-contained HTML file, and return its path.
 
@@ -68,7 +76,7 @@ def write_diagnosis(found: Mapping[str, Any], path: Path) -> Path:
 def headline(found: Findings) -> str:
     """Say the verdict in one line."""
     best, need = found.best, found.need
-    reaches = f"the gradient reaches {far(best.reach)} {steps(best.reach.steps)}" if best else ""
+    reaches = f"{_gradient(found)} reaches {far(best.reach)} {steps(best.reach.steps)}" if best else ""
     least = "at least " if found.need_is_least else ""
     needed = f"{least}{count(need)} {'is' if need == 1 else 'are'} needed" if need else ""
     both = ", ".join(filter(None, [reaches, needed]))
@@ -81,6 +89,10 @@ def headline(found: Findings) -> str:
         "non-finite": "Not finite: some values became NaN or Inf",
     }
     return said.get(found.verdict) or f"No known verdict{f': {found.verdict}' if found.verdict else ''}"
+
+
+def _gradient(found: Findings) -> str:
+    return _GRADIENT.get(found.measured, "the gradient")
 
 
 def diagnosis_summary(found: Findings) -> dict[str, Any]:
@@ -135,8 +147,9 @@ def _sentence(found: Findings) -> str:
         source = _FROM.get(found.need_from, found.need_from)
         origin = f" ({source})" if source else ""
         least = "at least " if found.need_is_least else ""
+        which = "the gradient of its loss" if found.measured == "the loss" else "a gradient"
         words.append(
-            f"To learn what it has to, the network needs the gradient of its loss to come {least}"
+            f"To learn what it has to, the network needs {which} to come {least}"
             f"{count(found.need)} {steps(found.need)} back{origin}."
         )
     words.append(_CONSEQUENCE.get(found.verdict, ""))
@@ -151,15 +164,16 @@ def _reached(found: Findings) -> str:
         return ""
     where = f" in {inside(best.name)}" if len(found.parts) > 1 else ""
     still = "still comes" if best.reach.censored else "comes"
-    return f"At least 1 % of it {still} {count(best.reach.steps)} {steps(best.reach.steps)} back{where}."
+    which = _WHICH.get(found.measured, "At least 1 % of the gradient")
+    return f"{which} {still} {count(best.reach.steps)} {steps(best.reach.steps)} back{where}."
 
 
 def _growth(found: Findings) -> str:
     grown = max((_largest(part, found.need) for part in found.parts), default=0.0)
     within = f" within {count(found.need)} {steps(found.need)}" if found.need else ""
     if grown <= GROWN:
-        return f"the gradient grows on its way back{within}"
-    return f"the gradient grows {rough(grown)}-fold{within}"
+        return f"{_gradient(found)} grows on its way back{within}"
+    return f"{_gradient(found)} grows {rough(grown)}-fold{within}"
 
 
 def _largest(part: Part, need: int | None) -> float:
