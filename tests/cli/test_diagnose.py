@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,8 @@ def labels():
 def elsewhere():
     return Last(nn.RNN(2, 8)).to("meta"), torch.randn(60, 4, 2), loss
 
+SIZE = 3
+
 def nothing():
     return None
 
@@ -88,6 +91,10 @@ class Subject:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "subjects.py").write_text(SUBJECTS, encoding="utf-8")
+    (tmp_path / "ends.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    (tmp_path / "trains.py").write_text("raise FileNotFoundError('train.csv')\n", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def make(:\n", encoding="utf-8")
+    (tmp_path / "wanting.py").write_text("import no_such_module\n", encoding="utf-8")
     (tmp_path / "bare.py").write_text("import torch\n", encoding="utf-8")
     (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
     for name, modified in (("a", 1e9), ("b", 1.5e9), ("c", 1.2e9)):
@@ -157,6 +164,56 @@ def test_remedy_that_serves_several_parts_stands_once_with_their_names(here: Pat
     assert page.count("lstm on rnn.l0, rnn.l0_reverse, rnn.l1, rnn.l1_reverse: the model") == 1
 
 
+FILE = """
+import argparse
+import pickle
+import sys
+from dataclasses import dataclass
+import torch
+from torch import nn
+from diagnose_beside import WIDTH
+
+rate = argparse.ArgumentParser()
+rate.add_argument("--rate", default=0.1)
+rate.parse_args()
+if __name__ == "__main__":
+    raise SystemExit("trains")
+
+@dataclass
+class Sizes:
+    hidden: int = WIDTH
+
+class Last(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.rnn, self.out = nn.RNN(2, sizes.hidden), nn.Linear(sizes.hidden, 1)
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][-1])
+
+def make():
+    torch.manual_seed(0)
+    assert sys.modules[Last.__module__].Last is Last
+    return pickle.loads(pickle.dumps(Last(Sizes()))), torch.randn(60, 4, 2), lambda y: (y - 1).square().mean()
+"""
+
+
+@pytest.mark.parametrize("name", ["diagnose_mine", "json"])  # a name of one's own, and one that Python has already
+def test_callable_of_a_file_is_diagnosed_from_anywhere(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "diagnose_beside.py").write_text("WIDTH = 8\n", encoding="utf-8")
+    (folder / f"{name}.py").write_text(FILE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    before = list(sys.argv)
+    out = told(capsys, 1, f"deep/{name}.py:make", "--need", "40", "--no-prescriptions")
+    assert out.rstrip().splitlines()[-1].startswith("vanishing: needed 40 steps")
+    assert sys.argv == before
+    assert sys.modules["json"] is json
+
+
 def test_need_beyond_the_window_asks_for_longer_windows_before_any_remedy(here: Path, capsys: Capture) -> None:
     out = told(capsys, 1, "subjects:ill", "--need", "1000", "--out", "found.html")
     lines = out.splitlines()
@@ -219,14 +276,26 @@ def test_a_run_is_diagnosed_against_its_own_text(tmp_path: Path, capsys: Capture
         ("subjects:soundd", "subjects has no callable 'soundd': did you mean 'sound'"),
         ("bare:make", "bare has no callable 'make', and defines none"),
         ("subjects:Subject.missing", "has no attribute 'missing'"),
-        ("subjects.py", "unvanish diagnose subjects:make"),
-        ("./subjects.py", "unvanish diagnose subjects:make"),
-        ("in/deep.py:make", "unvanish diagnose in.deep:make"),
+        ("subjects.py", "unvanish diagnose subjects.py:make"),
+        ("./subjects.py", "unvanish diagnose ./subjects.py:make"),
+        ("in/deep.py:make", "the file in/deep.py does not exist: name a Python file, FILE.py:CALLABLE"),
+        ("subject.py:make", "the file subject.py does not exist: did you mean 'subjects.py'"),
+        ("subjects.py:soundd", "subjects has no callable 'soundd': did you mean 'sound'"),
+        ("subjects.py:loss", "subjects.py:loss wants arguments, (y): name a function that is called without any"),
+        ("subjects.py:SIZE", "subjects.py:SIZE is a int: name a function that returns (model, batch, loss)"),
+        ("subjects.py:Both", "it returns a Both alone, return it with a batch and a loss"),
+        (
+            "ends.py:make",
+            "the file ended the program (3) where it was imported: put what it does as a script under",
+        ),
+        ("trains.py:make", "trains.py:make raised FileNotFoundError: train.csv"),
+        ("broken.py:make", "broken.py:make raised SyntaxError"),
+        ("wanting.py:make", "No module named 'no_such_module'; wanting.py imports it: install it"),
         ("notes.txt", "train one with unvanish train notes.txt and name its run"),
         ("notes.txt", "unvanish diagnose MODULE:CALLABLE --data notes.txt"),
         ("runs", "runs is a folder of runs: name one of them, the newest is unvanish diagnose runs/b"),
         ("no_such_module:made", "No module named 'no_such_module'"),
-        ("no_such_folder", "is not the folder of a run; a callable is written MODULE:CALLABLE"),
+        ("no_such_folder", "is not the folder of a run; a callable is written MODULE:CALLABLE or FILE.py:CALLABLE"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_one_clear_line(here: Path, capsys: Capture, target: str, words: str) -> None:

@@ -35,7 +35,7 @@ def diagnose(
     target: Annotated[
         str,
         typer.Argument(
-            help="Folder of a run, or MODULE:CALLABLE that returns a model, a batch and a loss.",
+            help="Folder of a run, or FILE.py:CALLABLE or MODULE:CALLABLE that makes a model, a batch, a loss.",
             autocompletion=runs,
         ),
     ],
@@ -60,7 +60,7 @@ def diagnose(
 
     The exit status is 0 where the verdict is healthy, 1 where it is not, 2 where there is no verdict.
 
-    Example: unvanish diagnose my_model:make --need 100 --out verdict.html
+    Example: unvanish diagnose my_model.py:make --need 100 --out verdict.html
     """
     if out is not None:
         check_file(out, "diagnosis.html")

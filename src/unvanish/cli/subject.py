@@ -1,8 +1,9 @@
-"""What `unvanish diagnose` is given: a run, or a callable of a module that makes a model, a batch and a loss."""
+"""What `unvanish diagnose` is given: a run, or a callable of a file or module that makes a model, batch, loss."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -30,15 +31,14 @@ def subject(target: str) -> dict[str, Any]:
         return _of_run(path)
     if not colon:
         raise OptionError(_how_to_name(target, path))
-    if Path(module).suffix == ".py":
-        found = _module_name(Path(module))
-        raise OptionError(f"{target} names a file, and a callable is imported: unvanish diagnose {found}:{name}")
     given = _made(target, module, name)
     if isinstance(given, tuple) and len(given) == 3:
         given = dict(zip(KEYS, given, strict=False))
     if not isinstance(given, dict) or not {"model", "batch", "loss"} <= given.keys() <= set(KEYS):
         keys = ", ".join(KEYS[3:])
         wrong = f": it has {', '.join(map(str, given))}" if isinstance(given, dict) else ""
+        if callable(getattr(given, "forward", None)):
+            wrong = f": it returns a {type(given).__name__} alone, return it with a batch and a loss"
         raise OptionError(f"{target} returns no (model, batch, loss), and no dict of these with {keys}{wrong}")
     return given
 
@@ -60,40 +60,97 @@ def _how_to_name(target: str, path: Path) -> str:
     if path.suffix == ".py":
         return (
             f"{target} is not the folder of a run: name a callable of it that returns a model, a batch and a loss, "
-            f"unvanish diagnose {_module_name(path)}:make"
+            f"unvanish diagnose {target}:make"
         )
     if path.is_file():
         return (
             f"{target} is a file, and a model is diagnosed: train one with unvanish train {target} and name its "
             f"run, or give the data of a model of your own, unvanish diagnose MODULE:CALLABLE --data {target}"
         )
-    return f"{target} is not the folder of a run; a callable is written MODULE:CALLABLE"
-
-
-def _module_name(path: Path) -> str:
-    """The name by which Python imports a file from here, as far as it can be told."""
-    here = path.absolute()
-    here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else Path(here.name)
-    return ".".join(here.with_suffix("").parts)
+    return f"{target} is not the folder of a run; a callable is written MODULE:CALLABLE or FILE.py:CALLABLE"
 
 
 def _made(target: str, module: str, name: str) -> Any:
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
-        made: Any = importlib.import_module(module)
+        made: Any = _of_file(Path(module)) if module.endswith(".py") else _imported(module)
         for part in name.split("."):
             if isinstance(made, ModuleType) and not hasattr(made, part):
                 raise OptionError(f"{target}: {_callables(made, part)}")
             made = getattr(made, part)
-        return made() if callable(made) else made
+        return _called(target, made)
     except ModuleNotFoundError as fault:
-        raise OptionError(f"{target}: {fault}; name MODULE:CALLABLE as Python would import it from here") from fault
+        told = "name MODULE:CALLABLE as Python would import it from here, or FILE.py:CALLABLE"
+        if module.endswith(".py"):
+            told = f"{module} imports it: install it, or put it beside that file"
+        raise OptionError(f"{target}: {fault}; {told}") from fault
     except UnvanishError:
         raise
+    except SystemExit as fault:  # a script that ends itself, or reads the arguments of the command line
+        raise OptionError(
+            f"{target}: the file ended the program ({fault.code!r}) where it was imported: put what it does as a "
+            'script under if __name__ == "__main__":'
+        ) from fault
     except Exception as fault:
         raise OptionError(f"{target} raised {type(fault).__name__}: {fault}") from fault
+
+
+def _called(target: str, made: Any) -> Any:
+    if isinstance(made, tuple | dict):
+        return made
+    if not callable(made):
+        raise OptionError(f"{target} is a {type(made).__name__}: name a function that returns (model, batch, loss)")
+    if not inspect.isclass(made) and _needs_arguments(made):
+        needed = inspect.signature(made)
+        raise OptionError(f"{target} wants arguments, {needed}: name a function that is called without any")
+    return made()
+
+
+def _imported(module: str) -> ModuleType:
+    _find_in(Path.cwd())
+    return importlib.import_module(module)
+
+
+def _of_file(path: Path) -> ModuleType:
+    """Import a file by its path, as `python FILE.py` finds what lies beside it.
+
+    It stands in `sys.modules` under the name by which the files beside it import it, so that pickles, dataclasses
+    and such an import find the same module.
+    """
+    if not path.is_file():
+        others = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = nearest(path.name, others) if others else ""
+        told = f": {near}" if near.startswith("did you mean") else ""
+        raise OptionError(f"the file {path} does not exist{told or ': name a Python file, FILE.py:CALLABLE'}")
+    path = path.resolve()
+    _find_in(path.parent)
+    held = sys.modules.get(path.stem)
+    if held is not None and _is_of(held, path):
+        return held
+    name = path.stem if held is None else f"{path.stem} ({path.parent})"  # as torch.py in a folder of one's own
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    given, sys.argv = sys.argv, [str(path)]  # a script that reads its arguments has none
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    finally:
+        sys.argv = given
+    return module
+
+
+def _is_of(module: ModuleType, path: Path) -> bool:
+    held = getattr(module, "__file__", None)
+    return held is not None and Path(held).resolve() == path
+
+
+def _find_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 def _callables(module: ModuleType, wanted: str) -> str:
@@ -103,7 +160,7 @@ def _callables(module: ModuleType, wanted: str) -> str:
         for name, one in vars(module).items()
         if callable(one) and getattr(one, "__module__", None) == module.__name__ and not name.startswith("_")
     }
-    told = f"{module.__name__} has no callable {wanted!r}"
+    told = f"{module.__name__.partition(' ')[0]} has no callable {wanted!r}"
     if not own:
         return f"{told}, and defines none: write one that returns a model, a batch and a loss"
     near = nearest(wanted, own)
