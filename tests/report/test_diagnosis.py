@@ -640,6 +640,28 @@ def test_opens_cleanly(browser: Any, found: Found, tmp_path: Path, width: int, s
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [320, 400])
+def test_fits_a_telephone_without_scripts_folded_and_unfolded(
+    browser: Any, found: Found, tmp_path: Path, width: int
+) -> None:
+    """Unfolded as a reader does it; with long lines, long names, one remedy for many parts."""
+    name = "encoder.layers.recurrent_with_a_long_name.l0_reverse"
+    long = "long line " * 30
+    remedy = {**found["prescriptions"][0], "code": f"{CODE}\nlayer = '{long}'"}
+    found["prescriptions"] = [{**remedy, "part": f"{name}_{at}"} for at in range(4)]
+    found["untried"] = [{"name": "lstm", "part": name, "text": "", "code": "", "reason": "a tensor " * 40}]
+    found["first"] = f"train on windows of more than 1000 steps of {name}"
+    found["causes"][0]["text"] = f"the gate of {name} " * 4
+    with opened(browser, write_diagnosis(found, tmp_path / "found.html"), width=width, scripts=False) as page:
+        assert_no_overflow(page)
+        for summary in page.locator("summary").all():
+            summary.click()
+        assert page.locator(".code pre").first.is_visible()
+        assert_no_overflow(page)
+        assert page.evaluate("innerWidth") == width
+
+
+@needs_chromium
 def test_the_needed_lag_stands_at_its_place(browser: Any, found: Found, tmp_path: Path) -> None:
     """The line of the mark stands where the ticks beside it say."""
     with opened(browser, write_diagnosis(found, tmp_path / "diagnosis.html")) as page:
