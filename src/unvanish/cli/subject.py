@@ -98,7 +98,7 @@ def _called(target: str, made: Any) -> Any:
     if isinstance(made, tuple | dict):
         return made
     if not callable(made):
-        raise OptionError(f"{target} is a {type(made).__name__}: name a function that returns (model, batch, loss)")
+        raise OptionError(f"{target} is {type(made).__name__}: name a function that returns (model, batch, loss)")
     if not inspect.isclass(made) and _needs_arguments(made):
         needed = inspect.signature(made)
         raise OptionError(f"{target} wants arguments, {needed}: name a function that is called without any")

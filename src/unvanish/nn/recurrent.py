@@ -279,7 +279,7 @@ class Recurrent(CellStack):
     def _initial_states(self, hx: States | None, batch: int, batched: bool) -> tuple[Tensor, ...]:
         if hx is None:
             return self.zero_states(batch)
-        given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+        given = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
         if len(given) != len(self._state_widths) or not all(isinstance(state, Tensor) for state in given):
             raise OptionError(
                 f"{self.cell.name} has {len(self._state_widths)} states {self.state_names}: give one tensor for "

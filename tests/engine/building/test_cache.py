@@ -240,6 +240,7 @@ def test_a_kernel_that_cannot_be_kept_works_and_one_warning_says_why(
         assert not [path for path in cache.iterdir() if path.name.startswith(".")], "temporary files are left"
 
 
+@pytest.mark.filterwarnings("ignore:compiled kernels cannot be kept")  # an older platformdirs hands it on
 def test_a_folder_that_depends_on_the_working_folder_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
