@@ -282,7 +282,7 @@ def test_a_run_is_diagnosed_against_its_own_text(tmp_path: Path, capsys: Capture
         ("subject.py:make", "the file subject.py does not exist: did you mean 'subjects.py'"),
         ("subjects.py:soundd", "subjects has no callable 'soundd': did you mean 'sound'"),
         ("subjects.py:loss", "subjects.py:loss wants arguments, (y): name a function that is called without any"),
-        ("subjects.py:SIZE", "subjects.py:SIZE is a int: name a function that returns (model, batch, loss)"),
+        ("subjects.py:SIZE", "subjects.py:SIZE is int: name a function that returns (model, batch, loss)"),
         ("subjects.py:Both", "it returns a Both alone, return it with a batch and a loss"),
         (
             "ends.py:make",
