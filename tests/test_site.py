@@ -328,6 +328,9 @@ def test_search_answers_from_the_folder(site: Path, width: int, scheme: str) -> 
         field.press("End")  # characters that no key has come without the event that is listened to
         page.locator(answers.format("zh/learn/cliff")).first.wait_for()
         field.fill("")
+        field.press_sequentially("--penalty")
+        page.locator(answers.format("remedies.html")).first.wait_for()
+        field.fill("")
         field.press_sequentially("peephole")
         page.locator(answers.format("peephole_lstm.html")).first.click()
         page.wait_for_url("**/reference/cells/peephole_lstm.html*")

@@ -21,3 +21,12 @@ if (location.protocol === "file:") {
     }
   };
 }
+
+/* A word that begins with - is one that no page may have, to who searches. Options of the command line begin with --:
+   there the word itself is meant. */
+const { postMessage } = Worker.prototype;
+Worker.prototype.postMessage = function (message, ...others) {
+  const asks = typeof message?.data === "string";
+  const meant = asks ? { ...message, data: message.data.replace(/(^|\s)--+(?=\S)/g, "$1") } : message;
+  return postMessage.call(this, meant, ...others);
+};
