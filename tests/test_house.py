@@ -37,9 +37,10 @@ LAW = {
     "figures": set(),
     "cli": {"equations", "cells", "engine", "nn", "bench", "train", "diagnosis", "report", "export"},
 }
-OPEN = {"checks", "errors", "layer_options", "record", "torch_internals", "waiting"}
+OPEN = {"checks", "errors", "layer_options", "own_file", "record", "torch_internals", "waiting"}
 LATE = {"record": {"figures"}}  # what draws a result is imported inside its methods
-TORCHLESS = {"equations", "cells", "figures", "report", "checks", "errors", "layer_options", "record", "waiting"}
+TORCHLESS = {"equations", "cells", "figures", "report", "checks", "errors", "layer_options", "own_file", "record"}
+TORCHLESS |= {"waiting"}
 
 
 def imports(path: Path) -> set[str]:

@@ -744,3 +744,31 @@ def test_a_real_diagnosis_is_shown_whole(write: Callable[[Any], Page]) -> None:
     assert [one["data-kind"] for one in page.having("data-kind")] == [cause.kind for cause in found.causes]
     assert [one["data-remedy"] for one in page.having("data-remedy")] == [r.name for r in found.prescriptions]
     assert write(json.loads(json.dumps(given))).data("pictures") == page.data("pictures")
+
+
+def with_long_words(found: Found) -> Found:
+    """Words without a place to break, and numbers of many digits, wherever the page has a place for them."""
+    found |= {"verdict": "s" * 70, "need": 10**11, "loss": 1.2e30, "target": "p" * 90, "first": "f" * 90}
+    for one in found["parts"]:
+        one |= {"name": f"encoder.{'n' * 60}.{one['name']}", "kind": "k" * 90, "because": "b" * 90}
+        one["profile"]["reach"] = 10**11
+    for one in found["prescriptions"]:
+        one |= {"part": "a" * 90, "text": "t" * 90, "code": "c" * 300, "reach": 10**11}
+    for one in found["causes"]:
+        one |= {"kind": "j" * 80, "unit": "u" * 80, "advice": "v" * 120}
+    untried = {"name": "lstm", "part": "q" * 90, "text": "", "code": "", "reason": "r" * 200}
+    return {**found, "untried": [untried], "unknown": ["x" * 200]}
+
+
+@needs_chromium
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_words_without_a_place_to_break_make_no_page_wider(
+    browser: Any, found: Found, tmp_path: Path, scripts: bool
+) -> None:
+    path = write_diagnosis(with_long_words(found), tmp_path / "diagnosis.html")
+    for width in (320, 400):
+        with opened(browser, path, width=width, scripts=scripts) as page:
+            assert page.evaluate("innerWidth") == width
+            assert_no_overflow(page)
+            page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+            assert_no_overflow(page)

@@ -76,3 +76,22 @@ def test_a_file_that_fails_is_named_with_its_fault(tmp_path: Path) -> None:
     path.write_text("1 / 0", encoding="utf-8")
     with pytest.raises(OptionError, match="ZeroDivisionError"):
         own_cell(f"{path}:A")
+
+
+def test_a_file_finds_what_lies_beside_it_and_is_read_again_when_it_has_changed(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "equations_beside.py").write_text("SHARE = 0.5\n", encoding="utf-8")
+    shared = PYTHON.replace('"h[t] = 0.5', 'f"h[t] = {SHARE}')
+    file.write_text(f"from equations_beside import SHARE\n{shared}", encoding="utf-8")
+    cell = own_cell(f"{file}:LEAKY")
+    assert cell is not None
+    assert cell.equations.startswith("h[t] = 0.5 * h[t-1]")
+    file.write_text(PYTHON.replace("0.5 * h", "0.25 * h"), encoding="utf-8")
+    again = own_cell(f"{file}:LEAKY")
+    assert again is not None
+    assert again.equations.startswith("h[t] = 0.25 * h[t-1]")
+
+
+def test_a_file_that_ends_the_program_is_one_line(file: Path) -> None:
+    file.write_text("import sys\nsys.exit(3)\n", encoding="utf-8")
+    with pytest.raises(OptionError, match="ended the program"):
+        own_cell(f"{file}:LEAKY")

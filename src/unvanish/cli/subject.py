@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from unvanish.cli.show import note
 from unvanish.errors import OptionError, UnvanishError, nearest
+from unvanish.own_file import ended, import_file, raised
 from unvanish.record import CONFIG
 
 KEYS = ("model", "batch", "loss", "need", "data", "optimizer", "step", "cells")
@@ -72,10 +72,11 @@ def _how_to_name(target: str, path: Path) -> str:
 
 def _made(target: str, module: str, name: str) -> Any:
     try:
-        made: Any = _of_file(Path(module)) if module.endswith(".py") else _imported(module)
+        whole = _of_file(Path(module)) if module.endswith(".py") else _imported(module)
+        made: Any = whole
         for part in name.split("."):
             if isinstance(made, ModuleType) and not hasattr(made, part):
-                raise OptionError(f"{target}: {_callables(made, part)}")
+                raise OptionError(f"{target}: {_callables(made, part, module if made is whole else made.__name__)}")
             made = getattr(made, part)
         return _called(target, made)
     except ModuleNotFoundError as fault:
@@ -86,12 +87,10 @@ def _made(target: str, module: str, name: str) -> Any:
     except UnvanishError:
         raise
     except SystemExit as fault:  # a script that ends itself, or reads the arguments of the command line
-        raise OptionError(
-            f"{target}: the file ended the program ({fault.code!r}) where it was imported: put what it does as a "
-            'script under if __name__ == "__main__":'
-        ) from fault
+        raise OptionError(f"{target}: {ended(fault, module)}") from fault
     except Exception as fault:
-        raise OptionError(f"{target} raised {type(fault).__name__}: {fault}") from fault
+        file = Path(module) if module.endswith(".py") else None
+        raise OptionError(f"{target} {raised(fault, file)}") from fault
 
 
 def _called(target: str, made: Any) -> Any:
@@ -106,61 +105,30 @@ def _called(target: str, made: Any) -> Any:
 
 
 def _imported(module: str) -> ModuleType:
-    _find_in(Path.cwd())
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     return importlib.import_module(module)
 
 
 def _of_file(path: Path) -> ModuleType:
-    """Import a file by its path, as `python FILE.py` finds what lies beside it.
-
-    It stands in `sys.modules` under the name by which the files beside it import it, so that pickles, dataclasses
-    and such an import find the same module.
-    """
+    """Import a file by its path, or say which file is meant."""
     if not path.is_file():
         others = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
         near = nearest(path.name, others) if others else ""
         told = f": {near}" if near.startswith("did you mean") else ""
         raise OptionError(f"the file {path} does not exist{told or ': name a Python file, FILE.py:CALLABLE'}")
-    path = path.resolve()
-    _find_in(path.parent)
-    held = sys.modules.get(path.stem)
-    if held is not None and _is_of(held, path):
-        return held
-    name = path.stem if held is None else f"{path.stem} ({path.parent})"  # as torch.py in a folder of one's own
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    given, sys.argv = sys.argv, [str(path)]  # a script that reads its arguments has none
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    finally:
-        sys.argv = given
-    return module
+    return import_file(path)
 
 
-def _is_of(module: ModuleType, path: Path) -> bool:
-    held = getattr(module, "__file__", None)
-    return held is not None and Path(held).resolve() == path
-
-
-def _find_in(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-
-def _callables(module: ModuleType, wanted: str) -> str:
+def _callables(module: ModuleType, wanted: str, shown: str) -> str:
     """Say what a module has to be called instead: what it defines itself and needs no argument comes first."""
     own = {
         name: one
         for name, one in vars(module).items()
         if callable(one) and getattr(one, "__module__", None) == module.__name__ and not name.startswith("_")
     }
-    told = f"{module.__name__.partition(' ')[0]} has no callable {wanted!r}"
+    told = f"{shown} has no callable {wanted!r}"
     if not own:
         return f"{told}, and defines none: write one that returns a model, a batch and a loss"
     near = nearest(wanted, own)

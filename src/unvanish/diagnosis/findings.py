@@ -153,7 +153,7 @@ class PartFinding(Result):
     @property
     def measured(self) -> str:
         """Which gradient the profile is of: `random directions` of a state; without a recurrence, `the loss`."""
-        return "random directions"
+        return "the loss" if self.name == INPUT else "random directions"
 
     @property
     def span(self) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 from unvanish.equations import Cell
 from unvanish.errors import CellError, OptionError, UnvanishError
+from unvanish.own_file import ended, import_file, raised
 
 
 def plain_of(path: Path, option: str) -> Any:
@@ -47,16 +47,14 @@ def own_cell(name: str) -> Cell | None:
 def _of_python(path: Path, name: str) -> Cell:
     if not path.is_file():
         raise OptionError(f"--cell {path}:{name}: the file {path} does not exist")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = import_file(path)
     except UnvanishError:
         raise
+    except SystemExit as fault:
+        raise OptionError(f"--cell {path}:{name}: {ended(fault, path.name)}") from fault
     except Exception as fault:
-        raise OptionError(f"--cell {path}:{name}: the file raised {type(fault).__name__}: {fault}") from fault
+        raise OptionError(f"--cell {path}:{name}: the file {raised(fault, path)}") from fault
     found = getattr(module, name, None)
     if not isinstance(found, Cell):
         there = [key for key, value in vars(module).items() if isinstance(value, Cell)]
