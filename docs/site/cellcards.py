@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,8 +15,7 @@ from unvanish.nn.named import class_name
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 HIDDEN, INPUT, STEPS, ROWS = 128, 32, 200, 16
-SPEEDS = "2026-11-21-engine-training-{}.json"
-NAMES = {"gru_reset_after": "gru", "gru": "gru_reset_before"}  # what is timed bears the names of before
+RENAMED, OLD_NAMES = "2026-11-26", {"gru_reset_after": "gru", "gru": "gru_reset_before"}
 OTHER_NUMBERS = {"lem": "no: there z of the step before enters the product of h, in the paper that of this step"}
 PEERS = {
     "torch": "torch.nn",
@@ -36,20 +36,36 @@ def _reach(name: str) -> tuple[str, int]:
     return f"{'≥ ' if found.censored else ''}{found.reach}", count
 
 
+@functools.cache
+def _timed(table: str) -> list[dict[str, Any]]:
+    """What the benchmarks of training beside some peers found, the oldest first; files begin with their day."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(RESULTS.glob(f"*-engine-training-{table}.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        names = OLD_NAMES if result["date"] < RENAMED else {}
+        for one in result["comparisons"]:
+            one["cell"] = names.get(one["cell"], one["cell"])
+        found.append(result)
+    return found
+
+
 def _speeds(name: str) -> list[str]:
-    found = []
+    rows = []
     for table, peer in PEERS.items():
-        result = json.loads((RESULTS / SPEEDS.format(table)).read_text(encoding="utf-8"))
-        here = [one for one in result["comparisons"] if NAMES.get(one["cell"], one["cell"]) == name]
-        found += [f"{one['mean']:.1f} × as fast as {peer} ({one['worst']:.1f} × the slowest)" for one in here]
-    found = found or ["not timed beside another program"]
-    return [f"| a training step, mean of 8 shapes | {words} |" for words in found]
+        for result in _timed(table):
+            what = f"a training step, mean of 8 shapes, {result['capability']}, {result['date']}"
+            here = [one for one in result["comparisons"] if one["cell"] == name]
+            rows += [
+                f"| {what} | {one['mean']:.1f} × as fast as {peer} ({one['worst']:.1f} × the slowest) |"
+                for one in here
+            ]
+    return rows
 
 
 def _agreement(name: str) -> str:
     """Whether torchrecurrent's cell has the same numbers, which the benchmark sees before it times them."""
-    result = json.loads((RESULTS / SPEEDS.format("torchrecurrent")).read_text(encoding="utf-8"))
-    compared = {NAMES.get(one["cell"], one["cell"]) for one in result["comparisons"]}
+    result = _timed("torchrecurrent")[-1]
+    compared = {one["cell"] for one in result["comparisons"]}
     equal = OTHER_NUMBERS.get(name, "yes, outputs and gradients, to rounding")
     words = equal if name in compared else "not compared"
     return f"| equal to torchrecurrent {result['versions']['torchrecurrent']} | {words} |"
