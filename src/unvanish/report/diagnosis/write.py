@@ -37,8 +37,8 @@ _CONSEQUENCE = {
 }
 
 
-# What the gradient is called that was measured: in the title, and in the sentence below it.
-_GRADIENT = {"random directions": "a gradient in random directions", "the loss": "the gradient of the loss"}
+# What the gradient is called that was measured: in the title, which is short, and in the sentence below it.
+_GRADIENT = {"the loss": "the gradient of the loss"}
 _WHICH = {
     "random directions": "Of a gradient that starts in random directions of a layer's last state, at least 1 %",
     "the loss": "Of the gradient of the loss by the steps of the input, at least 1 %",
