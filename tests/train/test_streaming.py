@@ -249,9 +249,8 @@ def test_what_cannot_be_equal_is_refused_in_one_line(tmp_path: Path) -> None:
     def run_of(**asked: Any) -> Loaded:
         return fit(data, **{"horizon": 3, "length": 12, **QUICK, **asked})
 
-    for asked in ({}, {"scale": "window"}):
-        with pytest.raises(OptionError, match="train with --scale standard"):
-            next(predict_lines(run_of(**asked), lines))
+    with pytest.raises(OptionError, match="train with --scale standard"):
+        next(predict_lines(run_of(scale="window"), lines))
     with pytest.raises(OptionError, match="knows beside beforehand"):
         next(predict_lines(run_of(scale="standard", known=["beside"]), lines))
     steps = fit(rows_with_labels("step"), target=["label"], bidirectional=True, **QUICK)
@@ -335,3 +334,15 @@ def test_the_file_on_standard_input_ends_with_what_predict_says_of_it(series_run
     path = series_run.parent / "series.csv"
     last = list(predict_lines(load_run(series_run), path.read_text(encoding="utf-8").splitlines(keepends=True)))[-1]
     assert_same(last, predict(load_run(series_run), path))
+
+
+def test_series_with_units_of_their_own_are_answered_in_these_and_a_new_one_is_refused() -> None:
+    data = readings(40, 3).with_columns(y=pl.col("y") * (1 + pl.col("unique_id").str.len_bytes()))
+    run = fit(data, horizon=3, length=16, **QUICK)
+    assert run.question.how == "series"
+    assert run.question.own
+    last = {frame["unique_id"][0]: frame for frame in predict_lines(run, lines_of(data))}
+    assert_same(pl.concat([last[key] for key in sorted(last)]), run.predict(data))
+    new = data.with_columns(unique_id=pl.lit("new"))
+    with pytest.raises(DataError, match=r"line 2: the series new was not there in training"):
+        list(predict_lines(run, lines_of(new)))

@@ -33,7 +33,7 @@ from unvanish.train.predicting import (
     read_as,
     read_by,
 )
-from unvanish.train.questions.forecast import ForecastQuestion
+from unvanish.train.questions.forecast import ForecastQuestion, Units
 from unvanish.train.questions.labels import LabelQuestion
 from unvanish.train.questions.units import single
 
@@ -102,11 +102,10 @@ def _kind(loaded: Loaded, every: int) -> type[Answering]:
             f"the run knows {', '.join(map(printable, question.known))} beforehand, which no row has of the steps "
             "ahead: give  unvanish predict  a file with rows ahead"
         )
-    if question.how in ("series", "window"):
-        whole = "series" if question.how == "series" else "window"
+    if question.how == "window" or (question.how == "series" and not question.own):
         raise OptionError(
-            f"the run scales by each whole {whole}, which a single row does not tell: train with --scale standard, "
-            "or give  unvanish predict  a file"
+            f"the run scales by each whole {question.how}, which a single row does not tell: train with --scale "
+            "standard, or give  unvanish predict  a file"
         )
     return Forecasts
 
@@ -194,24 +193,36 @@ class Forecasts(StepByStep):
         assert isinstance(loaded.question, ForecastQuestion)
         self.question, self.length = loaded.question, loaded.settings.length
         scales = self.question.scales
-        self.centre_1G, self.scale_1G = (
-            np.array([[getattr(one, name) for one in scales]], np.float32) for name in ("centre", "scale")
-        )
+        centre_G, scale_G = (tuple(getattr(one, name) for one in scales) for name in ("centre", "scale"))
+        self.usual = Units(centre_G, scale_G)
         self.gaps = [place for place, one in enumerate(scales) if one.gaps]
 
     def row(self, row: Row) -> Iterator[pl.DataFrame]:
         """Read a row; of one without a value to forecast from nothing follows."""
+        units = self._units(row)
         series, missing = self._next(row)
         for _ in range(min(missing, self.loaded.settings.length)):
-            series.carried.step(self._inputs(self.reader.step(None)))
+            series.carried.step(self._inputs(self.reader.step(None), units))
         data = self.step(row)
-        answer = series.carried.step(self._inputs(data))[0]
+        answer = series.carried.step(self._inputs(data, units))[0]
         if series.rows % self.every or not np.isfinite(data.numbers_NF[:, : len(self.question.targets)]).any():
             return
-        units = (single(one)[:, None] for one in (self.centre_1G, self.scale_1G))
-        found = own_units(self.loaded, self.question, answer, *units)
+        centre, scale = (single(np.array([[one]])) for one in (units.centre_G, units.scale_G))
+        found = own_units(self.loaded, self.question, answer, centre, scale)
         columns = self._ahead(series, self.reader.keys(row))
         yield answer_table(columns | {name: values.numpy().reshape(-1) for name, values in found.items()})
+
+    def _units(self, row: Row) -> Units:
+        """The units of the series of a row: its own from training, where each has some."""
+        if not self.question.own:
+            return self.usual
+        key = self.reader.group(row)
+        if key not in self.question.own:
+            raise DataError(
+                f"{row.where}: the series {printable(key)} was not there in training, and a single row does not "
+                "tell its scale: give  unvanish predict  a file of it, or train with --scale standard"
+            )
+        return self.question.own[key]
 
     def _ahead(self, series: Series, keys: dict[str, Any]) -> dict[str, Any]:
         horizon, step, name = self.question.horizon, self.question.step, self.reader.roles.time
@@ -220,8 +231,9 @@ class Forecasts(StepByStep):
             return found | {"step": np.arange(1, horizon + 1)}
         return found | {name: times_as(moments(np.array([series.moment]), step, horizon), keys[name].dtype)}
 
-    def _inputs(self, data: Sequences) -> Inputs:
-        scaled_1G = (data.numbers_NF[:, : len(self.question.targets)] - self.centre_1G) / self.scale_1G
+    def _inputs(self, data: Sequences, units: Units) -> Inputs:
+        centre_G, scale_G = (np.array(one, np.float32) for one in (units.centre_G, units.scale_G))
+        scaled_1G = (data.numbers_NF[:, : len(self.question.targets)] - centre_G) / scale_G
         beside_1F = self.question.encoding.numbers(data)
         parts = [np.nan_to_num(scaled_1G), np.isnan(scaled_1G)[:, self.gaps], beside_1F]
         codes_1C = self.question.encoding.codes(data)
