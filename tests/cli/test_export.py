@@ -99,12 +99,18 @@ def test_words_beside_numbers_are_read_in_their_places(to: str, tmp_path: Path) 
     [
         (["--to", "onxx"], "did you mean 'onnx'"),
         (["--to", "c", "--streaming"], "runs step by step"),
-        (["--out", "nowhere/model.onnx"], "there is no folder"),
+        (["--out", "run/config.yaml/model.onnx"], "config.yaml is a file, not a folder"),
+        (["--out", "model.so"], "ends like no format"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
-    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     run = straight(labelled(tmp_path, epochs=1), tmp_path / "run")
     assert main(["export", str(run), *arguments]) == 2
     assert words in capsys.readouterr().err

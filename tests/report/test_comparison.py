@@ -183,7 +183,7 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
         (["lstm-3"], "needs two runs or more, and 1 was named"),
         (["lstm-3", "lstm-3/../lstm-3"], "lstm-3/../lstm-3 is named twice"),
         (["lstm-3", "none"], "none is not a run"),
-        (["lstm-3", "gru-7", "--out", "none/x.html"], "there is no folder none"),
+        (["lstm-3", "gru-7", "--out", "lstm-3/config.yaml/x.html"], "config.yaml is a file, not a folder"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(
@@ -215,8 +215,10 @@ def test_the_terminal_shows_the_table_and_ends_with_the_page(
 
 def test_comparing_loads_no_torch(pair: list[Path]) -> None:
     script = "import sys; from unvanish.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
-    given = ["compare", *map(str, pair), "-o", str(pair[0].parent / "compare.html")]
+    page = pair[0].parent / "new" / "compare.html"
+    given = ["compare", *map(str, pair), "-o", str(page)]
     subprocess.run([sys.executable, "-c", script, *given], check=True, stdout=subprocess.DEVNULL)
+    assert page.exists(), "its folder is made"
 
 
 @pytest.mark.parametrize("seed", range(4))
