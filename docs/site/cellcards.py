@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,19 @@ def _reach(name: str) -> tuple[str, int]:
     return f"{'≥ ' if found.censored else ''}{found.reach}", count
 
 
+def present_name(cell: str, result: Mapping[str, Any]) -> str:
+    """What a cell of a result is called today."""
+    return OLD_NAMES.get(cell, cell) if result.get("machine", result)["date"] < RENAMED else cell
+
+
 @functools.cache
 def _timed(table: str) -> list[dict[str, Any]]:
     """What the benchmarks of training beside some peers found, the oldest first; files begin with their day."""
     found: list[dict[str, Any]] = []
     for path in sorted(RESULTS.glob(f"*-engine-training-{table}.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        names = OLD_NAMES if result["date"] < RENAMED else {}
         for one in result["comparisons"]:
-            one["cell"] = names.get(one["cell"], one["cell"])
+            one["cell"] = present_name(one["cell"], result)
         found.append(result)
     return found
 

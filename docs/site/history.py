@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cellcards import NAMES, RESULTS
+from cellcards import RESULTS, present_name
 
 UNBROKEN = "&#8209;"  # a hyphen at which no line ends
 Result = dict[str, Any]
@@ -61,7 +61,7 @@ def _row(benchmark: Benchmark, date: str, path: Path) -> str:
 def _ratios(result: Result) -> Iterator[str]:
     for one in result["comparisons"]:
         slowest = "" if len(one["rows"]) == 1 else f" ({one['worst']:.2f} × the slowest)"
-        yield f"{NAMES.get(one['cell'], one['cell'])}: {one['mean']:.2f} × as fast as {one['peer']}{slowest}"
+        yield f"{present_name(one['cell'], result)}: {one['mean']:.2f} × as fast as {one['peer']}{slowest}"
 
 
 def _training(result: Result) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _clips(result: Result) -> Iterator[str]:
 def _omega(result: Result) -> Iterator[str]:
     for cell in dict.fromkeys(row["cell"] for row in result["results"]):
         more = [1 + row["more"] for row in result["results"] if row["cell"] == cell]
-        yield f"{NAMES.get(cell, cell)}: {min(more):.2f} to {max(more):.2f} × the time"
+        yield f"{present_name(cell, result)}: {min(more):.2f} to {max(more):.2f} × the time"
 
 
 def _solved(word: str, result: Result) -> Iterator[str]:

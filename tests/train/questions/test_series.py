@@ -89,7 +89,7 @@ def test_nothing_of_what_is_held_back_is_in_what_is_trained_on(scale: str) -> No
     found = material(data, scale=scale)
     later = data.target.values.copy()
     place = np.arange(len(later)) - np.repeat(data.starts_B, data.lengths_B)
-    later[place >= np.repeat(found.borders.train_S, data.lengths_B)] = 1e6
+    later[(place >= np.repeat(found.borders.train_S, data.lengths_B)) & np.isfinite(later[:, 0])] = 1e6
     numbers = data.numbers_NF.copy()
     numbers[:, 0] = later[:, 0]
     changed = dataclasses.replace(data, numbers_NF=numbers, target=dataclasses.replace(data.target, values=later))
