@@ -32,6 +32,7 @@ def test_examples(module: str) -> None:
 def test_imports_records_and_errors_only() -> None:
     allowed = {
         "unvanish.record",
+        "unvanish.record.alike",
         "unvanish.record.config",
         "unvanish.record.measures",
         "unvanish.record.reaching",
