@@ -300,3 +300,34 @@ def test_only_the_columns_that_take_the_state_are_made_orthogonal() -> None:
         assert torch.equal(old.weight[:, : people.I], new.weight[:, : people.I])
         square = new.weight.detach()[:, people.I :]
         torch.testing.assert_close(square @ square.T, torch.eye(people.H))
+
+
+# -- one remedy for several parts ----------------------------------------------------------------------------------
+
+
+class ReadsState(nn.Module):
+    """A classifier of a stacked, bidirectional layer that reads its last state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(I, H, num_layers=2, bidirectional=True), nn.Linear(2 * H, 2)
+
+    def forward(self, x_TBI: Tensor) -> Tensor:
+        h_n = self.rnn(x_TBI)[1]
+        answer: Tensor = self.out(torch.cat([h_n[-2], h_n[-1]], -1))
+        return answer
+
+
+def test_orthogonal_matrices_are_one_remedy_for_all_parts_that_need_them() -> None:
+    torch.manual_seed(0)
+    model, x_TBI = ReadsState(), torch.randn(T, B, I)
+    found = diagnose(model, x_TBI, lambda y: y.square().mean(), need=40)
+    parts = [f"rnn.{name}" for name in ("l0", "l0_reverse", "l1", "l1_reverse")]
+    same = [one for one in found.prescriptions if one.name == "orthogonal"]
+    assert [one.part for one in same] == parts
+    assert len({one.code for one in same}) == 1
+    assert str(found).count("orthogonal recurrent matrices: no direction") == 1
+    changed = followed(model, same[0])
+    for name in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        for square in getattr(changed.rnn, f"weight_hh_{name}").detach().split(H):
+            torch.testing.assert_close(square @ square.T, torch.eye(H))

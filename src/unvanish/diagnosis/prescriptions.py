@@ -42,7 +42,7 @@ def prescribe(
     untried: list[Untried] = []
     for part in parts:
         of_part: list[tuple[bool, Prescription]] = []
-        for remedy in _fitting(patient, part):
+        for remedy in _fitting(patient, part, parts):
             seed = int(torch.randint(1 << 31, (), generator=generator))
             if remedy.code not in tried:
                 patient.say(f"trying {remedy.name} on {part.name}")
@@ -122,12 +122,13 @@ def _helpful(found: list[tuple[bool, Prescription]], part: PartFinding, need: in
     return [prescription for _, prescription in helpful]
 
 
-def _fitting(patient: Patient, part: PartFinding) -> Iterator[Remedy]:
+def _fitting(patient: Patient, part: PartFinding, parts: Sequence[PartFinding]) -> Iterator[Remedy]:
     """What can be tried for a part."""
     seen, need = patient.observation.seen[part.module], patient.need
     if isinstance(seen.module, KNOWN) and seen.kind in ("layer", "cell"):
-        suffix = part.name.rpartition(".")[2] if seen.kind == "layer" else "l0"
-        yield from for_module(part, seen.name, seen.module, suffix, need)
+        ill = [one for one in parts if one.module == part.module]
+        by_suffix = {one.name.rpartition(".")[2] if seen.kind == "layer" else "l0": one for one in ill}
+        yield from for_module(part, seen.name, seen.module, by_suffix, need)
         if seen.kind == "layer" and part.verdict in SHORT:
             yield from exchanges(patient.model, seen, part, need)
     elif seen.kind in ("loop", "cell"):

@@ -20,21 +20,28 @@ from unvanish.nn.named import CLASSES
 SHORT = ("borderline", "vanishing")  # verdicts on a gradient that does not come far enough
 
 
-def for_module(part: PartFinding, name: str, module: nn.Module, suffix: str, need: int) -> Iterator[Remedy]:
-    """What can be set in a known layer or cell that keeps its place."""
-    ours, path = as_ours(module), read(name)
+def for_module(
+    part: PartFinding, name: str, module: nn.Module, ill: dict[str, PartFinding], need: int
+) -> Iterator[Remedy]:
+    """What can be set in a known layer or cell that keeps its place, for all of its parts that are ill."""
+    ours, path, suffixes = as_ours(module), read(name), list(ill)
     matrices = _named(ours, "recurrent", matrices=True)
     gates = any(memory.gate for memory in part.saturation.memories)
     quiet = _named(ours, "input", "bias", "hidden_bias")
-    saturated = max((found.saturated for found in part.saturation.activations), default=0.0)
     if gates and part.verdict in SHORT:
         yield gates_that_hold([name], need, unsettable(module, path, ("bias",)))
     if matrices:
-        yield _orthogonal(path, suffix, ours, chrono(need) if gates and part.verdict in SHORT else None, module)
+        hold = chrono(need) if gates and part.verdict in SHORT else None
+        yield _orthogonal(path, suffixes, ours, hold, module)
     if matrices and part.verdict not in SHORT:
-        yield _scaled(path, suffix, matrices, module)
-    if saturated > 0.1 and not gates:
-        yield _calmer(path, suffix, quiet, module)
+        grown = [suffix for suffix, one in ill.items() if one.verdict not in SHORT]
+        yield _scaled(path, grown, matrices, module)
+    if _is_saturated(part) and not gates:
+        yield _calmer(path, [suffix for suffix, one in ill.items() if _is_saturated(one)], quiet, module)
+
+
+def _is_saturated(part: PartFinding) -> bool:
+    return max((found.saturated for found in part.saturation.activations), default=0.0) > 0.1
 
 
 def _named(ours: Recurrent, *roles: str, matrices: bool = False) -> list[str]:
@@ -46,16 +53,26 @@ def chrono(need: int) -> str:
     return f"unvanish.init.chrono({max(need, 3)})"  # a range of one number would hold nothing open
 
 
-def _set(path: str, suffix: str, lines: Sequence[tuple[Sequence[str], str]]) -> str:
+def _set(path: str, suffixes: Sequence[str], lines: Sequence[tuple[Sequence[str], str]]) -> str:
     """Write the code that changes arrays in place, some in one way and some in another."""
     code = f"layer = unvanish.flow.as_ours({path})  # shares its parameters\nwith torch.no_grad():"
     for names, line in lines:
-        listed = ", ".join(repr(f"{one}_{suffix}") for one in names)
-        code += f"\n    for name in [{listed}]:\n        {line}"
+        code += f"\n    for name in {_listed(names, suffixes)}:\n        {line}"
     return code
 
 
-def _orthogonal(path: str, suffix: str, ours: Recurrent, hold: str | None, module: nn.Module) -> Remedy:
+def _listed(names: Sequence[str], suffixes: Sequence[str]) -> str:
+    """Write the names of arrays in all these parts.
+
+    >>> _listed(["U_z", "U_n"], ["l0"]), _listed(["U_z"], ["l0", "l1"])
+    ("['U_z_l0', 'U_n_l0']", "[f'{array}_{part}' for part in ['l0', 'l1'] for array in ['U_z']]")
+    """
+    if len(suffixes) == 1:
+        return repr([f"{one}_{suffixes[0]}" for one in names])
+    return f"[f'{{array}}_{{part}}' for part in {list(suffixes)!r} for array in {list(names)!r}]"
+
+
+def _orthogonal(path: str, suffixes: Sequence[str], ours: Recurrent, hold: str | None, module: nn.Module) -> Remedy:
     """Orthogonal matrices, with gates that hold, or else with biases of zero: these bend every step alike."""
     lines = [(_named(ours, "recurrent", matrices=True), "unvanish.init.orthogonal()(layer[name])")]
     text = "begin with orthogonal recurrent matrices: no direction shrinks or grows by them"
@@ -63,7 +80,7 @@ def _orthogonal(path: str, suffix: str, ours: Recurrent, hold: str | None, modul
     if biases:
         lines.append((biases, "layer[name].zero_()"))
         text += "; and with biases of zero"
-    code = _set(path, suffix, lines)
+    code = _set(path, suffixes, lines)
     if hold:
         code += f"\n{hold}.fill(layer)"
         text += "; and with gates that hold"
@@ -71,16 +88,16 @@ def _orthogonal(path: str, suffix: str, ours: Recurrent, hold: str | None, modul
     return Remedy("orthogonal", text, code, refusal=unsettable(module, path, kinds))
 
 
-def _scaled(path: str, suffix: str, matrices: list[str], module: nn.Module) -> Remedy:
+def _scaled(path: str, suffixes: Sequence[str], matrices: list[str], module: nn.Module) -> Remedy:
     line = "layer[name].div_(torch.linalg.eigvals(layer[name]).abs().max())"
     text = "scale the recurrent matrices to the spectral radius 1"
-    code = _set(path, suffix, [(matrices, line)])
+    code = _set(path, suffixes, [(matrices, line)])
     return Remedy("radius 1", text, code, refusal=unsettable(module, path, ("weight_hh",)))
 
 
-def _calmer(path: str, suffix: str, quiet: list[str], module: nn.Module) -> Remedy:
+def _calmer(path: str, suffixes: Sequence[str], quiet: list[str], module: nn.Module) -> Remedy:
     text = "scale the input's matrices and the biases down tenfold"
-    code = _set(path, suffix, [(quiet, "layer[name].div_(10)")])
+    code = _set(path, suffixes, [(quiet, "layer[name].div_(10)")])
     return Remedy("calmer input", text, code, refusal=unsettable(module, path, ("weight_ih", "bias")))
 
 
