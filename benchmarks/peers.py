@@ -106,24 +106,21 @@ def _gru(case: Case, a: Arrays) -> Tensor:
     return torch.stack(outputs)
 
 
-def _leaky_rnn(case: Case, a: Arrays) -> Tensor:
+def _leaky(case: Case, a: Arrays, alpha_H: Tensor) -> Tensor:
     input_TBH, weight_HH = F.linear(case.x_TBI, a["weight_ih"], a["bias"]), a["weight_hh"].t()
-    alpha_H = case.layer.get_buffer("alpha_l0")
     h_BH, outputs = _zeros(case), []
     for input_BH in input_TBH.unbind(0):
         h_BH = torch.lerp(torch.tanh(torch.addmm(input_BH, h_BH, weight_HH)), h_BH, alpha_H)
         outputs.append(h_BH)
     return torch.stack(outputs)
+
+
+def _leaky_rnn(case: Case, a: Arrays) -> Tensor:
+    return _leaky(case, a, case.layer.get_buffer("alpha_l0"))
 
 
 def _trained_leaky_rnn(case: Case, a: Arrays) -> Tensor:
-    input_TBH, weight_HH = F.linear(case.x_TBI, a["weight_ih"], a["bias"]), a["weight_hh"].t()
-    alpha_H = torch.sigmoid(a["share"])
-    h_BH, outputs = _zeros(case), []
-    for input_BH in input_TBH.unbind(0):
-        h_BH = torch.lerp(torch.tanh(torch.addmm(input_BH, h_BH, weight_HH)), h_BH, alpha_H)
-        outputs.append(h_BH)
-    return torch.stack(outputs)
+    return _leaky(case, a, torch.sigmoid(a["share"]))
 
 
 def _simple_gru(case: Case, a: Arrays) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unvanish.data.sequences import Sequences
@@ -193,8 +194,9 @@ class Forecasts(StepByStep):
         assert isinstance(loaded.question, ForecastQuestion)
         self.question, self.length = loaded.question, loaded.settings.length
         scales = self.question.scales
-        centre_G, scale_G = (tuple(getattr(one, name) for one in scales) for name in ("centre", "scale"))
-        self.usual = Units(centre_G, scale_G)
+        usual = Units(*(tuple(getattr(one, name) for one in scales) for name in ("centre", "scale")))
+        own = self.question.own or {"": usual}
+        self.units = {key: tuple(np.array([part], np.float32) for part in one) for key, one in own.items()}
         self.gaps = [place for place, one in enumerate(scales) if one.gaps]
 
     def row(self, row: Row) -> Iterator[pl.DataFrame]:
@@ -207,22 +209,19 @@ class Forecasts(StepByStep):
         answer = series.carried.step(self._inputs(data, units))[0]
         if series.rows % self.every or not np.isfinite(data.numbers_NF[:, : len(self.question.targets)]).any():
             return
-        centre, scale = (single(np.array([[one]])) for one in (units.centre_G, units.scale_G))
-        found = own_units(self.loaded, self.question, answer, centre, scale)
+        found = own_units(self.loaded, self.question, answer, *(single(one)[:, None] for one in units))
         columns = self._ahead(series, self.reader.keys(row))
         yield answer_table(columns | {name: values.numpy().reshape(-1) for name, values in found.items()})
 
-    def _units(self, row: Row) -> Units:
-        """The units of the series of a row: its own from training, where each has some."""
-        if not self.question.own:
-            return self.usual
-        key = self.reader.group(row)
-        if key not in self.question.own:
+    def _units(self, row: Row) -> tuple[NDArray[np.float32], ...]:
+        """What is taken off the targets of a row and what divides them, of its series where each has its own."""
+        key = self.reader.group(row) if self.question.own else ""
+        if key not in self.units:
             raise DataError(
                 f"{row.where}: the series {printable(key)} was not there in training, and a single row does not "
                 "tell its scale: give  unvanish predict  a file of it, or train with --scale standard"
             )
-        return self.question.own[key]
+        return self.units[key]
 
     def _ahead(self, series: Series, keys: dict[str, Any]) -> dict[str, Any]:
         horizon, step, name = self.question.horizon, self.question.step, self.reader.roles.time
@@ -231,9 +230,9 @@ class Forecasts(StepByStep):
             return found | {"step": np.arange(1, horizon + 1)}
         return found | {name: times_as(moments(np.array([series.moment]), step, horizon), keys[name].dtype)}
 
-    def _inputs(self, data: Sequences, units: Units) -> Inputs:
-        centre_G, scale_G = (np.array(one, np.float32) for one in (units.centre_G, units.scale_G))
-        scaled_1G = (data.numbers_NF[:, : len(self.question.targets)] - centre_G) / scale_G
+    def _inputs(self, data: Sequences, units: tuple[NDArray[np.float32], ...]) -> Inputs:
+        centre_1G, scale_1G = units
+        scaled_1G = (data.numbers_NF[:, : len(self.question.targets)] - centre_1G) / scale_1G
         beside_1F = self.question.encoding.numbers(data)
         parts = [np.nan_to_num(scaled_1G), np.isnan(scaled_1G)[:, self.gaps], beside_1F]
         codes_1C = self.question.encoding.codes(data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from unvanish.data.archive import read_archive
 from unvanish.data.arrays import read_arrays, read_mnist
@@ -24,6 +25,7 @@ from unvanish.record.config import DataPart, LabelsPart
 from unvanish.record.run import SERIES, VOCABULARY
 from unvanish.train.datasettings import GIVEN
 from unvanish.train.questions.agreement import AgreementMaterial, AgreementQuestion, corpus
+from unvanish.train.questions.ends import ends_told
 from unvanish.train.questions.forecast import ForecastQuestion
 from unvanish.train.questions.labels import LabelMaterial, LabelQuestion
 from unvanish.train.questions.question import Material, Question
@@ -209,7 +211,7 @@ def _labelled(
     settings = _fitted(settings, epochs=_epochs(count, settings))
     found = question if isinstance(question, LabelQuestion) else None
     material = LabelMaterial.of(parts, settings, digest, found)
-    if not sum(int(material.question.answered(y)) for _, y in material.valid()):
+    if not material.question.answered(torch.from_numpy(material.rows["valid"].wanted)):
         raise DataError(
             f"{train.source}: none of the {len(parts['valid']):,} sequences that are held back to validate has a "
             "label: give more sequences that have one, or another --seed"
@@ -252,6 +254,7 @@ def _series(data: Sequences, settings: TrainSettings, digest: str, question: Que
     settings = _fitted(settings, length=usual_length(data, settings), batch_size=_batch(rows), schedule="cosine")
     found = question if isinstance(question, ForecastQuestion) else None
     material = SeriesMaterial.of(data, settings, digest, found)
+    material.told += tuple(ends_told(data, material.question.known, settings.horizon))
     material.settings = _fitted(settings, epochs=_epochs(len(material.train()) * settings.rows, settings))
     if not len(material.validated()):
         raise DataError(

@@ -23,7 +23,7 @@ from unvanish.data.encoding import Column, Encoding
 from unvanish.data.sequences import Sequences, numbered
 from unvanish.errors import DataError, OptionError, UnvanishError, printable
 from unvanish.train.model import Inputs
-from unvanish.train.questions.ends import ends_told, last_known
+from unvanish.train.questions.ends import last_known
 from unvanish.train.questions.forecast import ForecastQuestion, Wanted, forecast_metrics
 from unvanish.train.questions.question import Batches, Material, Need, long_ones
 from unvanish.train.questions.units import (
@@ -125,8 +125,6 @@ class SeriesMaterial(Material):
         """
         borders = Borders.of(last_known(data) + 1, settings)
         question = question or question_of(data, borders, settings)
-        told = ends_told(data, question.known, question.horizon)
-        data = dataclasses.replace(data, told=(*data.told, *told))
         return cls.whole(data, borders, settings, digest, question)
 
     @classmethod

@@ -198,17 +198,16 @@ def naive_forecasts(
     array([1., 4., 1.])
     """
     at_BH = now_B[:, None] + ahead_H - season * -(-ahead_H // season)
-    place_N, known_NG = np.arange(len(values_NG))[:, None], np.isfinite(values_NG)
-    last_NG = np.maximum.accumulate(np.where(known_NG, place_N, -1))
-    last_BG = last_NG[now_B]
-    last_BG = np.where(last_BG >= start_B[:, None], last_BG, -1)
-    found = []
-    for values_N, known_N, last_B in zip(values_NG.T, known_NG.T, last_BG.T, strict=True):
-        back_BH = at_BH.copy()
-        while (lost_BH := (back_BH >= start_B[:, None]) & ~known_N[np.maximum(back_BH, 0)]).any():
+    start_B1, found = start_B[:, None], []
+    for values_N in values_NG.T:
+        known_N, back_BH = np.isfinite(values_N), at_BH.copy()
+        while (lost_BH := (back_BH >= start_B1) & ~known_N[np.maximum(back_BH, 0)]).any():
             back_BH -= season * lost_BH
-        back_BH = np.where(back_BH >= start_B[:, None], back_BH, last_B[:, None])
-        found.append(np.where(back_BH >= 0, values_N[back_BH], np.nan))
+        none_BH = back_BH < start_B1
+        if none_BH.any():
+            last_N = np.maximum.accumulate(np.where(known_N, np.arange(len(known_N)), -1))
+            back_BH = np.where(none_BH, last_N[now_B][:, None], back_BH)
+        found.append(np.where(back_BH >= start_B1, values_N[back_BH], np.nan))
     return np.stack(found, -1)
 
 
